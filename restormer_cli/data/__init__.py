@@ -1,0 +1,1 @@
+"""Pictures, degradations and data sets."""

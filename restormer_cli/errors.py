@@ -1,0 +1,34 @@
+"""Every error that a user can cause, and nothing else.
+
+    RestormerError
+    ├── UserError        the request, recipe or input is wrong      exit 2
+    ├── CheckFailed      a result fell below its threshold          exit 4
+    └── Failed           the work could not be done                 exit 1
+
+The message is one line: what was wrong, where, and the cure. `cli` prints it in red and exits;
+anything that is not a RestormerError is a defect of ours and keeps its traceback.
+"""
+
+
+class RestormerError(Exception):
+    """An outcome that the command line reports as one line and an exit code."""
+
+    exit_code = 1
+
+
+class UserError(RestormerError):
+    """The request, the recipe or an input file is wrong; the message names the cure."""
+
+    exit_code = 2
+
+
+class CheckFailed(RestormerError):
+    """A result is sound but fell below the threshold it was asked to meet."""
+
+    exit_code = 4
+
+
+class Failed(RestormerError):
+    """The request was right but the work could not be done (disk full, permission denied, …)."""
+
+    exit_code = 1

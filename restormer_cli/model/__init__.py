@@ -1,0 +1,1 @@
+"""The network and its weights: the core that every verb shares."""

@@ -1,0 +1,252 @@
+"""Restormer (Zamir et al., CVPR 2022), on one page.
+
+Activations are channels-last, (b, h, w, c): a 1×1 convolution is then one matrix product and LayerNorm runs over
+the last axis, with nothing rearranged. Parameters keep the names and shapes of the published state dict.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from restormer_cli.model.config import ModelConfig
+
+
+class Gram(NamedTuple):
+    """What attention needs to know of q and k: sums over pixels, so that those of two regions add up."""
+
+    qk: Tensor
+    """Σ q kᵀ over pixels: (b, heads, c/heads, c/heads)."""
+    qq: Tensor
+    """Σ q² over pixels: (b, heads, c/heads)."""
+    kk: Tensor
+    """Σ k² over pixels: (b, heads, c/heads)."""
+
+
+def pointwise(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """A 1×1 convolution as a matrix product: (b, h, w, c) -> (b, h, w, c')."""
+    return F.linear(x, layer.weight.flatten(1), layer.bias)
+
+
+def convolve(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """A 3×3 convolution: (b, h, w, c) -> (b, h, w, c'); the permutations are views, no copies."""
+    return layer(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+class LayerNorm(nn.Module):
+    """Normalise each pixel over its channels; named so that keys read `norm1.body.weight`."""
+
+    class Body(nn.Module):
+        def __init__(self, channels: int, with_bias: bool) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(channels))
+            self.bias = nn.Parameter(torch.zeros(channels)) if with_bias else None
+
+    def __init__(self, channels: int, norm: str) -> None:
+        super().__init__()
+        self.body = self.Body(channels, with_bias=norm == "with-bias")
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, bias = self.body.weight, self.body.bias
+        if bias is not None:
+            return F.layer_norm(x, weight.shape, weight, bias)
+        # Not centred: released weights expect x / σ (test_bias_free_norm_is_not_centred).
+        return x * torch.rsqrt(x.var(-1, correction=0, keepdim=True) + 1e-5) * weight
+
+
+class MDTA(nn.Module):
+    """Multi-Dconv head transposed attention (section 3.1): attends across channels, so cost is linear in pixels.
+
+    Three steps, because only the second looks beyond a 3×3 neighbourhood, and it is a sum over pixels:
+    `project` pixels to q, k, v; `gram` sums over pixels; `mix` channels by the matrix built from the sums.
+    """
+
+    def __init__(self, channels: int, heads: int, config: ModelConfig) -> None:
+        super().__init__()
+        self.heads = heads
+        self.temperature = nn.Parameter(torch.ones(heads, 1, 1))
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1, bias=config.bias)
+        self.qkv_dwconv = _depthwise(3 * channels, config.bias) if config.attention == "mdta" else None
+        self.project_out = nn.Conv2d(channels, channels, 1, bias=config.bias)
+
+    def forward(self, x: Tensor, normed: Tensor) -> Tensor:
+        """x + attention(normed): (b, h, w, c) -> (b, h, w, c)."""
+        q, k, v = self.project(normed)
+        return self.mix(x, v, self.matrix(self.gram(q, k)))
+
+    def project(self, normed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(b, h, w, c) -> q, k, v, each (b, h, w, c): local, a halo of one row."""
+        qkv = pointwise(self.qkv, normed)
+        if self.qkv_dwconv is not None:
+            qkv = convolve(self.qkv_dwconv, qkv)
+        q, k, v = qkv.chunk(3, dim=-1)
+        return q, k, v
+
+    def gram(self, q: Tensor, k: Tensor) -> Gram:
+        """q, k (b, h, w, c) -> their sums over pixels."""
+        q, k = (rearrange(t, "b h w (heads c) -> b heads (h w) c", heads=self.heads) for t in (q, k))
+        return Gram(qk=q.transpose(-2, -1) @ k, qq=q.square().sum(-2), kk=k.square().sum(-2))
+
+    def matrix(self, gram: Gram) -> Tensor:
+        """The sums -> M = W_out · blockdiag(A_1 … A_heads), (b, c, c): attention and projection as one matrix.
+
+        A = softmax(τ · q̂ k̂ᵀ), with q̂ and k̂ of unit length over pixels (equation 1).
+        """
+        scale = _inverse_norm(gram.qq)[..., :, None] * _inverse_norm(gram.kk)[..., None, :]
+        attention = torch.softmax(gram.qk * scale * self.temperature, dim=-1)
+        out = rearrange(self.project_out.weight, "o (heads c) 1 1 -> heads o c", heads=self.heads)
+        return rearrange(out @ attention, "b heads o c -> b o (heads c)")
+
+    def mix(self, x: Tensor, v: Tensor, matrix: Tensor) -> Tensor:
+        """x + M v (+ bias): (b, h, w, c) -> (b, h, w, c)."""
+        mixed = (v.flatten(1, 2) @ matrix.mT).unflatten(1, v.shape[1:3])
+        return x + (mixed if self.project_out.bias is None else mixed + self.project_out.bias)
+
+
+class GDFN(nn.Module):
+    """Gated-Dconv feed-forward network (section 3.2), or one of the paper's plainer ones (Table 7)."""
+
+    def __init__(self, channels: int, config: ModelConfig) -> None:
+        super().__init__()
+        hidden = config.hidden(channels)
+        self.gated = config.feed_forward in ("gdfn", "gfn")
+        wide = 2 * hidden if self.gated else hidden
+        self.project_in = nn.Conv2d(channels, wide, 1, bias=config.bias)
+        self.dwconv = _depthwise(wide, config.bias) if config.feed_forward in ("gdfn", "dfn") else None
+        self.project_out = nn.Conv2d(hidden, channels, 1, bias=config.bias)
+
+    def forward(self, x: Tensor, normed: Tensor) -> Tensor:
+        """x + feed-forward(normed): (b, h, w, c) -> (b, h, w, c)."""
+        wide = pointwise(self.project_in, normed)
+        if self.dwconv is not None:
+            wide = convolve(self.dwconv, wide)
+        if self.gated:
+            gate, value = wide.chunk(2, dim=-1)
+            wide = F.gelu(gate) * value
+        else:
+            wide = F.gelu(wide)
+        return x + pointwise(self.project_out, wide)
+
+
+class Block(nn.Module):
+    """x + MDTA(norm(x)), then x + GDFN(norm(x)): (b, h, w, c) -> (b, h, w, c)."""
+
+    def __init__(self, channels: int, heads: int, config: ModelConfig) -> None:
+        super().__init__()
+        self.norm1 = LayerNorm(channels, config.norm)
+        self.attn = MDTA(channels, heads, config)
+        self.norm2 = LayerNorm(channels, config.norm)
+        self.ffn = GDFN(channels, config)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.attn(x, self.norm1(x))
+        return self.ffn(x, self.norm2(x))
+
+
+class Level(nn.Sequential):
+    """The blocks of one level, in order; optionally keeping only their inputs for the backward pass."""
+
+    def __init__(self, count: int, channels: int, heads: int, config: ModelConfig) -> None:
+        super().__init__(*(Block(channels, heads, config) for _ in range(count)))
+        self.checkpointing = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self:
+            x = checkpoint(block, x, use_reentrant=False) if self.checkpointing and self.training else block(x)
+        return x
+
+
+class Downsample(nn.Module):
+    """(b, h, w, c) -> (b, h/2, w/2, 2c): halve the channels, then pixel-unshuffle (section 3)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(channels, channels // 2, 3, padding=1, bias=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return rearrange(convolve(self.body[0], x), "b (h y) (w x) c -> b h w (c y x)", y=2, x=2)
+
+
+class Upsample(nn.Module):
+    """(b, h, w, c) -> (b, 2h, 2w, c/2): double the channels, then pixel-shuffle (section 3)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(channels, 2 * channels, 3, padding=1, bias=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return rearrange(convolve(self.body[0], x), "b h w (c y x) -> b (h y) (w x) c", y=2, x=2)
+
+
+class Restormer(nn.Module):
+    """A degraded picture (b, in_channels, h, w) in [0, 1] -> the restored one (b, out_channels, h, w).
+
+    h and w must be multiples of 8; `engine.restorer.Restorer` takes any size. The output is not clamped.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        c, blocks, heads, level1 = config.dim, config.blocks, config.heads, config.level1_channels
+        self.patch_embed = nn.Module()
+        self.patch_embed.proj = nn.Conv2d(config.in_channels, c, 3, padding=1, bias=False)
+
+        self.encoder_level1 = Level(blocks[0], c, heads[0], config)
+        self.down1_2 = Downsample(c)
+        self.encoder_level2 = Level(blocks[1], 2 * c, heads[1], config)
+        self.down2_3 = Downsample(2 * c)
+        self.encoder_level3 = Level(blocks[2], 4 * c, heads[2], config)
+        self.down3_4 = Downsample(4 * c)
+        self.latent = Level(blocks[3], 8 * c, heads[3], config)
+
+        self.up4_3 = Upsample(8 * c)
+        self.reduce_chan_level3 = nn.Conv2d(8 * c, 4 * c, 1, bias=config.bias)
+        self.decoder_level3 = Level(blocks[2], 4 * c, heads[2], config)
+        self.up3_2 = Upsample(4 * c)
+        self.reduce_chan_level2 = nn.Conv2d(4 * c, 2 * c, 1, bias=config.bias)
+        self.decoder_level2 = Level(blocks[1], 2 * c, heads[1], config)
+        self.up2_1 = Upsample(2 * c)
+        self.reduce_chan_level1 = None if config.concat else nn.Conv2d(2 * c, c, 1, bias=config.bias)
+        self.decoder_level1 = Level(blocks[0], level1, heads[0], config)
+
+        self.refinement = Level(config.refinement, level1, heads[0], config)
+        self.skip_conv = nn.Conv2d(c, level1, 1, bias=config.bias) if config.dual_pixel else None
+        self.output = nn.Conv2d(level1, config.out_channels, 3, padding=1, bias=config.bias)
+
+    def forward(self, picture: Tensor) -> Tensor:
+        _, channels, h, w = picture.shape
+        if channels != self.config.in_channels or h % 8 or w % 8 or not h or not w:
+            raise ValueError(
+                f"input of shape {tuple(picture.shape)}: needs {self.config.in_channels} channels, h and w multiples of 8"
+            )
+        embedded = convolve(self.patch_embed.proj, picture.permute(0, 2, 3, 1))
+        level1 = self.encoder_level1(embedded)  # (b, h, w, c)
+        level2 = self.encoder_level2(self.down1_2(level1))  # (b, h/2, w/2, 2c)
+        level3 = self.encoder_level3(self.down2_3(level2))  # (b, h/4, w/4, 4c)
+        x = self.latent(self.down3_4(level3))  # (b, h/8, w/8, 8c)
+
+        x = torch.cat((self.up4_3(x), level3), dim=-1)
+        x = self.decoder_level3(pointwise(self.reduce_chan_level3, x))
+        x = torch.cat((self.up3_2(x), level2), dim=-1)
+        x = self.decoder_level2(pointwise(self.reduce_chan_level2, x))
+        x = torch.cat((self.up2_1(x), level1), dim=-1)
+        if self.reduce_chan_level1 is not None:
+            x = pointwise(self.reduce_chan_level1, x)
+        x = self.refinement(self.decoder_level1(x))  # (b, h, w, 2c)
+
+        if self.skip_conv is not None:
+            x = x + pointwise(self.skip_conv, embedded)
+        residual = convolve(self.output, x).permute(0, 3, 1, 2)
+        return residual if self.config.dual_pixel else picture + residual
+
+
+def _depthwise(channels: int, bias: bool) -> nn.Conv2d:
+    return nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=bias)
+
+
+def _inverse_norm(squares: Tensor) -> Tensor:
+    # Clamped before the root, so that an all-zero channel has gradient 0, not 0 · ∞.
+    return squares.clamp_min(1e-24).rsqrt()

@@ -1,0 +1,260 @@
+"""A recipe: TOML in, a validated, frozen value out; no torch, so that mistakes are told at once.
+
+A recipe lists only what differs from the paper's defaults (section 4); every default below is the paper's.
+"""
+
+import difflib
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from restormer_cli.data.degrade import parse_degradation
+from restormer_cli.errors import UserError
+from restormer_cli.model.config import ModelConfig
+
+Positive = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Stage(Table):
+    """One row of progressive learning: so many iterations at this patch and global batch."""
+
+    iterations: Positive
+    patch: Annotated[int, Field(ge=8, multiple_of=8)]
+    """Side of the square training patch, in pixels; a multiple of 8."""
+    batch: Positive
+    """Pictures per step, over all devices."""
+
+
+class Optimizer(Table):
+    """AdamW."""
+
+    lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 3e-4
+    weight_decay: Rate = 1e-4
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    clip: Rate = 0.01
+    """Largest gradient norm; 0 switches clipping off."""
+
+
+class Schedule(Table):
+    """Constant rate, then half a cosine down to lr_min; the default splits the total as the paper does, 92 : 208."""
+
+    constant: Annotated[int, Field(ge=0)] | None = None
+    cosine: Annotated[int, Field(ge=0)] | None = None
+    lr_min: Rate = 1e-6
+
+
+class Loss(Table):
+    kind: Literal["l1", "charbonnier"] = "l1"
+
+
+class Ema(Table):
+    """Exponential moving average of the weights; 0 switches it off."""
+
+    decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class Augment(Table):
+    flips: bool = True
+    """Mirror images and quarter turns, the 8 of them equally likely."""
+
+
+class Degrade(Table):
+    """What is done to clean pictures to make the input; steps as in `data.degrade`."""
+
+    steps: tuple[str, ...] = ()
+
+
+class Pairs(Table):
+    """Where pictures are: two folders with the same names, or clean ones that [degrade] spoils on the way in.
+
+    `package:skimage` names the photographs inside scikit-image.
+    """
+
+    degraded: str | None = None
+    clean: str
+    exclude: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    """Names (without extension) to leave out, or the only ones to take."""
+
+
+class Data(Table):
+    train: Pairs
+    validate_: Annotated[Pairs | None, Field(alias="validate")] = None
+    textured: bool = False
+    """Draw patches in favour of texture: of two candidates, the one with the larger mean gradient."""
+    prefetch: Positive = 4
+    """Batches made ahead of the step that needs them."""
+
+
+class Validation(Table):
+    every: Positive = 4000
+    crop: Annotated[int, Field(ge=0, multiple_of=8)] = 256
+    """Side of the centre crop that is scored; 0 scores whole pictures."""
+    degrade: tuple[str, ...] = ()
+    """Steps for validation where the data are clean (default: those of [degrade]); seeded per picture."""
+
+
+class Checkpoint(Table):
+    every: Positive = 4000
+    keep: Positive = 2
+
+
+class Run(Table):
+    precision: Literal["fp32", "bf16"] = "fp32"
+    activation_checkpointing: bool = False
+
+
+class Recipe(Table):
+    """Everything that decides a training run."""
+
+    name: str = ""
+    task: str
+    seed: Annotated[int, Field(ge=0)] = 100
+    init: str | None = None
+    """Weights to start from: a path or a bundled name."""
+    expected: str | None = None
+    """What the recipe should reach, in words."""
+    licence: str | None = None
+    """Licence of the weights, for their header."""
+    model: ModelConfig = ModelConfig()
+    data: Data
+    stage: Annotated[tuple[Stage, ...], Field(min_length=1)]
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    loss: Loss = Loss()
+    ema: Ema = Ema()
+    augment: Augment = Augment()
+    degrade: Degrade = Degrade()
+    validation: Validation = Validation()
+    checkpoint: Checkpoint = Checkpoint()
+    run: Run = Run()
+
+    @model_validator(mode="after")
+    def _steps_make_sense(self) -> "Recipe":
+        for pairs in (self.data.train, self.data.validate_):
+            if pairs is not None and pairs.degraded is None and not self.degrade.steps:
+                raise ValueError("[data] has clean pictures only: name a `degraded` folder or give [degrade] steps")
+        for steps in (self.degrade.steps, self.validation.degrade):
+            if steps:
+                try:
+                    parse_degradation(steps)
+                except UserError as error:
+                    raise ValueError(str(error)) from None
+        return self
+
+    @property
+    def iterations(self) -> int:
+        """Total number of training iterations."""
+        return sum(stage.iterations for stage in self.stage)
+
+
+def find_recipe(name: str) -> Path:
+    """A path, or the name of a bundled recipe (`defocus`, `compact/denoise`, `recipes/defocus.toml`) -> its file.
+
+    Raises UserError, naming the nearest bundled recipe.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    bundled = bundled_recipes()
+    short = name.removeprefix("./").removeprefix("recipes/").removesuffix(".toml")
+    if short in bundled:
+        return bundled[short]
+    near = difflib.get_close_matches(short, bundled, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]}?" if near else "bundled ones:"
+    raise UserError(f"no recipe {name!r}: {hint} (bundled: {', '.join(bundled)})")
+
+
+def bundled_recipes() -> dict[str, Path]:
+    """Name -> file of every recipe in the package (or, in a checkout, beside it)."""
+    inside = Path(str(files("restormer_cli"))) / "recipes"
+    folder = inside if inside.is_dir() else inside.parent.parent / "recipes"
+    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.toml"))}
+
+
+def read_recipe(name: str, overrides: tuple[str, ...] = ()) -> Recipe:
+    """Read, override (`optimizer.lr=1e-4`, `stage.0.patch=64`) and validate. Raises UserError."""
+    path = find_recipe(name)
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid TOML: {error}") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    for override in overrides:
+        _override(values, override)
+    values.setdefault("name", path.stem)
+    return parse_recipe(values, where=str(path))
+
+
+def parse_recipe(values: dict[str, Any], where: str) -> Recipe:
+    """Validate plain values, as TOML or JSON give them. Raises UserError, one line, first problem first."""
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        problems = error.errors()
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise UserError(f"{where}: {_explain(problems[0])}{more}") from None
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise UserError(f"--set {override}: write KEY=VALUE, as in --set optimizer.lr=1e-4")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *parents, last = key.split(".")
+    node: Any = values
+    try:
+        for part in parents:
+            node = node[int(part)] if isinstance(node, list) else node.setdefault(part, {})
+        if isinstance(node, list):
+            node[int(last)] = value
+        elif isinstance(node, dict):
+            node[last] = value
+        else:
+            raise KeyError(last)
+    except (ValueError, IndexError, KeyError):
+        raise UserError(f"--set {override}: the recipe has no such place as {key}") from None
+
+
+def _explain(problem: Any) -> str:
+    place = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        *parents, unknown = problem["loc"]
+        known = _keys_of(parents)
+        near = difflib.get_close_matches(str(unknown), known, n=1, cutoff=0)
+        return f"unknown key {place}; nearest: {'.'.join([*map(str, parents), near[0]])}" if near else f"unknown key {place}"
+    if problem["type"] == "missing":
+        return f"{place} is missing"
+    if problem["type"] == "multiple_of":
+        return f"{place} = {problem['input']}: must be a multiple of 8"
+    message = problem["msg"].removeprefix("Value error, ")
+    given = f" = {problem['input']!r}" if isinstance(problem["input"], str | int | float) and place else ""
+    return f"{place}{given}: {message}" if place else message
+
+
+def _keys_of(parents: list[Any]) -> list[str]:
+    """The keys that a table of the recipe knows."""
+    fields: Any = Recipe.model_fields
+    for part in parents:
+        if isinstance(part, int):
+            continue
+        annotation = next((f.annotation for n, f in fields.items() if part in (n, f.alias)), None)
+        nested = [t for t in (annotation, *getattr(annotation, "__args__", ())) if isinstance(t, type)]
+        table = next((t for t in nested if t is ModelConfig or issubclass(t, Table)), None)
+        if table is ModelConfig:
+            return list(ModelConfig.__dataclass_fields__)
+        if table is None:
+            return []
+        fields = table.model_fields  # type: ignore[attr-defined]
+    return [field.alias or name for name, field in fields.items()]
