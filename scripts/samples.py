@@ -50,9 +50,7 @@ def write_samples(docs: Path, originals: Path) -> list[Path]:
         kept = originals / f"{name}.png"
         clean = read_picture(kept if kept.exists() else find_source(name))
         pictures = {docs / "originals" / f"{name}.png": clean}
-        pictures |= {
-            docs / "samples" / f"{name}-sigma{sigma}.png": add_noise(clean, sigma) for sigma in SIGMAS
-        }
+        pictures |= {docs / "samples" / f"{name}-sigma{sigma}.png": add_noise(clean, sigma) for sigma in SIGMAS}
         for path, pixels in pictures.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(path, optimize=True)

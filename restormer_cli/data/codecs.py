@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from restormer_cli.data import containers
-from restormer_cli.data.metadata import EXIF_PREFIX, cmyk_to_rgb
+from restormer_cli.data.metadata import EXIF_PREFIX, cmyk_to_rgb, sound_exif
 from restormer_cli.data.raster import (
     FLOAT_BITS,
     Options,
@@ -125,9 +125,7 @@ def decode_jpeg(data: bytes, max_pixels: int) -> Raster:
 
 def encode_jpeg(raster: Raster, options: Options) -> bytes:
     """8-bit gray or YCbCr."""
-    return _save(
-        raster, "JPEG", quality=options.quality, subsampling=options.subsampling, dpi=_whole_dpi(raster.dpi)
-    )
+    return _save(raster, "JPEG", quality=options.quality, subsampling=options.subsampling, dpi=_whole_dpi(raster.dpi))
 
 
 # --- BMP ----------------------------------------------------------------------------------------------------
@@ -255,7 +253,7 @@ def decode_jxl(data: bytes, max_pixels: int) -> Raster:
     return Raster(
         samples=samples,
         bits=bits,
-        exif=_jxl_exif(data),
+        exif=sound_exif(lambda: _jxl_exif(data), notes),
         orientation=1,
         lossless=not jxl.lossy,
         premultiplied=jxl.premultiplied,
@@ -280,24 +278,16 @@ def _jxl_exif(data: bytes) -> bytes | None:
 
 
 def encode_jxl(raster: Raster, options: Options) -> bytes:
-    """A codestream, boxed together with its EXIF where there is one."""
+    """A picture that libjxl boxed, with the EXIF in a box behind it where there is one."""
     import imagecodecs
 
     level = None if options.lossless else options.quality
-    codestream = bytes(
+    boxed = bytes(
         imagecodecs.jpegxl_encode(
-            raster.samples, level=level, lossless=options.lossless, usecontainer=False, numthreads=1
+            raster.samples, level=level, lossless=options.lossless, usecontainer=True, numthreads=1
         )
     )
-    if raster.exif is None:
-        return codestream
-    parts = [
-        containers.JXL_CONTAINER,
-        containers.box(b"ftyp", b"jxl \0\0\0\0jxl "),
-        containers.box(b"Exif", b"\0\0\0\0" + raster.exif),
-        containers.box(b"jxlc", codestream),
-    ]
-    return b"".join(parts)
+    return boxed + containers.box(b"Exif", b"\0\0\0\0" + raster.exif) if raster.exif else boxed
 
 
 # --- Shared -------------------------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """The boxes that pictures come in: magic numbers, PNG and WebP chunks, ISO boxes, JPEG XL's header.
 
-Read before any decoder runs. Native decoders allocate what a header claims, and some abort the process on bytes
-that they did not expect, so what can be checked cheaply is checked here, with every length bounded by the file.
-Raises `Unreadable`.
+Read before any decoder runs. Native decoders allocate what a header claims, and some abort the process on
+bytes that they did not expect, so what can be checked cheaply is checked here, with every length bounded by
+the file. Raises `Unreadable`.
 """
 
 import struct

@@ -5,7 +5,7 @@ degraded. So a run resumes bit-exactly from an iteration number alone, and sever
 taking rows of it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -52,7 +52,8 @@ def find_pairs(where: Pairs, *, role: str) -> list[Pair]:
         return [Pair(path.stem, path, None) for path in clean]
     twins = {path.stem: path for path in _pictures(where.degraded, where)}
     lonely = [path.name for path in clean if path.stem not in twins]
-    lonely += [path.name for stem, path in twins.items() if stem not in {p.stem for p in clean}]
+    stems = {path.stem for path in clean}
+    lonely += [path.name for stem, path in twins.items() if stem not in stems]
     if lonely:
         raise UserError(
             f"[data] {role}: {len(lonely)} without a partner in {where.degraded} and {where.clean}: "
@@ -73,7 +74,8 @@ def _pictures(place: str, where: Pairs) -> list[Path]:
         if place != "package:skimage":
             raise UserError(f"{place}: unknown; the photographs in scikit-image are package:skimage")
         spec = find_spec("skimage")  # finds the folder without importing the package
-        assert spec is not None and spec.origin is not None
+        assert spec is not None
+        assert spec.origin is not None
         paths = [Path(spec.origin).parent / "data" / name for name in SKIMAGE_PHOTOGRAPHS]
         paths = [path for path in paths if path.is_file()]
     else:
@@ -177,10 +179,11 @@ class TrainingBatches:
 
     def _gradient(self, index: int, top: int, left: int, patch: int) -> float:
         crop = self.pictures.clean(index)[top : top + patch : 2, left : left + patch : 2, 0].astype(np.int32)
-        return float(np.abs(np.diff(crop, axis=0)).mean() + np.abs(np.diff(crop, axis=1)).mean())
+        differences = (np.abs(np.diff(crop, axis=axis)) for axis in (0, 1))
+        return float(sum(d.mean() for d in differences if d.size))  # a picture one pixel high has none
 
 
-def ahead(make: Callable[[int], T], first: int, last: int, depth: int) -> Iterator[T]:
+def ahead(make: Callable[[int], T], first: int, last: int, depth: int) -> Generator[T, None, None]:
     """make(first), …, make(last), in order, computed up to `depth` ahead of use in one background thread."""
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as pool:
         waiting: list[Future[T]] = []

@@ -85,9 +85,7 @@ def defocus(image: Image, rng: np.random.Generator, *, radius: float, vary: floa
     return blended
 
 
-def motion(
-    image: Image, rng: np.random.Generator, *, length: float, angle: float = 0.0, shake: float = 0.0
-) -> Image:
+def motion(image: Image, rng: np.random.Generator, *, length: float, angle: float = 0.0, shake: float = 0.0) -> Image:
     """Blur along the path that the camera takes while exposing: (h, w, c) -> (h, w, c), symmetric borders.
 
     `length` is the path's in pixels (0 to 500), `angle` its direction in degrees (-360 to 360), counter-
@@ -414,9 +412,7 @@ def _parse_operation(text: str) -> Operation:
     if name not in KINDS:
         nearest = _nearest(name, KINDS)
         example = KINDS[nearest[0]].example if nearest else "gaussian:25"
-        raise UserError(
-            f'degradation "{text}": unknown kind "{name}"; {_hint(nearest, KINDS)}, for example {example}'
-        )
+        raise UserError(f'degradation "{text}": unknown kind "{name}"; {_hint(nearest, KINDS)}, for example {example}')
     kind = KINDS[name]
     given: dict[str, Span] = {}
     try:

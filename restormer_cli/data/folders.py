@@ -2,9 +2,11 @@
 
 import os
 import re
+from collections import deque
 from pathlib import Path
 
 from restormer_cli.data.codecs import READABLE
+from restormer_cli.data.raster import one_line
 from restormer_cli.errors import UserError
 
 IGNORED = frozenset({"thumbs.db", "desktop.ini"})  # hidden files and ._* begin with a dot
@@ -13,41 +15,39 @@ IGNORED = frozenset({"thumbs.db", "desktop.ini"})  # hidden files and ._* begin 
 def find_pictures(folder: str | Path, *, recursive: bool = False) -> list[Path]:
     """The pictures in a folder, in natural order (2 before 10), by extension only; hidden ones are left out.
 
-    Links to folders are followed, each real folder once, so that loops end. Raises UserError when a folder
-    cannot be listed.
+    Links to folders are followed, each real folder once (under the first of its names, shallow ones first), so
+    that loops end. Raises UserError when a folder cannot be listed.
     """
     root = Path(folder)
     found: list[Path] = []
-    waiting, seen = [root], set()
+    waiting, seen = deque([root]), set()
     while waiting:
-        here = waiting.pop()
-        for entry in _listing(here, seen):
-            if entry.name.startswith(".") or entry.name.lower() in IGNORED:
+        for path in _listing(waiting.popleft(), seen):
+            if path.name.startswith(".") or path.name.lower() in IGNORED:
                 continue
-            if entry.is_dir():
-                if recursive:
-                    waiting.append(here / entry.name)
-            elif Path(entry.name).suffix.lower() in READABLE and entry.is_file():
-                found.append(here / entry.name)
+            if recursive and path.is_dir():
+                waiting.append(path)
+            elif path.suffix.lower() in READABLE and path.is_file():
+                found.append(path)
     return sorted(found, key=lambda path: [natural(part) for part in path.relative_to(root).parts])
 
 
-def _listing(folder: Path, seen: set[tuple[int, int]]) -> list["os.DirEntry[str]"]:
-    """The entries of a folder; none when it was seen before under another name."""
+def _listing(folder: Path, seen: set[tuple[int, int]]) -> list[Path]:
+    """The entries of a folder, sorted; none when it was seen before under another name."""
+    shown = one_line(str(folder))
     try:
         status = folder.stat()
         identity = (status.st_dev, status.st_ino)
         if identity in seen:
             return []
         seen.add(identity)
-        with os.scandir(folder) as entries:
-            return list(entries)
+        return [folder / name for name in sorted(os.listdir(folder))]
     except FileNotFoundError:
-        raise UserError(f"{folder}: no such folder; check the path") from None
+        raise UserError(f"{shown}: no such folder; check the path") from None
     except NotADirectoryError:
-        raise UserError(f"{folder}: is not a folder") from None
+        raise UserError(f"{shown}: is not a folder") from None
     except OSError as error:
-        raise UserError(f"{folder}: cannot be listed ({error.strerror}); check its permissions") from error
+        raise UserError(f"{shown}: cannot be listed ({error.strerror}); check its permissions") from error
 
 
 def natural(name: str) -> tuple[list[str | int], str]:

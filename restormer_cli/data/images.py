@@ -13,15 +13,15 @@ The rooms below: `folders` (finding pictures), `codecs` (bytes <-> samples, one 
 """
 
 import os
-import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from restormer_cli.atomic import write_atomically
 from restormer_cli.data.codecs import CODECS, READABLE, WRITABLE, Codec
 from restormer_cli.data.containers import sniff
 from restormer_cli.data.folders import find_pictures
@@ -130,9 +130,7 @@ def _read_bytes(path: Path, limit: int) -> bytes:
         except Unreadable:
             raise
         except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
-            raise Unreadable(
-                f"cannot be read ({one_line(str(error))}); check the path and the disk"
-            ) from error
+            raise Unreadable(f"cannot be read ({one_line(str(error))}); check the path and the disk") from error
 
 
 def _decode(data: bytes, path: Path, max_pixels: int) -> Picture:
@@ -169,7 +167,7 @@ def _picture(raster: Raster, form: str, path: Path) -> Picture:
             orientation = raster.orientation or wanted
         except Unreadable as reason:
             exif = None
-            notes.append(f"{reason} and not kept")
+            notes.append(str(reason))
     icc = raster.icc
     if icc and icc_space(icc) is None:
         icc = None
@@ -250,17 +248,15 @@ def check_writable(path: str | Path, like: Picture, *, channels: int | None = No
     """Whether a restored `like` can be written to `path`; call it before the work.
 
     Returns what will be lost, each a short sentence ("16 bits become 8"): choosing the extension is consent.
-    Raises UserError for an unknown extension, for transparency in a format without it (an opaque alpha channel
-    is dropped), and for sides longer than the format allows. `channels` of the result: 1 or 3; default like's.
+    Raises UserError for an unknown extension, for transparency in a format without it (an opaque alpha
+    channel is dropped), and for sides longer than the format allows. `channels` is the result's, 1 or 3.
     """
     form = format_of(path)
     codec, name, shown = CODECS[form], form.upper(), one_line(str(path))
     if not codec.alpha and not like.opaque:
         raise UserError(f"{shown}: {name} cannot hold the picture's transparency; write a .png instead")
     if max(like.pixels.shape[:2]) > codec.max_side:
-        raise UserError(
-            f"{shown}: {name} holds at most {codec.max_side:,} pixels a side; write a .tif instead"
-        )
+        raise UserError(f"{shown}: {name} holds at most {codec.max_side:,} pixels a side; write a .tif instead")
     losses = []
     bits = _bits_in(codec, like.bits)
     if bits < like.bits:
@@ -302,18 +298,14 @@ def encode_picture(
     if subsampling not in SUBSAMPLING:
         raise UserError(f"subsampling {subsampling} is unknown; choose one of {', '.join(SUBSAMPLING)}")
     if not np.isfinite(pixels).all():
-        raise UserError(
-            f"{like.path}: the result is not finite (NaN); use --precision fp32, or other weights"
-        )
+        raise UserError(f"{like.path}: the result is not finite (NaN); use --precision fp32, or other weights")
     codec = CODECS[format]
     options = Options(quality, subsampling, like.lossless if lossless is None else lossless)
     try:
         with third_party():
             return codec.encode(_raster(pixels, like, codec), options)
     except Unreadable as reason:
-        raise Failed(
-            f"{one_line(str(like.path))}: cannot be encoded as {format.upper()}: {reason}"
-        ) from reason
+        raise Failed(f"{one_line(str(like.path))}: cannot be encoded as {format.upper()}: {reason}") from reason
 
 
 def write_picture(
@@ -331,10 +323,13 @@ def write_picture(
     for what the user asked, Failed for what the system refused.
     """
     check_writable(path, like, channels=pixels.shape[2])
-    data = encode_picture(
-        pixels, like, format_of(path), quality=quality, subsampling=subsampling, lossless=lossless
-    )
-    _write_atomically(Path(path), data)
+    target, shown = Path(os.path.realpath(path)), one_line(str(path))  # through a link, not over it
+    if target.is_dir():
+        raise UserError(f"{shown}: is a folder; name a file in it")
+    if not target.parent.is_dir():
+        raise UserError(f"{shown}: there is no folder {one_line(str(target.parent))}; create it first")
+    data = encode_picture(pixels, like, format_of(path), quality=quality, subsampling=subsampling, lossless=lossless)
+    write_atomically(target, lambda file: file.write(data))
 
 
 def _raster(pixels: np.ndarray, like: Picture, codec: Codec) -> Raster:
@@ -381,29 +376,6 @@ def _metadata_for(codec: Codec, like: Picture, channels: int, bits: int) -> tupl
     space = "GRAY" if channels == 1 and codec.gray else "RGB"
     fits = like.icc is not None and icc_space(like.icc) == space
     return exif, like.icc if codec.icc and fits else None
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    """A temporary file beside the target, flushed to disk, then renamed over it."""
-    target = Path(os.path.realpath(path))  # through a link, not over it
-    temporary = target.parent / f".{secrets.token_hex(8)}.part"
-    try:
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no folder {target.parent}; create it first") from None
-    except IsADirectoryError:
-        raise UserError(f"{path}: is a folder; name a file in it") from None
-    except OSError as error:
-        raise Failed(
-            f"{path}: cannot be written ({error.strerror}); check the disk and its permissions"
-        ) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
 
 
 __all__ = [

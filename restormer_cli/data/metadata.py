@@ -5,19 +5,30 @@ never taken apart and put together again. Raises `Unreadable`.
 """
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from restormer_cli.data.raster import Unreadable, peak
+from restormer_cli.data.raster import Unreadable, peak, third_party
 
 EXIF_PREFIX = b"Exif\x00\x00"  # before the TIFF structure, in JPEG
 ORIENTATION = 274
-DAMAGED_EXIF = "its EXIF is damaged"
+DAMAGED_EXIF = "its EXIF is damaged and not kept"
 SIZE_OF_TYPE = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
 
 
 # --- EXIF ---------------------------------------------------------------------------------------------------
+
+
+def sound_exif(read: Callable[[], bytes | None], notes: list[str]) -> bytes | None:
+    """EXIF as a third-party library digs it out, or a note: damage there must not cost the picture."""
+    try:
+        with third_party():
+            return read()
+    except Unreadable:
+        notes.append(DAMAGED_EXIF)
+        return None
 
 
 @dataclass

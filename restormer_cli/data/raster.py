@@ -83,7 +83,7 @@ SUBSAMPLING = ("4:4:4", "4:2:2", "4:2:0")
 class Options:
     """How lossy formats are written; each encoder takes what concerns it.
 
-    quality: 1 to 100. subsampling: of the colour channels, one of SUBSAMPLING. lossless: where that is a choice.
+    quality: 1 to 100. subsampling: of the colour channels, one of SUBSAMPLING. lossless: in WebP and JPEG XL.
     """
 
     quality: int = 95

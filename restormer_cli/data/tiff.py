@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from restormer_cli.data.metadata import EXIF_PREFIX, ORIENTATION, cmyk_to_rgb, read_ifd
+from restormer_cli.data.metadata import EXIF_PREFIX, ORIENTATION, cmyk_to_rgb, read_ifd, sound_exif
 from restormer_cli.data.raster import (
     COPY_AGAIN,
     FLOAT_BITS,
@@ -23,7 +23,6 @@ from restormer_cli.data.raster import (
     check_size,
     damaged,
     peak,
-    third_party,
 )
 
 if TYPE_CHECKING:
@@ -53,7 +52,8 @@ MAX_SEGMENTS = 1 << 20
 MAX_TILE = 1 << 26  # samples
 
 # Directory entries that describe the picture, not its bytes: what EXIF calls the 0th IFD.
-DESCRIPTIVE = (270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 33432)
+DESCRIPTIVE = (270, 271, 272, 305, 306, 315, 316, 33432)
+RESOLUTION = (282, 283, 296)  # across, down, unit: carried as `Raster.dpi`
 EXIF_IFD, GPS_IFD = 34665, 34853
 ICC_PROFILE = 34675
 
@@ -83,11 +83,7 @@ def decode_tiff(data: bytes, max_pixels: int) -> Raster:
         notes.append("converted from CMYK to RGB")
     if page.extrasamples and raster.samples.shape[2] in (2, 4):
         raster.premultiplied = page.extrasamples[0] == 1
-    try:
-        with third_party():
-            raster.exif = _exif(data)
-    except Unreadable:
-        notes.append("its EXIF is damaged and not kept")
+    raster.exif = sound_exif(lambda: _exif(data), notes)
     raster.notes = tuple(notes)
     return raster
 
@@ -188,9 +184,9 @@ def _orientation(page: "TiffPage") -> int:
 
 
 def _dpi(page: "TiffPage") -> tuple[float, float] | None:
-    per_inch = {2: 1.0, 3: 2.54}.get(page.tags.valueof(296, 2))
+    across, down, unit = (page.tags.valueof(tag) for tag in RESOLUTION)
+    per_inch = {None: 1.0, 2: 1.0, 3: 2.54}.get(unit)
     try:
-        across, down = (page.tags.valueof(tag) for tag in (282, 283))
         return (across[0] / across[1] * per_inch, down[0] / down[1] * per_inch)
     except (TypeError, IndexError, ZeroDivisionError):
         return None  # absent, or nonsense
@@ -219,11 +215,10 @@ TYPES = {"H": 3, "I": 4, "B": 7}  # SHORT, LONG, UNDEFINED
 
 def encode_tiff(raster: Raster, options: Options) -> bytes:
     """A TIFF of deflated strips with a predictor, the EXIF in front and the directory behind."""
-    exif, kept = _leading_exif(raster.exif)
+    exif, entries = _leading_exif(raster)
     order = "<" if exif[:2] == b"II" else ">"
     out = bytearray(exif)
     offsets, sizes, rows = _write_strips(out, raster, order)
-    entries = {tag: value for tag, value in kept.items() if raster.dpi is None or tag not in (282, 283, 296)}
 
     def add(tag: int, code: str, *values: int) -> None:
         packed = struct.pack(f"{order}{len(values)}{code}", *values)
@@ -245,10 +240,10 @@ def encode_tiff(raster: Raster, options: Options) -> bytes:
     if channels in (2, 4):
         add(338, "H", 1 if raster.premultiplied else 2)
     if raster.dpi:
-        for tag, value in zip((282, 283), raster.dpi, strict=True):
+        for tag, value in zip(RESOLUTION, raster.dpi, strict=False):
             packed = struct.pack(order + "II", round(value * 1000), 1000)
             entries[tag] = (5, 1, _inline_or_appended(out, packed, order))
-        add(296, "H", 2)
+        add(RESOLUTION[2], "H", 2)  # inch
     if raster.icc:
         entries[ICC_PROFILE] = (7, len(raster.icc), _inline_or_appended(out, raster.icc, order))
     _write_directory(out, entries, order)
@@ -258,12 +253,12 @@ def encode_tiff(raster: Raster, options: Options) -> bytes:
 Entries = dict[int, tuple[int, int, bytes]]  # tag -> type, count, the four bytes of value or offset
 
 
-def _leading_exif(exif: bytes | None) -> tuple[bytes, Entries]:
+def _leading_exif(raster: Raster) -> tuple[bytes, Entries]:
     """The bytes that the file begins with, and the entries of theirs that the new directory takes over."""
-    if exif is None:
+    if raster.exif is None:
         return b"II*\x00\x00\x00\x00\x00", {}
-    wanted = {*DESCRIPTIVE, EXIF_IFD, GPS_IFD}
-    entries = read_ifd(exif).entries
+    wanted = {*DESCRIPTIVE, EXIF_IFD, GPS_IFD, *(() if raster.dpi else RESOLUTION)}
+    exif, entries = raster.exif, read_ifd(raster.exif).entries
     return exif, {tag: (kind, count, exif[at : at + 4]) for tag, kind, count, at in entries if tag in wanted}
 
 

@@ -7,8 +7,9 @@ average and a number, and a resumed run ends with the bits of an uninterrupted o
 import json
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ class Run:
         for path in sorted(self.checkpoints.glob("*.pt"), reverse=True):
             try:
                 return torch.load(path, map_location="cpu", weights_only=True)
-            except (RuntimeError, EOFError, ValueError, OSError):  # torn: fall back to the one before
+            except Exception:  # torn, which torch.load meets with many kinds: fall back to the one before
                 continue
         return None
 
@@ -88,11 +89,16 @@ class Run:
         write_atomically(self.folder / name, lambda stream: stream.write(text.encode()))
 
     def save(self, state: dict[str, Any], keep: int) -> None:
-        """A checkpoint, atomically; older ones beyond `keep` go."""
-        self.checkpoints.mkdir(exist_ok=True)
+        """A checkpoint, atomically; older ones beyond `keep` go, and torn later ones that it replaces."""
+        try:
+            self.checkpoints.mkdir(exist_ok=True)
+        except OSError as error:
+            raise Failed(f"{self.checkpoints}: cannot be made: {error.strerror}") from None
         write_atomically(self.checkpoints / f"{state['iteration']:08d}.pt", lambda stream: torch.save(state, stream))
-        for path in sorted(self.checkpoints.glob("*.pt"))[:-keep]:
-            path.unlink()
+        numbers = sorted(int(path.stem) for path in self.checkpoints.glob("*.pt") if path.stem.isdigit())
+        kept = [number for number in numbers if number <= state["iteration"]][-keep:]
+        for number in set(numbers) - set(kept):
+            (self.checkpoints / f"{number:08d}.pt").unlink(missing_ok=True)
 
 
 def open_run(folder: Path, recipe: Recipe, *, resume: bool) -> tuple[Run, dict[str, Any] | None]:
@@ -119,12 +125,15 @@ def open_run(folder: Path, recipe: Recipe, *, resume: bool) -> tuple[Run, dict[s
 
 def fit(
     recipe: Recipe, folder: Path, *, resume: bool = False, stop_after: int | None = None, device: str = "auto"
-) -> Iterator[StepLog | ValidationLog]:
+) -> Generator[StepLog | ValidationLog, None, None]:
     """Train to the recipe's end (or for `stop_after` iterations), yielding logs; see `Run` for what is written.
 
     Raises UserError for data or folders that cannot be used, Failed where the loss is not finite or disk is full.
     """
-    accelerator = Accelerator(cpu=device == "cpu", mixed_precision="bf16" if recipe.run.precision == "bf16" else "no")
+    # Precision is ours, not Accelerate's: that one is fixed for the life of the process, and runs may follow runs.
+    accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no")
+    half = recipe.run.precision == "bf16"
+    autocast = partial(torch.autocast, accelerator.device.type, dtype=torch.bfloat16, enabled=half)
     if recipe.stage and any(stage.batch % accelerator.num_processes for stage in recipe.stage):
         batches = [stage.batch for stage in recipe.stage]
         raise UserError(f"batches {batches} do not split evenly over {accelerator.num_processes} processes")
@@ -184,15 +193,13 @@ def fit(
     last = recipe.iterations if stop_after is None else min(recipe.iterations, done + stop_after)
     score: ValidationLog | None = None
     started = time.perf_counter()
-    for iteration, (degraded, clean) in enumerate(
-        ahead(make, done + 1, last, recipe.data.prefetch), start=done + 1
-    ):
+    for iteration, (degraded, clean) in enumerate(ahead(make, done + 1, last, recipe.data.prefetch), start=done + 1):
         begun = time.perf_counter()
         index, stage = stage_at(iteration, recipe.stage)
         rate = learning_rate(iteration, recipe)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        with accelerator.autocast():
+        with autocast():
             output = model(degraded.to(accelerator.device))
         loss = loss_of(output.float(), clean.to(accelerator.device))
         accelerator.backward(loss)
@@ -202,7 +209,7 @@ def fit(
         optimizer.zero_grad(set_to_none=True)
         if average is not None:
             average.update_parameters(network)
-        value = float(accelerator.reduce(loss.detach(), "mean"))
+        value = float(accelerator.reduce(loss.detach(), "mean"))  # pyright: ignore[reportArgumentType]
         if not np.isfinite(value):
             raise Failed(f"the loss is not finite at iteration {iteration}: lower optimizer.lr, then --resume")
         log = StepLog(iteration, index, stage.patch, stage.batch, value, rate, time.perf_counter() - begun)
@@ -212,7 +219,8 @@ def fit(
 
         ending = iteration == last
         if validation and (iteration % recipe.validation.every == 0 or ending):
-            score = _validate(result, validation, iteration, accelerator)
+            with autocast():
+                score = _validate(result, validation, iteration, accelerator.device)
             if accelerator.is_main_process:
                 _append(run.metrics, score)
             yield score
@@ -273,14 +281,14 @@ def _centre(picture: np.ndarray, crop: int) -> np.ndarray:
 
 
 def _validate(
-    model: torch.nn.Module, pairs: list[tuple[np.ndarray, np.ndarray]], iteration: int, accelerator: Accelerator
+    model: torch.nn.Module, pairs: list[tuple[np.ndarray, np.ndarray]], iteration: int, device: torch.device
 ) -> ValidationLog:
     was_training = model.training
     model.eval()
     scores, inputs = [], []
-    with torch.inference_mode(), accelerator.autocast():
+    with torch.inference_mode():
         for degraded, clean in pairs:
-            output = model(_to_tensor(degraded[None]).to(accelerator.device)).float()[0].clamp(0, 1)
+            output = model(_to_tensor(degraded[None]).to(device)).float()[0].clamp(0, 1)
             scores.append(psnr(output.permute(1, 2, 0).cpu().numpy(), clean, peak=1.0))
             inputs.append(psnr(degraded, clean, peak=1.0))
     model.train(was_training)
@@ -315,16 +323,23 @@ def _append(path: Path, log: StepLog | ValidationLog) -> None:
     entry = asdict(log)
     if isinstance(log, ValidationLog):
         entry = {"validation": entry.pop("iteration"), **entry}
-    with path.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(entry) + "\n")
+    try:
+        with path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(entry) + "\n")
+    except OSError as error:
+        raise Failed(f"{path}: cannot be written: {error.strerror}") from None
 
 
 def _truncate_metrics(path: Path, done: int) -> None:
     """Drop what was logged after the checkpoint that the run goes on from."""
     if not path.exists():
         return
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise Failed(f"{path}: cannot be read: {error.strerror}") from None
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in lines:
         try:
             entry = json.loads(line)
         except ValueError:  # a line torn by a kill

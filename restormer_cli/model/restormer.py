@@ -31,7 +31,7 @@ def pointwise(layer: nn.Conv2d, x: Tensor) -> Tensor:
     return F.linear(x, layer.weight.flatten(1), layer.bias)
 
 
-def convolve(layer: nn.Conv2d, x: Tensor) -> Tensor:
+def convolve(layer: nn.Module, x: Tensor) -> Tensor:
     """A 3×3 convolution: (b, h, w, c) -> (b, h, w, c'); the permutations are views, no copies."""
     return layer(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
@@ -220,9 +220,10 @@ class Restormer(nn.Module):
         _, channels, h, w = picture.shape
         if channels != self.config.in_channels or h % 8 or w % 8 or not h or not w:
             raise ValueError(
-                f"input of shape {tuple(picture.shape)}: needs {self.config.in_channels} channels, h and w multiples of 8"
+                f"input of shape {tuple(picture.shape)}: "
+                f"needs {self.config.in_channels} channels, h and w multiples of 8"
             )
-        embedded = convolve(self.patch_embed.proj, picture.permute(0, 2, 3, 1))
+        embedded = convolve(self.patch_embed.proj, picture.permute(0, 2, 3, 1))  # pyright: ignore[reportArgumentType]
         level1 = self.encoder_level1(embedded)  # (b, h, w, c)
         level2 = self.encoder_level2(self.down1_2(level1))  # (b, h/2, w/2, 2c)
         level3 = self.encoder_level3(self.down2_3(level2))  # (b, h/4, w/4, 4c)

@@ -28,9 +28,9 @@ class ChannelNorm(nn.Module):
         mean = pixels.mean(dim=-1, keepdim=True)
         variance = ((pixels - mean) ** 2).mean(dim=-1, keepdim=True)
         if self.with_bias:
-            pixels = (pixels - mean) / torch.sqrt(variance + 1e-5) * self.body.weight + self.body.bias
+            pixels = (pixels - mean) / torch.sqrt(variance + 1e-5) * self.body.weight + self.body.bias  # pyright: ignore
         else:
-            pixels = pixels / torch.sqrt(variance + 1e-5) * self.body.weight
+            pixels = pixels / torch.sqrt(variance + 1e-5) * self.body.weight  # pyright: ignore
         return rearrange(pixels, "b (h w) c -> b c h w", h=x.shape[2])
 
 
@@ -153,7 +153,7 @@ class TextbookRestormer(nn.Module):
         self.output = nn.Conv2d(last, config.out_channels, kernel_size=3, padding=1, bias=bias)
 
     def forward(self, picture: Tensor) -> Tensor:
-        embedded = self.patch_embed.proj(picture)
+        embedded = self.patch_embed.proj(picture)  # pyright: ignore
         level1 = self.encoder_level1(embedded)
         level2 = self.encoder_level2(self.down1_2(level1))
         level3 = self.encoder_level3(self.down2_3(level2))

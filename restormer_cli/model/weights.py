@@ -7,7 +7,7 @@ shapes. Every file is taken as hostile: nothing in it is ever executed, and the 
 
 import json
 import pickle
-import zipfile
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -29,6 +29,7 @@ WRAPPERS = ("params_ema", "params", "state_dict", "model")
 """Keys under which people keep a state dict in a `.pth`, the first one found wins."""
 PREFIXES = ("module.", "netG.", "net_g.", "_orig_mod.")
 CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
+MAX_CHANNELS = 4096
 MAX_BLOCKS = 256
 """More blocks in a level than any sane file holds; keeps a hostile one from building a giant network."""
 
@@ -57,8 +58,11 @@ def bundled_tasks() -> list[str]:
 def find_weights(name: str | Path) -> Path:
     """A path, or the name of a bundled checkpoint -> its file. Raises UserError."""
     path = Path(name)
-    if path.is_file():
-        return path
+    try:
+        if path.is_file():
+            return path
+    except OSError as error:  # a name too long, a folder that may not be searched
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     bundled = CHECKPOINTS / f"{name}.safetensors"
     if str(name) in bundled_tasks():
         return bundled
@@ -97,8 +101,8 @@ def save_weights(path: str | Path, model: torch.nn.Module, header: Mapping[str, 
     if path.suffix == ".pth":
         write_atomically(path, lambda stream: torch.save({"params": state}, stream))
         return
-    entries = {"format": FORMAT, "model": config.to_dict(), **header}
-    data = save(state, metadata={key: value if isinstance(value, str) else json.dumps(value) for key, value in entries.items()})
+    entries = {**header, "format": FORMAT, "model": config.to_dict()}
+    data = save(state, metadata={key: _to_text(value) for key, value in entries.items()})
     write_atomically(path, lambda stream: stream.write(data))
 
 
@@ -144,7 +148,10 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         start = stream.read(16)
     if not start:
         raise UserError(f"{path}: is empty")
-    if zipfile.is_zipfile(path) or start[:1] == b"\x80" or path.suffix in (".pth", ".pt", ".ckpt"):
+    # The header's length comes first: it may well begin with the byte 0x80, as a pickle does.
+    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= path.stat().st_size:
+        return _read_safetensors(path)
+    if start[:4] == b"PK\x03\x04" or start[:1] == b"\x80" or path.suffix in (".pth", ".pt", ".ckpt"):
         return _read_pickle(path), {}
     return _read_safetensors(path)
 
@@ -159,10 +166,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     header: dict[str, Any] = {}
     ours = metadata.get("format", "").startswith("restormer-cli/")
     for key, text in metadata.items() if ours else ():
-        try:
-            header[key] = json.loads(text)
-        except (ValueError, RecursionError):
-            header[key] = text
+        header[key] = _from_text(text)
     if ours and header["format"] != FORMAT:
         raise UserError(f"{path}: format {header['format']}, this version reads {FORMAT}: update restormer-cli")
     if ours and not isinstance(header.get("model"), dict):
@@ -170,13 +174,30 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return _strip(state), header
 
 
+def _to_text(value: Any) -> str:
+    """A header entry: a string as it is, unless that would read back as something else; other values as JSON."""
+    return value if isinstance(value, str) and _from_text(value) == value else json.dumps(value)
+
+
+def _from_text(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
 def _read_pickle(path: Path) -> dict[str, Tensor]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        # A stream, since torch.load goes by the extension of a path.
+        with path.open("rb") as stream, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about odd pickle protocols; whatever loads is checked below
+            content = torch.load(stream, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise UserError(f"{path}: refused: holds something other than tensors, or is damaged") from None
-    except (RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError, AssertionError):
-        # torch.load meets a damaged file with any of these.
+    except OSError:
+        raise
+    except Exception:
+        # torch.load meets a damaged file with a dozen kinds (RuntimeError, KeyError, struct.error, BadZipFile, …).
         raise UserError(f"{path}: damaged or not a PyTorch file") from None
     for wrapper in WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
@@ -200,8 +221,9 @@ def _strip(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _build(config: ModelConfig, state: Mapping[str, Tensor]) -> Restormer:
     # On the meta device first: a hostile header costs no memory before its shapes are checked.
-    if max(*config.blocks, config.refinement) > MAX_BLOCKS or config.dim > 4096:
-        raise ValueError("the model in its header is larger than any file could hold")
+    widest = max(config.dim, config.in_channels, config.out_channels)
+    if max(*config.blocks, config.refinement) > MAX_BLOCKS or widest > MAX_CHANNELS:
+        raise ValueError("its network is larger than any file could hold")
     with torch.device("meta"):
         model = Restormer(config)
     expected = model.state_dict()
@@ -215,9 +237,14 @@ def _build(config: ModelConfig, state: Mapping[str, Tensor]) -> Restormer:
             raise ValueError(f"{key} is not part of this network")
         if not tensor.dtype.is_floating_point:
             raise ValueError(f"{key} is of type {tensor.dtype}, expected floating point")
+        if tensor.layout != torch.strided or tensor.device.type != "cpu":
+            raise ValueError(f"{key} is not an ordinary dense tensor")
+    # Copied, so that no two parameters share memory; checked as float32, since a double may overflow.
+    state = {key: torch.empty_like(expected[key], device="cpu").copy_(state[key]) for key in expected}
+    for key, tensor in state.items():
         if not torch.isfinite(tensor).all():
             raise ValueError(f"{key} has values that are not finite")
-    model.load_state_dict({key: state[key].float() for key in expected}, strict=True, assign=True)
+    model.load_state_dict(state, strict=True, assign=True)
     return model.requires_grad_(True)
 
 

@@ -63,9 +63,7 @@ def components(mask: np.ndarray) -> np.ndarray:
 
 
 def test_every_kind_is_in_the_lists_below():
-    listed = {
-        choice.kind for spec in RANDOM + FIXED for s in parse_degradation(spec).steps for choice in s.choices
-    }
+    listed = {choice.kind for spec in RANDOM + FIXED for s in parse_degradation(spec).steps for choice in s.choices}
     assert listed == set(KINDS)
 
 
@@ -105,9 +103,7 @@ def test_what_needs_no_chance_takes_none_from_the_generator(spec: str):
     assert rng.bit_generator.state == generator(5).bit_generator.state
 
 
-@pytest.mark.parametrize(
-    "spec", ["defocus:3", "defocus:3,vary=1", "motion:9,shake=1", "rain:2", "jpeg:50", "round8"]
-)
+@pytest.mark.parametrize("spec", ["defocus:3", "defocus:3,vary=1", "motion:9,shake=1", "rain:2", "jpeg:50", "round8"])
 def test_gray_stays_gray(spec: str):
     gray = np.repeat(photograph(channels=1), 3, axis=2)
     out = parse_degradation(spec)(gray, generator())
@@ -210,9 +206,7 @@ def test_a_disc_grows_smoothly_with_its_radius():
 
 @pytest.mark.parametrize("radius", [0, 0.4])
 def test_a_disc_inside_one_pixel_changes_nothing(radius: float):
-    np.testing.assert_allclose(
-        degrade.defocus(photograph(), generator(), radius=radius), photograph(), atol=1e-6
-    )
+    np.testing.assert_allclose(degrade.defocus(photograph(), generator(), radius=radius), photograph(), atol=1e-6)
 
 
 @pytest.mark.parametrize(("length", "angle"), [(3, 0), (11, 30), (20.5, -60), (30, 90), (17, 145)])
@@ -250,9 +244,7 @@ def test_a_shaken_path_is_centred_positive_and_no_longer_than_its_length(shake: 
 
 def test_shake_bends_the_path():
     def straightness(shake: float) -> float:
-        kernels = [
-            degrade.motion_kernel(generator(seed), length=40, angle=0, shake=shake) for seed in range(20)
-        ]
+        kernels = [degrade.motion_kernel(generator(seed), length=40, angle=0, shake=shake) for seed in range(20)]
         eigenvalues = [np.linalg.eigvalsh(moments(kernel)[1]) for kernel in kernels]
         return float(np.median([small / large for small, large in eigenvalues]))
 
@@ -297,9 +289,7 @@ def test_blur_is_the_convolution_with_symmetric_borders(shape: tuple[int, int]):
     image = photograph(*shape)
     kernel = degrade.motion_kernel(generator(1), length=13, angle=0, shake=1)
     assert not np.allclose(kernel, kernel[::-1, ::-1], atol=1e-3)  # else correlation would pass
-    expected = ndimage.convolve(
-        image.astype(np.float64), kernel[..., None], mode="reflect"
-    )  # scipy's "symmetric"
+    expected = ndimage.convolve(image.astype(np.float64), kernel[..., None], mode="reflect")  # scipy's "symmetric"
     out = degrade.motion(image, generator(1), length=13, shake=1)
     np.testing.assert_allclose(out, expected, atol=2e-6)
 
@@ -379,15 +369,11 @@ def test_a_streak_has_the_length_the_peak_and_the_tilt_it_was_asked_for():
     assert max(heights) <= 40 * math.cos(math.radians(38)) + 1
     assert np.median(slopes) == pytest.approx(math.tan(math.radians(40)), rel=0.15)
     assert max(peaks) <= 0.3 + 1e-6
-    assert (
-        min(peaks) >= 0.3 * 0.5 * 0.4
-    )  # half as bright when farthest, less when it falls between two columns
+    assert min(peaks) >= 0.3 * 0.5 * 0.4  # half as bright when farthest, less when it falls between two columns
     # Falls to the right: the lower half's light is on the right of the upper half's.
     for streak, _ in inner:
         half, columns = len(streak) // 2, np.arange(streak.shape[1])
-        assert np.average(columns, weights=streak[half:].sum(0)) > np.average(
-            columns, weights=streak[:half].sum(0)
-        )
+        assert np.average(columns, weights=streak[half:].sum(0)) > np.average(columns, weights=streak[:half].sum(0))
 
 
 def test_rain_is_as_dense_at_the_borders_as_in_the_middle():
@@ -445,9 +431,7 @@ def test_jpeg_subsampling_blurs_the_colours_only_where_it_should():
     assert losses[422] > 0.05
     turned = np.ascontiguousarray(image.transpose(1, 0, 2))  # rows: 4:2:2 keeps them, too
     assert np.abs(degrade.jpeg(turned, generator(), quality=95, subsampling=422) - turned).mean() < 0.05
-    assert (
-        np.abs(degrade.jpeg(turned, generator(), quality=95) - turned).mean() > 0.05
-    )  # 4:2:0 is the default
+    assert np.abs(degrade.jpeg(turned, generator(), quality=95) - turned).mean() > 0.05  # 4:2:0 is the default
 
 
 @pytest.mark.parametrize("spec", ["jpeg:90", "round8"])
@@ -506,9 +490,7 @@ def test_one_of_the_alternatives_is_applied_each_equally_often():
 
 def test_steps_are_applied_in_order():
     image = photograph()
-    one, other = (
-        parse_degradation(spec)(image, generator()) for spec in ("gaussian:50+clip", "clip+gaussian:50")
-    )
+    one, other = (parse_degradation(spec)(image, generator()) for spec in ("gaussian:50+clip", "clip+gaussian:50"))
     assert one.min() >= 0 > other.min()
     rng = generator()
     expected = degrade.clip(degrade.gaussian(image, rng, sigma=50), rng)

@@ -59,9 +59,7 @@ def build_resource_file(files: dict[str, bytes], version: int, compressed: bool)
             children = sorted({entry[len(inside) :].split("/")[0] for entry in below})
             tree += struct.pack(">IHII", names_at, 2, len(children), nodes)
             nodes += len(children)
-            rows += [
-                (child, inside, [p for p in below if p.startswith(f"{inside}{child}/")]) for child in children
-            ]
+            rows += [(child, inside, [p for p in below if p.startswith(f"{inside}{child}/")]) for child in children]
         tree += b"\x00" * (8 if version > 1 else 0)
     start = 20 if version < 3 else 24
     offsets = (start, start + len(tree), start + len(tree) + len(data))
@@ -261,7 +259,5 @@ def test_samples_are_what_the_script_makes(tmp_path):
 def test_originals_are_scikit_images_own():
     for name in samples.SOURCES:
         kept = samples.read_picture(samples.DOCS / "originals" / f"{name}.png").astype(int)
-        tolerance = (
-            3 if samples.SOURCES[name].endswith(".jpg") else 0
-        )  # JPEG decoders differ by a level or two
+        tolerance = 3 if samples.SOURCES[name].endswith(".jpg") else 0  # JPEG decoders differ by a level or two
         assert abs(kept - samples.read_picture(samples.find_source(name))).max() <= tolerance

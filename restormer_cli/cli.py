@@ -1,0 +1,140 @@
+"""All of Typer: flags become typed requests, errors become exit codes; each verb is imported when it is called."""
+
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from restormer_cli.errors import RestormerError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Restore photographs with the Restormer transformer.",
+)
+
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 … or mps.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def main() -> None:
+    """The console script `restormer`."""
+    app()
+
+
+@contextmanager
+def _outcome(debug: bool) -> Iterator[None]:
+    """The one place where errors become exit codes."""
+    try:
+        yield
+    except RestormerError as error:
+        from restormer_cli.report import complain
+
+        if debug:
+            traceback.print_exc()
+        complain(str(error))
+        raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    except BrokenPipeError:
+        sys.stderr.close()
+        raise typer.Exit(1) from None
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        import torch
+
+        from restormer_cli import __version__
+        from restormer_cli.engine.restorer import choose_device
+
+        typer.echo(f"restormer {__version__}, torch {torch.__version__}, device {choose_device('auto')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Versions and device.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="A TOML file, or a bundled recipe: defocus, quick/denoise …")],
+    out: Annotated[Path | None, typer.Option(help="Run folder (default: runs/<recipe name>).")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on from the newest checkpoint in the run folder.")] = False,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a field: optimizer.lr=1e-4."),
+    ] = None,
+    stop_after: Annotated[int | None, typer.Option(min=1, metavar="N", help="End cleanly after N iterations.")] = None,
+    device: Device = "auto",
+    precision: Annotated[str | None, typer.Option(help="fp32 or bf16, instead of the recipe's.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Instead of the recipe's.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Train a network from a recipe."""
+    with _outcome(debug):
+        from restormer_cli import report
+        from restormer_cli.commands import train as verb
+
+        request = verb.Request(
+            recipe=recipe,
+            out=out,
+            resume=resume,
+            overrides=tuple(overrides or ()),
+            stop_after=stop_after,
+            device=device,
+            precision=precision,
+            seed=seed,
+        )
+        report.show_training(verb.train(request))
+
+
+@app.command()
+def restore(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A picture or a folder of pictures.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="A folder; or, for one picture, a file.")],
+    task: Annotated[str | None, typer.Option(help="A bundled checkpoint (default: denoise).")] = None,
+    weights: Annotated[str | None, typer.Option(help="Your own weights: .safetensors or official .pth.")] = None,
+    tile: Annotated[
+        int | None, typer.Option(min=8, metavar="N", help="Side of the tiles, in pixels (default: no tiles).")
+    ] = None,
+    overlap: Annotated[int, typer.Option(min=0, metavar="N", help="Pixels that neighbouring tiles share.")] = 32,
+    device: Device = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16, or fp16 (not on a CPU).")] = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace pictures that exist in OUT.")] = False,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Leave pictures alone that exist in OUT.")
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Restore pictures: a file or a folder in, the same names out."""
+    with _outcome(debug):
+        from restormer_cli import report
+        from restormer_cli.commands import restore as verb
+
+        request = verb.Request(
+            source=source,
+            target=target,
+            weights=weights,
+            task=task,
+            tile=tile,
+            overlap=overlap,
+            device=device,
+            precision=precision,
+            overwrite=overwrite,
+            skip_existing=skip_existing,
+        )
+        failed = report.show_restoring(verb.restore(request))
+    if failed:
+        raise typer.Exit(3)

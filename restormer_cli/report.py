@@ -1,0 +1,215 @@
+"""All of rich: what people see on stderr while a verb works, from the plain values that it yields.
+
+Without a terminal, or with NO_COLOR, there are plain lines instead of a live panel.
+"""
+
+import os
+import time
+from collections.abc import Iterable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:  # importing it would load torch
+    from restormer_cli.engine.trainer import StepLog, ValidationLog
+
+# rich's own reading of NO_COLOR would still make text bold and draw panels.
+console = Console(
+    stderr=True, highlight=False, soft_wrap=True, color_system=None if os.environ.get("NO_COLOR") else "auto"
+)
+
+
+def complain(message: str) -> None:
+    """One red line, whatever characters a file's name brings along."""
+    line = "".join(c if c.isprintable() else "?" for c in " ".join(message.split()))
+    console.print(Text(f"error: {line}", style="bold red"))
+
+
+def _animated() -> bool:
+    return console.is_terminal and console.color_system is not None
+
+
+def show_restoring(events: Iterable[object]) -> int:
+    """Show a restoration as it goes; returns how many pictures failed."""
+    from restormer_cli.commands.restore import Restored, Started
+
+    failed: list[Restored] = []
+    done = skipped = 0
+    megapixels = seconds = 0.0
+    with ExitStack() as stack:
+        progress, bar = None, None
+        for event in events:
+            if isinstance(event, Started):
+                for line in _started_lines(event):
+                    console.print(Text(line))
+                if _animated():
+                    columns = (
+                        TextColumn("{task.description}"),
+                        BarColumn(),
+                        MofNCompleteColumn(),
+                        TimeRemainingColumn(),
+                    )
+                    progress = stack.enter_context(Progress(*columns, console=console))
+                    bar = progress.add_task("restoring", total=event.pictures)
+            elif isinstance(event, Restored):
+                if event.error is not None:
+                    failed.append(event)
+                    complain(event.error)
+                elif event.seconds is None:
+                    skipped += 1
+                else:
+                    done += 1
+                    megapixels += event.width * event.height / 1e6
+                    seconds += event.seconds
+                    if progress is None:
+                        console.print(Text(f"{event.target}  {event.width}×{event.height}  {event.seconds:.1f} s"))
+                for note in event.notes:
+                    console.print(Text(f"note: {event.source}: {note}", style="yellow"))
+                if progress is not None and bar is not None:
+                    progress.update(bar, advance=1, description=event.source.name)
+    rate = f", {megapixels / seconds:.2f} megapixels per second" if seconds else ""
+    skips = f", {skipped} skipped" if skipped else ""
+    console.print(Text(f"{done} restored{skips}, {len(failed)} failed{rate}"))
+    return len(failed)
+
+
+def _started_lines(event: object) -> list[str]:
+    from restormer_cli.commands.restore import Started
+
+    assert isinstance(event, Started)
+    how = f"{event.device}, {event.precision}, " + (f"tiles of {event.tile}" if event.tile else "whole pictures")
+    lines = [f"{event.pictures} picture{'s' * (event.pictures != 1)} · {event.weights.name} · {how}"]
+    if event.assumed:
+        lines.insert(
+            0,
+            f"no --task or --weights given: using the bundled {event.task or event.weights.stem} checkpoint",
+        )
+    return lines + [f"note: {note}" for note in event.notes]
+
+
+def show_training(events: Iterable[object]) -> None:
+    """Show a training run as it goes: a live panel on a terminal, else a line now and then."""
+    from restormer_cli.commands.train import Finished, Started
+
+    view: TrainingView | None = None
+    with ExitStack() as stack:
+        live: Live | None = None
+        for event in events:
+            # Only after the first event: a mistake in the recipe is told at once, without torch.
+            from restormer_cli.engine.trainer import StepLog, ValidationLog
+
+            if isinstance(event, Started):
+                stages = [(stage.iterations, stage.patch, stage.batch) for stage in event.recipe.stage]
+                recipe = event.recipe
+                length = f"{recipe.iterations:,} iterations"
+                console.print(Text(f"training {recipe.name} ({recipe.task}) for {length} into {event.folder}"))
+                if recipe.expected:
+                    console.print(Text(f"expected: {recipe.expected}"))
+                view = TrainingView(stages, recipe.name)
+                if _animated():
+                    live = stack.enter_context(Live(console=console, refresh_per_second=4))
+            elif isinstance(event, StepLog) and view is not None:
+                view.step(event)
+                if live is not None:
+                    live.update(view.panel())
+                elif view.due():
+                    console.print(Text(view.line()))
+            elif isinstance(event, ValidationLog) and view is not None:
+                view.validation = event
+                if live is not None:
+                    live.update(view.panel())
+                else:
+                    console.print(Text(f"{event.iteration:>8,}  validation {view.score()}"))
+            elif isinstance(event, Finished):
+                if live is not None:
+                    live.stop()
+                console.print(Text(f"weights: {event.weights}"))
+
+
+class TrainingView:
+    """What the panel shows, kept from the logs."""
+
+    def __init__(self, stages: list[tuple[int, int, int]], name: str) -> None:
+        self.stages = stages
+        self.name = name
+        self.log: StepLog | None = None
+        self.validation: ValidationLog | None = None
+        self._pixels = self._pictures = self._seconds = 0.0
+        self._last_line = self._last_step = time.monotonic()
+
+    def step(self, log: "StepLog") -> None:
+        """Take in one iteration; rates are averaged over about the last 50."""
+        now = time.monotonic()
+        keep = 0.98 if self.log is not None else 0.0
+        self._pixels = keep * self._pixels + log.batch * log.patch**2
+        self._pictures = keep * self._pictures + log.batch
+        self._seconds = keep * self._seconds + (now - self._last_step if self.log is not None else log.seconds)
+        self._last_step = now
+        self.log = log
+
+    def due(self) -> bool:
+        """Whether it is time for another plain line: every ten seconds."""
+        if time.monotonic() - self._last_line < 10:
+            return False
+        self._last_line = time.monotonic()
+        return True
+
+    def seconds_left(self) -> float:
+        """By the pixels still to come, so that a change of stage does not upset it."""
+        assert self.log is not None
+        pixels, end = 0, 0
+        for iterations, patch, batch in self.stages:
+            end += iterations
+            pixels += min(iterations, max(0, end - self.log.iteration)) * batch * patch**2
+        return pixels * self._seconds / max(1.0, self._pixels)
+
+    def score(self) -> str:
+        """Validation PSNR beside the input's own."""
+        if self.validation is None:
+            return "–"
+        return f"{self.validation.psnr:.2f} dB (input {self.validation.input_psnr:.2f} dB)"
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Label and value of every field of the panel."""
+        assert self.log is not None
+        total = sum(iterations for iterations, _, _ in self.stages)
+        return [
+            ("iteration", f"{self.log.iteration:,} of {total:,}"),
+            (
+                "stage",
+                f"{self.log.stage + 1} of {len(self.stages)}: patch {self.log.patch}, batch {self.log.batch}",
+            ),
+            ("loss", f"{self.log.loss:.5f}"),
+            ("learning rate", f"{self.log.lr:.2e}"),
+            ("validation PSNR", self.score()),
+            ("images per second", f"{self._pictures / max(self._seconds, 1e-9):.1f}"),
+            ("time left", _duration(self.seconds_left())),
+        ]
+
+    def line(self) -> str:
+        """The panel in one line."""
+        assert self.log is not None
+        return (
+            f"{self.log.iteration:>8,}  stage {self.log.stage + 1}  patch {self.log.patch}  batch {self.log.batch}  "
+            f"loss {self.log.loss:.5f}  lr {self.log.lr:.2e}  "
+            f"{self._pictures / max(self._seconds, 1e-9):.1f} images/s  {_duration(self.seconds_left())} left"
+        )
+
+    def panel(self) -> Panel:
+        """The live panel."""
+        table = Table.grid(padding=(0, 2))
+        for label, value in self.rows():
+            table.add_row(Text(label, style="dim"), Text(value))
+        return Panel(table, title=f"training {self.name}", expand=False)
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"

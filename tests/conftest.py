@@ -1,0 +1,87 @@
+"""Tiny networks and pictures that several rooms of the tests share."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import pytest
+import torch
+
+from restormer_cli.model.config import ModelConfig
+from restormer_cli.model.restormer import Restormer
+from restormer_cli.model.weights import save_weights
+
+TINY = {"dim": 4, "blocks": (1, 1, 1, 1), "heads": (1, 1, 2, 2), "refinement": 1}
+
+
+def make_network(seed: int = 0, **changes) -> Restormer:
+    """A tiny network with random weights, in evaluation mode, that changes a picture visibly."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = Restormer(ModelConfig(**{**TINY, **changes}))
+    return network.eval()
+
+
+@pytest.fixture(scope="session")
+def tiny_network() -> Callable[..., Restormer]:
+    """A maker of tiny networks: `tiny_network(seed=1, in_channels=1, out_channels=1)`."""
+    return make_network
+
+
+@pytest.fixture(scope="session")
+def colour_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "colour.safetensors"
+    save_weights(path, make_network(), {"task": "denoise"})
+    return path
+
+
+@pytest.fixture(scope="session")
+def gray_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "gray.safetensors"
+    save_weights(path, make_network(in_channels=1, out_channels=1), {"task": "denoise"})
+    return path
+
+
+@pytest.fixture(scope="session")
+def dual_pixel_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "dual.safetensors"
+    save_weights(path, make_network(in_channels=6, dual_pixel=True), {"task": "defocus"})
+    return path
+
+
+@pytest.fixture(scope="session")
+def broken_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with one value that is not a number."""
+    network = make_network()
+    with torch.no_grad():
+        network.patch_embed.proj.weight[0, 0, 0, 0] = torch.nan  # pyright: ignore
+    path = tmp_path_factory.mktemp("weights") / "broken.safetensors"
+    save_weights(path, network, {})
+    return path
+
+
+def make_samples(height: int, width: int, channels: int = 3, bits: int = 8) -> np.ndarray:
+    """Smooth colours with an edge, away from black and white: uint8 or uint16 (h, w, c), or (h, w) for one channel."""
+    y, x, c = np.ogrid[0 : 1 : height * 1j, 0 : 1 : width * 1j, 0:channels]
+    waves = 0.5 + 0.2 * np.sin(9 * x + c) * np.cos(7 * y - c) + 0.15 * (x > y)
+    samples = np.rint(waves * (2**bits - 1)).astype(np.uint8 if bits == 8 else np.uint16)
+    return np.ascontiguousarray(samples if channels > 1 else samples[..., 0])
+
+
+@pytest.fixture(scope="session")
+def samples() -> Callable[..., np.ndarray]:
+    """A maker of pictures: `samples(height, width, channels=3, bits=8)`."""
+    return make_samples
+
+
+@pytest.fixture(scope="session")
+def write_png() -> Callable[..., Path]:
+    """`write_png(path, height, width, channels=3, bits=8)` -> path, folders made."""
+
+    def write(path: Path, height: int = 9, width: int = 13, channels: int = 3, bits: int = 8) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(imagecodecs.png_encode(make_samples(height, width, channels, bits)))
+        return path
+
+    return write

@@ -1,0 +1,410 @@
+"""A run writes what it promises, and an interrupted one ends with the bits of an uninterrupted one."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from restormer_cli import atomic
+from restormer_cli.engine import trainer
+from restormer_cli.engine.metrics import psnr
+from restormer_cli.engine.schedule import learning_rate
+from restormer_cli.engine.trainer import StepLog, ValidationLog, fit
+from restormer_cli.errors import Failed, UserError
+from restormer_cli.model.restormer import Restormer
+from restormer_cli.model.weights import load_weights, save_weights
+from restormer_cli.recipe import Recipe
+
+MODEL = {"dim": 8, "blocks": [1, 1, 1, 1], "heads": [1, 2, 4, 8], "refinement": 0}
+Logs = list[StepLog | ValidationLog]
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    for role, count in (("train", 2), ("validate", 2)):
+        (folder / role).mkdir()
+        for number in range(count):
+            y, x, c = np.ogrid[0:44, 0 : 37 + number, 0:3]
+            waves = 127 + 90 * np.sin(x / (3 + c) + number) * np.cos(y / 5)
+            Image.fromarray(waves.astype(np.uint8)).save(folder / role / f"p{number}.png")
+    return folder
+
+
+def recipe(pictures: Path, **tables: Any) -> Recipe:
+    values: dict[str, Any] = {
+        "name": "tiny",
+        "task": "denoise",
+        "model": MODEL,
+        "data": {"train": {"clean": str(pictures / "train")}, "validate": {"clean": str(pictures / "validate")}},
+        "degrade": {"steps": ["gaussian:10-50"]},
+        "validation": {"every": 4, "crop": 32, "degrade": ["gaussian:25"]},
+        "checkpoint": {"every": 2},
+        "optimizer": {"lr": 1e-3, "clip": 1.0},
+        "ema": {"decay": 0.5},
+        "stage": [{"iterations": 5, "patch": 16, "batch": 2}, {"iterations": 3, "patch": 24, "batch": 1}],
+    }
+    return Recipe.model_validate(values | tables)
+
+
+def run(values: Recipe, folder: Path, **options: Any) -> Logs:
+    return list(fit(values, folder, device="cpu", **options))
+
+
+def steps(logs: Logs) -> list[StepLog]:
+    return [log for log in logs if isinstance(log, StepLog)]
+
+
+def validations(logs: Logs) -> list[ValidationLog]:
+    return [log for log in logs if isinstance(log, ValidationLog)]
+
+
+def losses(logs: Logs) -> list[tuple[int, float]]:
+    return [(log.iteration, log.loss) for log in steps(logs)]
+
+
+def bits(folder: Path) -> dict[str, torch.Tensor]:
+    return load_weights(folder / "weights.safetensors").model.state_dict()
+
+
+def checkpoint(folder: Path, iteration: int) -> dict[str, Any]:
+    return torch.load(folder / "checkpoints" / f"{iteration:08d}.pt", weights_only=True)
+
+
+def assert_same_bits(one: Any, other: Any) -> None:
+    if isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one:
+            assert_same_bits(one[key], other[key])
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other)
+        for ours, theirs in zip(one, other, strict=True):
+            assert_same_bits(ours, theirs)
+    elif isinstance(one, torch.Tensor):
+        assert torch.equal(one, other)
+    else:
+        assert one == other
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def leftovers(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.name.endswith(".part")]
+
+
+@pytest.fixture(scope="module")
+def straight(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Logs]:
+    """One uninterrupted run of 8 iterations, which others are held against."""
+    folder = tmp_path_factory.mktemp("runs") / "deep" / "straight"
+    return folder, run(recipe(pictures), folder)
+
+
+def test_a_run_yields_a_log_per_iteration(straight: tuple[Path, Logs], pictures: Path) -> None:
+    logs = steps(straight[1])
+    assert [log.iteration for log in logs] == list(range(1, 9))
+    assert [(log.stage, log.patch, log.batch) for log in logs] == [(0, 16, 2)] * 5 + [(1, 24, 1)] * 3
+    assert [log.lr for log in logs] == [learning_rate(t, recipe(pictures)) for t in range(1, 9)]
+    assert all(math.isfinite(log.loss) and 0 < log.loss < 1 and log.seconds > 0 for log in logs)
+
+
+def test_a_run_validates_at_its_interval_and_at_the_end(straight: tuple[Path, Logs]) -> None:
+    scores = validations(straight[1])
+    assert [score.iteration for score in scores] == [4, 8]
+    assert {score.pictures for score in scores} == {2}
+    assert len({score.input_psnr for score in scores}) == 1  # the same noise every time
+    assert scores[0].input_psnr == pytest.approx(20 * math.log10(255 / 25), abs=0.3)
+    assert all(math.isfinite(score.psnr) for score in scores)
+
+
+def test_a_run_writes_its_folder(straight: tuple[Path, Logs], pictures: Path) -> None:
+    folder, logs = straight
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert names == {
+        "recipe.json",
+        "environment.json",
+        "metrics.jsonl",
+        "weights.safetensors",
+        "checkpoints/00000006.pt",
+        "checkpoints/00000008.pt",
+    }
+    assert Recipe.model_validate_json((folder / "recipe.json").read_text()) == recipe(pictures)
+    environment = json.loads((folder / "environment.json").read_text())
+    assert environment["device"] == "cpu"
+    assert environment["torch"] == torch.__version__
+    lines = metrics(folder)
+    assert [line["loss"] for line in lines if "iteration" in line] == [log.loss for log in steps(logs)]
+    assert [line["validation"] for line in lines if "validation" in line] == [4, 8]
+    assert set(lines[0]) == {"iteration", "stage", "patch", "batch", "loss", "lr", "seconds"}
+
+
+def test_the_weights_of_a_run_describe_themselves(straight: tuple[Path, Logs], pictures: Path) -> None:
+    folder, logs = straight
+    weights = load_weights(folder / "weights.safetensors")
+    assert weights.config == recipe(pictures).model
+    assert weights.task == "denoise"
+    assert weights.header["recipe"] == json.loads(recipe(pictures).model_dump_json(by_alias=True))
+    assert (weights.header["training"]["iterations"], weights.header["training"]["of"]) == (8, 8)
+    assert weights.header["training"]["validation"]["psnr"] == validations(logs)[-1].psnr
+    assert "licence" not in weights.header
+    average = {k.removeprefix("module."): v for k, v in checkpoint(folder, 8)["average"].items() if k != "n_averaged"}
+    assert_same_bits(dict(weights.model.state_dict()), average)
+    assert not torch.equal(average["output.weight"], checkpoint(folder, 8)["model"]["output.weight"])
+
+
+def test_the_last_score_is_that_of_the_written_weights(straight: tuple[Path, Logs], pictures: Path) -> None:
+    folder, logs = straight
+    model = load_weights(folder / "weights.safetensors").model
+    pairs = trainer._validation_pictures(recipe(pictures), None)
+    assert [degraded.shape for degraded, _ in pairs] == [(32, 32, 3)] * 2
+    scores = []
+    for degraded, clean in pairs:
+        with torch.no_grad():
+            output = model(torch.from_numpy(degraded).permute(2, 0, 1)[None])[0].permute(1, 2, 0).numpy()
+        scores.append(psnr(output.clip(0, 1), clean, peak=1.0))
+    assert validations(logs)[-1].psnr == pytest.approx(np.mean(scores), abs=1e-4)
+
+
+@pytest.mark.parametrize("stop", [1, 3, 6])
+def test_a_resumed_run_ends_with_the_bits_of_an_uninterrupted_one(
+    straight: tuple[Path, Logs], pictures: Path, tmp_path: Path, stop: int
+) -> None:
+    first = run(recipe(pictures), tmp_path / "run", stop_after=stop)
+    assert [log.iteration for log in steps(first)] == list(range(1, stop + 1))
+    assert load_weights(tmp_path / "run" / "weights.safetensors").header["training"]["iterations"] == stop
+    second = run(recipe(pictures), tmp_path / "run", resume=True)
+    assert losses(first) + losses(second) == losses(straight[1])
+    assert validations(second)[-1] == validations(straight[1])[-1]
+    assert_same_bits(bits(tmp_path / "run"), bits(straight[0]))
+    assert_same_bits(checkpoint(tmp_path / "run", 8), checkpoint(straight[0], 8))  # the optimiser too
+    lines = [line["iteration"] for line in metrics(tmp_path / "run") if "iteration" in line]
+    assert lines == list(range(1, 9))
+
+
+def test_an_abandoned_run_resumes_from_its_newest_checkpoint(
+    straight: tuple[Path, Logs], pictures: Path, tmp_path: Path
+) -> None:
+    interrupted = fit(recipe(pictures), tmp_path / "run", device="cpu")
+    seen = [next(interrupted).iteration for _ in range(6)]  # iteration 4 also yields a validation
+    interrupted.close()
+    assert seen == [1, 2, 3, 4, 4, 5]
+    with (tmp_path / "run" / "metrics.jsonl").open("a") as stream:
+        stream.write('{"iteration": 5, "lo')  # torn by the kill
+    logs = run(recipe(pictures), tmp_path / "run", resume=True)
+    assert [log.iteration for log in steps(logs)] == [5, 6, 7, 8]
+    assert_same_bits(bits(tmp_path / "run"), bits(straight[0]))
+    assert [line["iteration"] for line in metrics(tmp_path / "run") if "iteration" in line] == list(range(1, 9))
+
+
+@pytest.mark.parametrize("damage", ["half", "empty", "zeros", "text", "gone"])
+def test_a_torn_newest_checkpoint_falls_back_to_the_one_before(
+    straight: tuple[Path, Logs], pictures: Path, tmp_path: Path, damage: str
+) -> None:
+    run(recipe(pictures), tmp_path / "run", stop_after=6)
+    newest = tmp_path / "run" / "checkpoints" / "00000006.pt"
+    data = newest.read_bytes()
+    contents = {"half": data[: len(data) // 2], "empty": b"", "zeros": bytes(len(data)), "text": b"hello there"}
+    newest.write_bytes(contents.get(damage, b""))
+    if damage == "gone":
+        newest.unlink()
+    logs = run(recipe(pictures), tmp_path / "run", resume=True)
+    assert [log.iteration for log in steps(logs)] == [5, 6, 7, 8]
+    assert_same_bits(bits(tmp_path / "run"), bits(straight[0]))
+
+
+def test_a_torn_checkpoint_does_not_crowd_out_the_good_one(pictures: Path, tmp_path: Path) -> None:
+    values = recipe(pictures, checkpoint={"every": 2, "keep": 1})
+    run(values, tmp_path / "run", stop_after=4)
+    folder = tmp_path / "run" / "checkpoints"
+    assert [path.name for path in folder.iterdir()] == ["00000004.pt"]
+    (folder / "00000004.pt").write_bytes(b"torn")
+    run(values, tmp_path / "run", resume=True, stop_after=2)
+    assert [path.name for path in folder.iterdir()] == ["00000002.pt"]
+    assert checkpoint(tmp_path / "run", 2)["iteration"] == 2
+
+
+def test_a_folder_in_use_needs_resume(straight: tuple[Path, Logs], pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"is not empty: go on with --resume, or choose another --out"):
+        run(recipe(pictures), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    logs = run(recipe(pictures), tmp_path, resume=True, stop_after=1)  # no checkpoint: starts afresh
+    assert losses(logs) == losses(straight[1])[:1]
+
+
+def test_resuming_with_another_recipe_names_what_changed(
+    straight: tuple[Path, Logs], pictures: Path, tmp_path: Path
+) -> None:
+    run(recipe(pictures), tmp_path / "run", stop_after=2)
+    before = (tmp_path / "run" / "recipe.json").read_text()
+    with pytest.raises(UserError, match=r"another recipe \(changed: seed, ema\)"):
+        run(recipe(pictures, seed=3, ema={"decay": 0.9}), tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "recipe.json").read_text() == before
+
+
+def test_a_finished_run_has_nothing_to_resume(straight: tuple[Path, Logs], pictures: Path) -> None:
+    before = bits(straight[0])
+    modified = (straight[0] / "weights.safetensors").stat().st_mtime_ns
+    assert run(recipe(pictures), straight[0], resume=True) == []
+    assert (straight[0] / "weights.safetensors").stat().st_mtime_ns == modified
+    assert_same_bits(bits(straight[0]), before)
+    assert len(metrics(straight[0])) == 10
+
+
+def test_without_an_average_the_weights_are_the_networks(
+    straight: tuple[Path, Logs], pictures: Path, tmp_path: Path
+) -> None:
+    logs = run(recipe(pictures, ema={"decay": 0}), tmp_path / "run")
+    assert losses(logs) == losses(straight[1])  # the average changes nothing in the training
+    state = checkpoint(tmp_path / "run", 8)
+    assert "average" not in state
+    assert_same_bits(bits(tmp_path / "run"), dict(state["model"]))
+    assert_same_bits(dict(state["model"]), dict(checkpoint(straight[0], 8)["model"]))
+
+
+def test_the_average_is_exponential(straight: tuple[Path, Logs], pictures: Path, tmp_path: Path) -> None:
+    values = recipe(pictures, checkpoint={"every": 1, "keep": 9})
+    run(values, tmp_path / "run", stop_after=4)
+    states = [checkpoint(tmp_path / "run", t)["model"]["output.weight"] for t in range(1, 5)]
+    expected = states[0]
+    for state in states[1:]:
+        expected = 0.5 * expected + 0.5 * state
+    assert torch.allclose(bits(tmp_path / "run")["output.weight"], expected, atol=1e-7)
+
+
+def test_activation_checkpointing_gives_the_same_losses(
+    straight: tuple[Path, Logs], pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = 0
+    original = trainer.Restormer.forward
+    modes: set[bool] = set()
+
+    def watched(self: Restormer, picture: torch.Tensor) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        modes.add(self.latent.checkpointing)
+        return original(self, picture)
+
+    monkeypatch.setattr(trainer.Restormer, "forward", watched)
+    logs = run(recipe(pictures, run={"activation_checkpointing": True}), tmp_path / "run")
+    assert losses(logs) == losses(straight[1])
+    assert calls > 0
+    assert modes == {True}
+
+
+def test_precisions_may_alternate_in_one_process(pictures: Path, tmp_path: Path) -> None:
+    half = run(recipe(pictures, run={"precision": "bf16"}), tmp_path / "half", stop_after=2)
+    full = run(recipe(pictures), tmp_path / "full", stop_after=2)
+    assert 0 < abs(half[0].loss - full[0].loss) < 0.02  # pyright: ignore[reportAttributeAccessIssue]
+    assert next(iter(bits(tmp_path / "half").values())).dtype == torch.float32
+
+
+def test_the_other_loss_trains_too(straight: tuple[Path, Logs], pictures: Path, tmp_path: Path) -> None:
+    logs = run(recipe(pictures, loss={"kind": "charbonnier"}), tmp_path / "run", stop_after=1)
+    assert losses(straight[1])[0][1] < losses(logs)[0][1] < losses(straight[1])[0][1] + 1e-3
+
+
+def test_training_starts_from_init(pictures: Path, tmp_path: Path) -> None:
+    torch.manual_seed(7)
+    values = recipe(pictures, optimizer={"lr": 1e-12, "weight_decay": 0.0}, init=str(tmp_path / "x.safetensors"))
+    model = Restormer(values.model)
+    save_weights(tmp_path / "x.safetensors", model, {})
+    run(values, tmp_path / "run", stop_after=1)
+    got, expected = bits(tmp_path / "run"), model.state_dict()
+    assert all(torch.allclose(got[key], expected[key], atol=1e-9) for key in expected)
+    with pytest.raises(UserError, match=r"init = .*another network than \[model\] describes"):
+        run(recipe(pictures, init=values.init, model={**MODEL, "refinement": 1}), tmp_path / "other")
+
+
+def test_it_learns(pictures: Path, tmp_path: Path) -> None:
+    """30 short iterations take the network, which starts as noise, most of the way towards the picture."""
+    rows = [{"iterations": 30, "patch": 16, "batch": 2}]
+    logs = losses(run(recipe(pictures, stage=rows, optimizer={"lr": 5e-3, "clip": 1.0}), tmp_path / "run"))
+    assert np.mean([loss for _, loss in logs[-5:]]) < 0.8 * np.mean([loss for _, loss in logs[:5]])
+
+
+def test_a_folder_that_cannot_be_made_is_a_user_error(pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match="cannot hold a run: Not a directory"):
+        run(recipe(pictures), tmp_path / "file" / "run")
+    with pytest.raises(UserError, match="cannot hold a run"):
+        run(recipe(pictures), tmp_path / "file")
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "checkpoints", "weights.safetensors"])
+def test_a_run_file_that_cannot_be_written_is_failed_and_leaves_no_parts(
+    pictures: Path, tmp_path: Path, name: str
+) -> None:
+    if name == "checkpoints":
+        (tmp_path / name).write_text("in the way")
+    else:
+        (tmp_path / name).mkdir()
+    with pytest.raises(Failed, match=name):
+        run(recipe(pictures), tmp_path, resume=True, stop_after=1)
+    assert not leftovers(tmp_path)
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(
+    straight: tuple[Path, Logs], pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(recipe(pictures), tmp_path / "run", stop_after=2)
+
+    def full(state: Any, stream: Any) -> None:
+        stream.write(b"some of it")
+        raise RuntimeError("[enforce fail at inline_container.cc] . unexpected pos")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.torch, "save", full)
+        with pytest.raises(Failed, match=r"00000004\.pt: cannot be written"):
+            run(recipe(pictures), tmp_path / "run", resume=True)
+    assert not leftovers(tmp_path)
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["00000002.pt"]
+    run(recipe(pictures), tmp_path / "run", resume=True)
+    assert_same_bits(bits(tmp_path / "run"), bits(straight[0]))
+
+
+def test_a_full_disk_at_the_start_leaves_no_parts(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(atomic.os, "fsync", full)
+    with pytest.raises(Failed, match=r"recipe\.json: cannot be written: No space left on device"):
+        run(recipe(pictures), tmp_path / "run")
+    assert not list((tmp_path / "run").iterdir())
+
+
+def test_a_loss_that_is_not_finite_is_failed_before_it_is_saved(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(trainer.LOSSES, "l1", lambda output, target: (output - target).abs().mean() * float("nan"))
+    with pytest.raises(Failed, match="not finite at iteration 1: lower optimizer.lr"):
+        run(recipe(pictures), tmp_path / "run")
+    assert not (tmp_path / "run" / "weights.safetensors").exists()
+    assert not list((tmp_path / "run").glob("checkpoints/*"))
+
+
+def test_data_that_are_not_there_leave_no_run_folder(pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"\[data\] train: missing"):
+        run(recipe(pictures, data={"train": {"clean": str(tmp_path / "none")}}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_validation_pictures_are_cut_at_the_centre_to_multiples_of_8(pictures: Path) -> None:
+    whole = trainer._validation_pictures(recipe(pictures, validation={"crop": 0, "degrade": ["gaussian:25"]}), None)
+    assert [clean.shape for _, clean in whole] == [(40, 32, 3)] * 2
+    stored = np.asarray(Image.open(pictures / "validate" / "p0.png"))
+    assert np.array_equal(np.rint(whole[0][1] * 255).astype(np.uint8), stored[2:42, 2:34])
+
+
+def test_without_validation_pictures_there_are_no_scores(pictures: Path, tmp_path: Path) -> None:
+    values = recipe(pictures, data={"train": {"clean": str(pictures / "train")}})
+    assert not validations(run(values, tmp_path / "run", stop_after=1))
+    assert "validation" not in load_weights(tmp_path / "run" / "weights.safetensors").header["training"]

@@ -1,0 +1,267 @@
+"""A recipe says only what differs from the paper, and a mistake in it is named with its place and its cure."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from restormer_cli.errors import UserError
+from restormer_cli.model.config import ModelConfig
+from restormer_cli.recipe import Recipe, bundled_recipes, find_recipe, parse_recipe, read_recipe
+
+RECIPES = Path(__file__).resolve().parent.parent / "recipes"
+
+MINIMAL = """
+task = "deblur"
+
+[data]
+train = { degraded = "in", clean = "out" }
+
+[[stage]]
+iterations = 100
+patch = 64
+batch = 4
+
+[[stage]]
+iterations = 50
+patch = 128
+batch = 2
+"""
+
+
+def write(folder: Path, text: str) -> str:
+    path = folder / "mine.toml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def read(folder: Path, text: str, *overrides: str) -> Recipe:
+    return read_recipe(write(folder, text), overrides)
+
+
+def test_defaults_are_the_papers(tmp_path: Path) -> None:
+    recipe = read(tmp_path, MINIMAL)
+    assert recipe.model == ModelConfig()
+    assert recipe.model.to_dict() == {
+        "in_channels": 3,
+        "out_channels": 3,
+        "dim": 48,
+        "blocks": [4, 6, 6, 8],
+        "refinement": 4,
+        "heads": [1, 2, 4, 8],
+        "expansion": 2.66,
+        "norm": "with-bias",
+        "bias": False,
+        "dual_pixel": False,
+        "attention": "mdta",
+        "feed_forward": "gdfn",
+        "concat": True,
+    }
+    assert recipe.seed == 100
+    assert recipe.optimizer.model_dump() == {"lr": 3e-4, "weight_decay": 1e-4, "betas": (0.9, 0.999), "clip": 0.01}
+    assert recipe.schedule.lr_min == 1e-6
+    assert recipe.loss.kind == "l1"
+    assert recipe.ema.decay == 0
+    assert recipe.augment.flips
+    assert (recipe.validation.every, recipe.validation.crop, recipe.checkpoint.every) == (4000, 256, 4000)
+    assert recipe.run.precision == "fp32"
+    assert (recipe.init, recipe.data.validate_) == (None, None)
+    assert recipe.name == "mine"
+    assert recipe.iterations == 150
+    assert [(row.iterations, row.patch, row.batch) for row in recipe.stage] == [(100, 64, 4), (50, 128, 2)]
+
+
+def test_a_recipe_is_frozen(tmp_path: Path) -> None:
+    recipe = read(tmp_path, MINIMAL)
+    with pytest.raises(ValidationError, match="frozen"):
+        recipe.seed = 3  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_a_resolved_recipe_reads_back(tmp_path: Path) -> None:
+    recipe = read(tmp_path, MINIMAL, "model.dim=16", "data.validate={ degraded = 'a', clean = 'b' }")
+    assert Recipe.model_validate_json(recipe.model_dump_json(by_alias=True)) == recipe
+    assert parse_recipe(recipe.model_dump(by_alias=True, mode="json"), where="again") == recipe
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("sede = 3\n" + MINIMAL, "unknown key sede; nearest: seed"),
+        (MINIMAL + "[modle]\ndim = 3", "unknown key modle; nearest: model"),
+        (MINIMAL + "[model]\ndims = 48", r"unknown key model\.dims; nearest: model\.dim$"),
+        (MINIMAL + "[model]\nfeedforward = 'fn'", r"nearest: model\.feed_forward$"),
+        (MINIMAL + "[optimizer]\nlearning_rate = 1", r"unknown key optimizer\.learning_rate; nearest: optimizer\."),
+        (MINIMAL + "[optimizer]\nweightdecay = 1", r"nearest: optimizer\.weight_decay$"),
+        (MINIMAL + "patchs = 8", r"unknown key stage\.1\.patchs; nearest: stage\.1\.patch$"),
+        (MINIMAL.replace("clean =", "cleen ="), r"data\.train\.clean is missing \(and 1 more\)"),
+        (
+            MINIMAL.replace('clean = "out"', 'clean = "out", onyl = []'),
+            r"unknown key data\.train\.onyl; nearest: data\.train\.only$",
+        ),
+        (MINIMAL.replace("train =", "validat = { clean = 'x' }\ntrain ="), r"nearest: data\.validate$"),
+        (
+            MINIMAL.replace("train =", "validate = { clean = 'x', degrade = 'x' }\ntrain ="),
+            r"unknown key data\.validate\.degrade; nearest: data\.validate\.degraded$",
+        ),
+        (MINIMAL + "[ema]\ndekay = 0.5", r"nearest: ema\.decay$"),
+        (MINIMAL + "[run]\nprecison = 'bf16'", r"nearest: run\.precision$"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest(tmp_path: Path, change: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        read(tmp_path, change)
+    assert str(tmp_path / "mine.toml") in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_the_nearest_learning_rate_key_is_lr_or_at_least_of_its_table(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nearest: optimizer\.(lr|weight_decay|betas|clip)$"):
+        read(tmp_path, MINIMAL + "[optimizer]\nlr_rate = 1")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (MINIMAL.replace("patch = 64", "patch = 100"), r"stage\.0\.patch = 100: must be a multiple of 8"),
+        (MINIMAL.replace("patch = 64", "patch = 0"), r"stage\.0\.patch = 0"),
+        (MINIMAL.replace("batch = 2", "batch = 0"), r"stage\.1\.batch = 0"),
+        (MINIMAL.replace("iterations = 50", "iterations = -1"), r"stage\.1\.iterations = -1"),
+        (MINIMAL.replace("iterations = 50", "iterations = 'x'"), r"stage\.1\.iterations = 'x'"),
+        (MINIMAL.split("[[stage]]")[0], "stage is missing"),
+        (MINIMAL.split("[[stage]]")[0].replace("[data]", "stage = []\n[data]"), "stage"),
+        (MINIMAL.replace('task = "deblur"', ""), "task is missing"),
+        (MINIMAL.replace("[data]", "[run]").replace("train =", "#"), "data is missing"),
+        (MINIMAL.replace("train =", "#"), r"data\.train is missing"),
+        (
+            MINIMAL.replace('degraded = "in", ', ""),
+            r"clean pictures only: name a `degraded` folder or give \[degrade\]",
+        ),
+        (MINIMAL.replace("train =", "validate = { clean = 'x' }\ntrain ="), "clean pictures only"),
+        (MINIMAL + "[degrade]\nsteps = ['gausian:25']", "gausian"),
+        (MINIMAL + "[validation]\ndegrade = ['nothing:25']", "nothing"),
+        (MINIMAL + "[validation]\ncrop = 100", r"validation\.crop = 100: must be a multiple of 8"),
+        (MINIMAL + "[model]\ndim = 7", "model: dim = 7: must be even"),
+        (MINIMAL + "[model]\nheads = [1, 2, 5, 8]", "heads = 5 at level 3"),
+        (MINIMAL + "[model]\nnorm = 'batch'", r"model\.norm = 'batch'"),
+        (MINIMAL + "[optimizer]\nlr = 0", r"optimizer\.lr = 0"),
+        (MINIMAL + "[optimizer]\nlr = nan", r"optimizer\.lr = nan"),
+        (MINIMAL + "[optimizer]\nbetas = [0.9, 1.0]", r"optimizer\.betas\.1 = 1\.0"),
+        (MINIMAL + "[ema]\ndecay = 1.0", r"ema\.decay = 1\.0"),
+        (MINIMAL + "[loss]\nkind = 'l2'", r"loss\.kind = 'l2'"),
+        (MINIMAL + "[run]\nprecision = 'fp16'", r"run\.precision = 'fp16'"),
+        ("task = ", "not valid TOML"),
+        (MINIMAL + "[data]", "not valid TOML"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_place(tmp_path: Path, change: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        read(tmp_path, change)
+    assert str(tmp_path / "mine.toml") in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_bytes_that_are_no_text_are_not_toml(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_bytes(b"task = '\xff\xfe'")
+    with pytest.raises(UserError, match="not valid TOML"):
+        read_recipe(str(tmp_path / "mine.toml"))
+
+
+def test_overrides_reach_every_place(tmp_path: Path) -> None:
+    recipe = read(
+        tmp_path,
+        MINIMAL,
+        "optimizer.lr=1e-4",
+        "optimizer.betas=[0.8, 0.9]",
+        "stage.0.patch=96",
+        "stage.1.iterations=7",
+        "data.train.clean=/some/where",  # not TOML: taken as it is
+        "model.blocks=[1, 2, 3, 5]",
+        "run.activation_checkpointing=true",
+        'name="other"',
+        "expected=31 dB = enough",
+    )
+    assert recipe.optimizer.lr == 1e-4
+    assert recipe.optimizer.betas == (0.8, 0.9)
+    assert recipe.stage[0].patch == 96
+    assert recipe.iterations == 107
+    assert recipe.data.train.clean == "/some/where"
+    assert recipe.data.train.degraded == "in"
+    assert recipe.model.blocks == (1, 2, 3, 5)
+    assert recipe.run.activation_checkpointing
+    assert recipe.name == "other"
+    assert recipe.expected == "31 dB = enough"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optimizer.lr", "write KEY=VALUE"),
+        ("stage.7.patch=64", r"no such place as stage\.7\.patch"),
+        ("stage.first.patch=64", r"no such place as stage\.first\.patch"),
+        ("stage.patch=64", r"no such place as stage\.patch"),
+        ("task.name=3", r"no such place as task\.name"),
+        ("task.name.more=3", r"no such place as task\.name\.more"),
+        ("stage.0.patch.more=3", r"no such place as stage\.0\.patch\.more"),
+        ("stage.-1.patch=64", r"no such place as stage\.-1\.patch"),
+        ("stage.0.patch=100", r"stage\.0\.patch = 100: must be a multiple of 8"),
+        ("optimizer.rate=1", r"unknown key optimizer\.rate; nearest: optimizer\."),
+        ("=3", "unknown key"),
+    ],
+)
+def test_a_bad_override_is_named(tmp_path: Path, override: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        read(tmp_path, MINIMAL, override)
+
+
+@pytest.mark.parametrize("name", ["quick/denoise", "recipes/quick/denoise.toml", "./recipes/quick/denoise.toml"])
+def test_bundled_recipes_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_recipe(name).read_bytes() == (RECIPES / "quick" / "denoise.toml").read_bytes()
+    assert read_recipe(name).name == "denoise"
+
+
+def test_a_file_at_hand_wins_over_a_bundled_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "quick").mkdir()
+    (tmp_path / "quick" / "denoise").write_text(MINIMAL)
+    assert read_recipe("quick/denoise").task == "deblur"
+
+
+def test_an_unknown_recipe_names_the_nearest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"did you mean quick/denoise\?") as error:
+        find_recipe("quick/denoies.toml")
+    assert all(name in str(error.value) for name in bundled_recipes())
+    with pytest.raises(UserError, match=r"no recipe 'zzzzzzzzzzzzz'.*quick/denoise"):
+        find_recipe("zzzzzzzzzzzzz")
+    with pytest.raises(UserError, match="no recipe"):
+        find_recipe(str(tmp_path))
+    with pytest.raises(UserError, match="no recipe"):
+        find_recipe("x" * 5000)
+
+
+def test_bundled_recipes_are_the_ones_in_the_folder() -> None:
+    found = {path.relative_to(RECIPES).with_suffix("").as_posix() for path in RECIPES.rglob("*.toml")}
+    assert set(bundled_recipes()) == found
+    assert "quick/denoise" in found
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.rglob("*.toml")), ids=lambda path: path.stem)
+def test_every_shipped_recipe_parses(path: Path) -> None:
+    recipe = read_recipe(str(path))
+    values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    assert recipe.task == values["task"]
+    assert recipe.iterations == sum(row["iterations"] for row in values["stage"])
+
+
+def test_reading_a_recipe_needs_no_torch() -> None:
+    code = (
+        "import sys; from restormer_cli.recipe import read_recipe; read_recipe('quick/denoise'); "
+        "print(sorted(m for m in sys.modules if m.split('.')[0] in ('torch', 'accelerate', 'matplotlib')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=RECIPES.parent)
+    assert done.stdout.strip() == "[]", done.stderr
