@@ -138,7 +138,7 @@ def test_the_nearest_learning_rate_key_is_lr_or_at_least_of_its_table(tmp_path: 
         (MINIMAL.replace("train =", "#"), r"data\.train is missing"),
         (
             MINIMAL.replace('degraded = "in", ', ""),
-            r"clean pictures only: name a `degraded` folder or give \[degrade\]",
+            r"clean pictures only: name a `degraded` folder",
         ),
         (MINIMAL.replace("train =", "validate = { clean = 'x' }\ntrain ="), "clean pictures only"),
         (MINIMAL + "[degrade]\nsteps = ['gausian:25']", "gausian"),

@@ -30,7 +30,7 @@ from restormer_cli.data.images import MAX_PIXELS, decode_picture, encode_picture
 from restormer_cli.errors import UserError
 
 MEMORY = 3 << 30  # bytes of address space for the process that decodes
-SECONDS = 5  # for one mutant, on a machine that is busy
+SECONDS = 5  # of processor time, for one mutant
 MAX_MUTANT_PIXELS = 4_000_000
 
 
@@ -191,7 +191,7 @@ def mutant(number: int, files: dict[str, bytes]) -> tuple[str, bytes]:
 
 def judge(name: str, data: bytes, max_pixels: int = MAX_MUTANT_PIXELS) -> str:
     """Decode: "read" or "refused". Anything but a sound picture or one line is an AssertionError."""
-    start = time.monotonic()
+    start = time.process_time()
     try:
         picture = decode_picture(data, "mutant", max_pixels=max_pixels)
     except UserError as error:
@@ -204,7 +204,8 @@ def judge(name: str, data: bytes, max_pixels: int = MAX_MUTANT_PIXELS) -> str:
         assert np.isfinite(picture.pixels).all(), name
         assert picture.bits == 32 or (picture.pixels.min() >= 0 and picture.pixels.max() <= 1), name
         assert all(note.isprintable() for note in picture.notes), f"{name}: {picture.notes}"
-    assert time.monotonic() - start < SECONDS, f"{name}: took {time.monotonic() - start:.1f} s"
+    took = time.process_time() - start
+    assert took < SECONDS, f"{name}: took {took:.1f} s"
     return result
 
 
@@ -370,7 +371,7 @@ def decode_mutants(first: int, count: int) -> None:
 
 def assert_mutants_are_survived(first: int, count: int) -> None:
     command = [sys.executable, __file__, str(first), str(count)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60 + count * SECONDS / 10)
+    done = subprocess.run(command, capture_output=True, text=True)  # pytest's timeout ends a hang
     lines = done.stdout.splitlines() or ["nothing"]
     assert done.returncode == 0, f"died with {done.returncode} at {lines[-1]}: {done.stderr[-2000:]}"
     assert done.stderr == "", "decoders must not write to stderr"

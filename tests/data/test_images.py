@@ -633,7 +633,7 @@ def test_the_network_sees_no_colour_under_full_transparency():
     array[..., :3] = (255, 0, 255)  # garish where nobody sees it
     array[8:24, 8:20] = (10, 200, 30, 255)
     picture = decode_picture(as_png(array), "x")
-    np.testing.assert_allclose(picture.pixels, np.tile(np.float32([10, 200, 30]) / 255, (32, 32, 1)), atol=1e-6)
+    np.testing.assert_allclose(picture.pixels, np.tile(np.array([10, 200, 30]) / 255, (32, 32, 1)), atol=1e-6)
 
 
 def test_filling_follows_the_nearest_visible_colours():
@@ -674,7 +674,7 @@ def test_alpha_is_scaled_when_the_depth_changes():
 def test_transparency_is_refused_where_it_would_be_lost(extension, tmp_path):
     array = samples(4)
     picture = decode_picture(as_png(array), "in.png")
-    with pytest.raises(UserError, match="cannot hold the picture's transparency; write a .png"):
+    with pytest.raises(UserError, match=r"cannot hold the picture's transparency; write a \.png"):
         check_writable(f"a{extension}", picture)
     with pytest.raises(UserError, match="transparency"):
         write_picture(tmp_path / f"a{extension}", picture.pixels, picture)

@@ -1,5 +1,6 @@
 """Patch, batch and rate of every iteration are those of the published schedule (facts.md §2)."""
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -67,7 +68,7 @@ def test_the_rate_is_the_published_one_everywhere() -> None:
 
 def test_the_rate_never_rises() -> None:
     rates = [learning_rate(t, PAPER) for t in range(91_990, 300_010, 10)]
-    assert all(later <= earlier for earlier, later in zip(rates, rates[1:], strict=False))
+    assert all(later <= earlier for earlier, later in itertools.pairwise(rates))
 
 
 @pytest.mark.parametrize(

@@ -385,7 +385,7 @@ def test_a_loss_that_is_not_finite_is_failed_before_it_is_saved(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(trainer.LOSSES, "l1", lambda output, target: (output - target).abs().mean() * float("nan"))
-    with pytest.raises(Failed, match="not finite at iteration 1: lower optimizer.lr"):
+    with pytest.raises(Failed, match=r"not finite at iteration 1: lower optimizer\.lr"):
         run(recipe(pictures), tmp_path / "run")
     assert not (tmp_path / "run" / "weights.safetensors").exists()
     assert not list((tmp_path / "run").glob("checkpoints/*"))

@@ -131,6 +131,7 @@ def test_with_bias_norm_is_centred() -> None:
     norm = LayerNorm(2, "with-bias").double()
     with torch.no_grad():
         norm.body.weight.copy_(torch.tensor([2.0, 3.0]))
+        assert norm.body.bias is not None
         norm.body.bias.copy_(torch.tensor([0.5, 0.25]))
     x = torch.tensor([[[[5.0, 9.0]]]], dtype=torch.float64)
     expected = torch.tensor([-2 * 2, 2 * 3], dtype=torch.float64) / (4 + 1e-5) ** 0.5
