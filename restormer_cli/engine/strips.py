@@ -65,7 +65,7 @@ class Strips:
         """(1, in_channels, h, w), h and w multiples of 8 -> (1, out_channels, h, w) in float32 (or float64)."""
         picture = picture[0].permute(1, 2, 0).contiguous()  # (h, w, c), from here to the end
         model, wide = self.model, torch.promote_types(self.dtype, torch.float32)
-        embedded = self._convolve(model.patch_embed.proj, picture)
+        embedded = self._convolve(model.patch_embed.get_submodule("proj"), picture)
         kept = embedded.clone() if self.config.dual_pixel else None
         level1 = self._level("encoder_level1", embedded)
         level2 = self._level("encoder_level2", self._down(model.down1_2.body[0], level1))
@@ -178,7 +178,7 @@ class Strips:
         height = x.shape[0]
         for a, b in self._strips(x, max(x.shape[2], weight.shape[0])):
             top, bottom = max(a - 1, 0), min(b + 1, height)
-            rows = x[top:bottom].to(self.dtype).permute(2, 0, 1)[None]
+            rows = x[top:bottom].to(self.dtype)[None].permute(0, 3, 1, 2)
             strip = F.conv2d(rows, weight, bias, padding=1)[0].permute(1, 2, 0)
             yield a, b, strip[a - top : strip.shape[0] - (bottom - b)]
 
@@ -188,7 +188,7 @@ class Strips:
         result = x.new_empty((height // 2, width // 2, 2 * channels))
         # (h/2, y, w/2, x, c/2) seen through the result's (h/2, w/2, c/2, y, x)
         spread = result.unflatten(2, (channels // 2, 2, 2)).permute(0, 3, 1, 4, 2)
-        for a, b, strip in self._convolved(layer, x):
+        for a, _, strip in self._convolved(layer, x):
             for y in (0, 1):  # strips may begin at an odd row
                 first = a + (a + y) % 2
                 rows = strip[first - a :: 2]
@@ -248,7 +248,7 @@ class Depthwise:
         self.bias = None if bias is None else bias.to(dtype)
 
     def __call__(self, rows: Tensor) -> Tensor:
-        planes = rows.permute(2, 0, 1)[None]
+        planes = rows[None].permute(0, 3, 1, 2)  # in this order torch sees channels-last, and copies nothing
         return F.conv2d(planes, self.weight, self.bias, padding=(0, 1), groups=rows.shape[2])[0].permute(1, 2, 0)
 
 
