@@ -1,5 +1,6 @@
 """Tiny networks and pictures that several rooms of the tests share."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,10 @@ import torch
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.restormer import Restormer
 from restormer_cli.model.weights import save_weights
+
+# Two threads on a busy machine wait for each other more than they work; subprocesses inherit the variable.
+torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 TINY = {"dim": 4, "blocks": (1, 1, 1, 1), "heads": (1, 1, 2, 2), "refinement": 1}
 

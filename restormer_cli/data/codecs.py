@@ -44,7 +44,6 @@ def decode_png(data: bytes, max_pixels: int) -> Raster:
     """Through imagecodecs: Pillow and imageio silently reduce 16-bit colour to 8 bits."""
     png = containers.read_png(data)
     check_size(png.width, png.height, max_pixels)
-    check_plausible(sum(map(len, png.data)), png.raw_bytes, 1032, "deflate")
     import imagecodecs
 
     notes = list(png.notes)
@@ -86,8 +85,6 @@ def encode_png(raster: Raster, options: Options) -> bytes:
 
     chunks = list(raster.colour)
     if raster.icc:
-        # A profile says more than these, and a file must not have both it and sRGB.
-        chunks = [chunk for chunk in chunks if chunk[0] not in (b"sRGB", b"gAMA", b"cHRM")]
         chunks.append((b"iCCP", b"ICC profile\0\0" + zlib.compress(raster.icc)))
     if raster.dpi:
         chunks.append((b"pHYs", struct.pack(">IIB", *[round(value / METRE) for value in raster.dpi], 1)))

@@ -101,15 +101,15 @@ class Png:
     def essential(self) -> bytes:
         """The same picture with only what a decoder needs, and nothing that libpng could stumble over.
 
-        No text, profile or animation; the palette filled up with black, so that no sample points beyond it;
-        the pixel data inflated under a bound and stored uncompressed, which saves libpng that work.
+        No text, profile or animation; the pixel data inflated under a bound and stored uncompressed, which
+        saves libpng that work.
         """
         chunks = [(b"IHDR", self.header)]
         if self.colour_type == 3:
             palette = self.other.get(b"PLTE", b"")
             if not palette or len(palette) % 3 or len(palette) > 3 * 2**self.bits:
                 raise damaged("its palette is missing or has a wrong length")
-            chunks.append((b"PLTE", palette.ljust(3 * 2**self.bits, b"\0")))
+            chunks.append((b"PLTE", palette))
         transparency = self.other.get(b"tRNS")
         lengths = {0: (2,), 2: (6,), 3: range(1, 2**self.bits + 1)}.get(self.colour_type, ())
         if transparency is not None and len(transparency) in lengths:

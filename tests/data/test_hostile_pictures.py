@@ -7,12 +7,14 @@ down with them. Mutant number n is the same on every machine with the same libra
 """
 
 import io
+import logging
 import random
 import struct
 import subprocess
 import sys
 import time
 import tracemalloc
+import warnings
 import zlib
 from collections.abc import Callable
 from itertools import pairwise
@@ -27,6 +29,7 @@ from PIL import Image, ImageCms
 from restormer_cli.data.codecs import CODECS
 from restormer_cli.data.containers import box, png_chunk
 from restormer_cli.data.images import MAX_PIXELS, decode_picture, encode_picture, read_picture
+from restormer_cli.data.raster import third_party
 from restormer_cli.errors import UserError
 
 MEMORY = 3 << 30  # bytes of address space for the process that decodes
@@ -295,14 +298,82 @@ def test_bombs_in_png_metadata_cost_a_note_at_the_most():
 
 def test_a_bomb_in_a_brotli_box_is_bounded():
     data = corpus()["jxl of ours"]
-    bomb = imagecodecs.brotli_encode(b"\0" * (200 << 20))
     start = data.index(b"Exif") - 4
-    for payload, kept in ((data[start + 8 :], True), (None, False)):
-        packed = imagecodecs.brotli_encode(payload) if payload else bomb
-        boxed = data[:start] + box(b"brob", b"Exif" + packed)
+    exif = data[start + 8 :]
+    for payload, kept in ((exif, True), (exif + b"\0" * (200 << 20), False)):
+        boxed = data[:start] + box(b"brob", b"Exif" + imagecodecs.brotli_encode(payload))
         picture = decode_picture(boxed, "x")
         assert (picture.exif is not None) == kept
         assert bool(picture.notes) != kept
+
+
+def test_a_wrong_checksum_is_damage_even_when_the_picture_could_be_read():
+    data = bytearray(corpus()["png 16"])
+    data[-13] ^= 1  # the checksum of the pixels
+    with pytest.raises(UserError, match="a checksum does not match"):
+        decode_picture(bytes(data), "x")
+
+
+def test_a_damaged_remark_in_a_png_costs_a_note():
+    data = corpus()["png 16"]
+    remark = bytearray(png_chunk(b"tEXt", b"a remark"))
+    remark[-1] ^= 1
+    picture = decode_picture(data[:33] + bytes(remark) + data[33:], "x")
+    assert picture.notes == ("damaged parts are not kept: tEXt",)
+
+
+def test_samples_beyond_the_palette_are_black_and_libpng_stays_silent(capfd):
+    header = struct.pack(">IIBBBBB", 2, 1, 8, 3, 0, 0, 0)
+    pixels = zlib.compress(b"\0\1\xc8" + b"more than there are pixels")
+    chunks = [(b"IHDR", header), (b"PLTE", b"\x0a\x14\x1e" * 2), (b"IDAT", pixels), (b"IEND", b"")]
+    data = b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks)
+    samples = decode_picture(data, "x").pixels * 255
+    np.testing.assert_allclose(samples, [[[10, 20, 30], [0, 0, 0]]], atol=1e-4)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_side_beyond_what_libpng_takes_is_refused_in_silence(capfd):
+    header = struct.pack(">IIBBBBB", 1_000_001, 1, 8, 0, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(1_000_002))), (b"IEND", b"")]
+    data = b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks)
+    with pytest.raises(UserError, match="its header claims 1000001 × 1 pixels"):
+        decode_picture(data, "x")
+    assert capfd.readouterr().err == ""
+
+
+def patched_tiff(name: str, **values: int) -> bytes:
+    """A TIFF of the corpus with the first value of some tags overwritten."""
+    data = bytearray(corpus()[f"tif {name}"])
+    with tifffile.TiffFile(io.BytesIO(data)) as tiff:
+        for tag, value in values.items():
+            entry = tiff.pages.first.tags[tag]
+            struct.pack_into({3: "<H", 4: "<I"}[entry.dtype], data, entry.valueoffset, value)
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("None <", {"ImageLength": 27, "RowsPerStrip": 14}, "it needs 2 strips or tiles and lists 1"),
+        ("None <", {"StripOffsets": 20_000}, "truncated: its strips or tiles lie outside the file"),
+        ("lzw <", {"StripByteCounts": 0}, "lie outside the file"),
+        ("tiles", {"TileWidth": 60_000, "TileLength": 60_000}, "it claims tiles of 60000 × 60000 pixels"),
+        ("tiles", {"TileWidth": 0}, "damaged"),
+        ("None <", {"Compression": 34712}, "TIFF compression 34712 is not supported; save it as LZW"),
+        ("None <", {"PhotometricInterpretation": 8}, "TIFF colour model 8 is not supported; convert"),
+        ("None <", {"SamplesPerPixel": 2}, "damaged|claims 2 channels"),
+    ],
+)
+def test_what_a_tiff_claims_is_checked_before_it_is_believed(name, values, message):
+    with pytest.raises(UserError, match=message):
+        decode_picture(patched_tiff(name, **values), "x")
+
+
+def test_what_decoders_warn_of_stays_silent():
+    with warnings.catch_warnings(record=True) as noise, third_party():
+        warnings.warn_explicit("noise", UserWarning, "TiffImagePlugin.py", 1, module="PIL.TiffImagePlugin")
+    assert not noise
+    assert not logging.getLogger("tifffile").isEnabledFor(logging.CRITICAL)
 
 
 def test_a_jpeg_of_endless_scans_is_refused():
@@ -338,6 +409,15 @@ def test_a_broken_decoder_is_one_line_with_a_cure(monkeypatch):
     with pytest.raises(UserError) as caught:
         decode_picture(corpus()["png RGB"], "x")
     assert str(caught.value) == "x: damaged (two lines ?[31mand colour); copy or download it again"
+
+
+def test_a_decoder_that_stumbles_gives_no_python_jargon(monkeypatch):
+    def stumble(*_: object, **__: object) -> None:
+        raise TypeError("unsupported operand type(s) for //: 'tuple' and 'int'")
+
+    monkeypatch.setattr(imagecodecs, "png_decode", stumble)
+    with pytest.raises(UserError, match=r"^x: damaged; copy or download it again$"):
+        decode_picture(corpus()["png RGB"], "x")
 
 
 def test_no_memory_is_one_line(monkeypatch):

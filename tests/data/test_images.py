@@ -246,6 +246,7 @@ def test_a_tiff_of_many_strips_is_written_right():
     again = rewritten(decode_picture(data, "x"))
     with tifffile.TiffFile(io.BytesIO(again)) as file:
         assert len(file.pages.first.dataoffsets) > 1
+        assert all(offset % 2 == 0 for offset in [*file.pages.first.dataoffsets, file.pages.first.offset])
     np.testing.assert_array_equal(tifffile.imread(io.BytesIO(again)), array)
 
 
@@ -297,6 +298,12 @@ def test_a_channel_without_a_meaning_is_dropped_with_a_note():
     picture = decode_picture(tiff(array, photometric="rgb", extrasamples=["unspecified"]), "x")
     np.testing.assert_array_equal(stored(picture), array[..., :3])
     assert "not kept" in picture.notes[0]
+
+
+@pytest.mark.parametrize(("dtype", "cure"), [(np.int16, "to 16 bits or to floats"), (np.uint32, "up to 16 bits")])
+def test_integers_that_we_do_not_read_are_refused_with_a_cure(dtype, cure):
+    with pytest.raises(UserError, match=cure):
+        decode_picture(tiff(np.ones((HEIGHT, WIDTH, 1), dtype), photometric="minisblack"), "x")
 
 
 def test_a_camera_raw_file_is_not_taken_for_its_thumbnail():
