@@ -4,6 +4,7 @@ A recipe lists only what differs from the paper's defaults (section 4); every de
 """
 
 import difflib
+import json
 import tomllib
 from importlib.resources import files
 from pathlib import Path
@@ -33,6 +34,19 @@ class Stage(Table):
     """Pictures per step, over all devices."""
 
 
+PAPER_STAGES = tuple(
+    Stage(iterations=iterations, patch=patch, batch=batch)
+    for iterations, patch, batch in (
+        (92_000, 128, 64),
+        (64_000, 160, 40),
+        (48_000, 192, 32),
+        (36_000, 256, 16),
+        (36_000, 320, 8),
+        (24_000, 384, 8),
+    )
+)
+
+
 class Optimizer(Table):
     """AdamW."""
 
@@ -52,7 +66,9 @@ class Schedule(Table):
 
 
 class Loss(Table):
-    kind: Literal["l1", "charbonnier"] = "l1"
+    """What is minimised: the mean of |e|, of sqrt(e² + ε²), or |e| plus a share of the spectrum's |e|."""
+
+    kind: Literal["l1", "charbonnier", "fft"] = "l1"
 
 
 class Ema(Table):
@@ -64,6 +80,10 @@ class Ema(Table):
 class Augment(Table):
     flips: bool = True
     """Mirror images and quarter turns, the 8 of them equally likely."""
+    mixup: Rate = 0.0
+    """Parameter a of the mixture's β(a, a), applied to every second group; the paper's is 1.2, 0 switches it off."""
+    mixup_groups: Positive = 8
+    """Equal groups of a global batch that are mixed within: the paper's 8 GPUs, so groups of 8, 5, 4, 2, 1, 1."""
 
 
 class Degrade(Table):
@@ -79,17 +99,47 @@ class Pairs(Table):
     """
 
     degraded: str | None = None
+    right: str | None = None
+    """The second view of a dual-pixel camera, where `degraded` is the first."""
     clean: str
     exclude: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     """Names (without extension) to leave out, or the only ones to take."""
 
 
+class Cut(Table):
+    """The crops that a published preparation cuts beforehand; here they are places to draw patches from."""
+
+    side: Positive
+    overlap: Annotated[int, Field(ge=0)] = 0
+    """Pixels that neighbouring crops share; the last of a row is moved back to the border."""
+    above: Annotated[int, Field(ge=0)] = 0
+    """Pictures are cut where both sides exceed this, else taken whole, as one crop."""
+
+    @model_validator(mode="after")
+    def _advances(self) -> "Cut":
+        if self.overlap >= self.side:
+            raise ValueError(f"overlap = {self.overlap}: must be smaller than side = {self.side}")
+        return self
+
+
 class Data(Table):
     train: Pairs
     validate_: Annotated[Pairs | None, Field(alias="validate")] = None
+    cut: Cut | None = None
+    """Draw among these crops, all alike, and a patch within; without it, see `draw`."""
+    sharpest: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the crops of `cut`, over all pictures, that is kept: the sharpest, judged by the clean picture."""
+    draw: Literal["area", "pictures"] | None = None
+    """Without `cut`: pictures in proportion to their area (the default), or all alike."""
     textured: bool = False
     """Draw patches in favour of texture: of two candidates, the one with the larger mean gradient."""
+    cache: Literal["disk", "memory", "off"] = "disk"
+    """Where decoded pictures are kept: in files that all processes share, in this process, or nowhere."""
+    cache_gb: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """The most that the cache may hold, in 10⁹ bytes (default: 100 on disk, 6 in memory)."""
+    workers: Positive = 4
+    """Threads that make batches, and decode pictures at the start."""
     prefetch: Positive = 4
     """Batches made ahead of the step that needs them."""
 
@@ -100,6 +150,8 @@ class Validation(Table):
     """Side of the centre crop that is scored; 0 scores whole pictures."""
     degrade: tuple[str, ...] = ()
     """Steps for validation where the data are clean (default: those of [degrade]); seeded per picture."""
+    channel: Literal["rgb", "y"] = "rgb"
+    """What is scored: all channels, or luma Y alone, as deraining is."""
 
 
 class Checkpoint(Table):
@@ -108,8 +160,20 @@ class Checkpoint(Table):
 
 
 class Run(Table):
+    """How it is computed; nothing here changes what is computed, but for rounding."""
+
     precision: Literal["fp32", "bf16"] = "fp32"
     activation_checkpointing: bool = False
+    compile: bool = False
+    """torch.compile, one block per shape."""
+    micro_batch: Positive | None = None
+    """The most pictures that a device takes at once; gradients accumulate (default: all of its share)."""
+    uneven: bool = False
+    """Let a batch split unevenly over the devices (some wait); without it such a recipe is refused."""
+    non_finite_steps: Positive = 10
+    """After so many steps in a row without a finite loss or gradient, go back to the last checkpoint."""
+    track: Literal["tensorboard", "trackio", "wandb"] | None = None
+    """Where else the metrics go."""
 
 
 class Recipe(Table):
@@ -126,7 +190,7 @@ class Recipe(Table):
     """Licence of the weights, for their header."""
     model: ModelConfig = ModelConfig()
     data: Data
-    stage: Annotated[tuple[Stage, ...], Field(min_length=1)]
+    stage: Annotated[tuple[Stage, ...], Field(min_length=1)] = PAPER_STAGES
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     loss: Loss = Loss()
@@ -148,6 +212,47 @@ class Recipe(Table):
                     parse_degradation(steps)
                 except UserError as error:
                     raise ValueError(str(error)) from None
+        return self
+
+    @model_validator(mode="after")
+    def _channels_fit(self) -> "Recipe":
+        views, channels = (2, self.model.in_channels // 2) if self.model.dual_pixel else (1, self.model.in_channels)
+        if channels not in (1, 3):
+            raise ValueError(
+                f"model.in_channels = {self.model.in_channels}: pictures have 3 channels (1 in gray), two views of a "
+                "dual-pixel camera 6 together (model.dual_pixel = true, out_channels = 3)"
+            )
+        for role, pairs in (("train", self.data.train), ("validate", self.data.validate_)):
+            if pairs is None:
+                continue
+            if views == 2 and (pairs.right is None or pairs.degraded is None):
+                raise ValueError(
+                    f"model.dual_pixel = true takes {self.model.in_channels} channels, but data.{role} gives "
+                    f"{channels}: name the left views' folder as data.{role}.degraded, the right ones' as "
+                    f"data.{role}.right"
+                )
+            if views == 1 and pairs.right is not None:
+                raise ValueError(
+                    f"data.{role}.right gives {2 * channels} channels, but the network takes "
+                    f"{self.model.in_channels}: set model.dual_pixel = true and model.in_channels = {2 * channels}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _patches_fit(self) -> "Recipe":
+        cut = self.data.cut
+        if cut is not None and self.data.draw is not None:
+            raise ValueError("data.draw is without effect beside data.cut: leave one of them out")
+        if cut is None and self.data.sharpest < 1:
+            raise ValueError("data.sharpest chooses among crops: say how they are cut, data.cut = { side = 512, … }")
+        for number, stage in enumerate(self.stage):
+            if cut is not None and stage.patch > cut.side:
+                raise ValueError(f"stage.{number}.patch = {stage.patch}: is larger than data.cut.side = {cut.side}")
+            if self.augment.mixup and stage.batch % self.augment.mixup_groups:
+                raise ValueError(
+                    f"stage.{number}.batch = {stage.batch}: mixup needs a multiple of augment.mixup_groups = "
+                    f"{self.augment.mixup_groups} (1: the whole batch is one group)"
+                )
         return self
 
     @property
@@ -200,7 +305,8 @@ def read_recipe(name: str, overrides: tuple[str, ...] = ()) -> Recipe:
 def parse_recipe(values: dict[str, Any], where: str) -> Recipe:
     """Validate plain values, as TOML or JSON give them. Raises UserError, one line, first problem first."""
     try:
-        return Recipe.model_validate(values)
+        # By way of JSON: only there is pydantic strict about "48" and 48.0 without refusing a list for a tuple.
+        return Recipe.model_validate_json(json.dumps(values, default=str), strict=True)
     except ValidationError as error:
         problems = error.errors()
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
@@ -217,6 +323,8 @@ def _override(values: dict[str, Any], override: str) -> None:
         value = text
     *parents, last = key.split(".")
     node: Any = values
+    if parents[:1] == ["stage"]:
+        values.setdefault("stage", [stage.model_dump() for stage in PAPER_STAGES])
     try:
         for part in parents:
             node = node[_row(part)] if isinstance(node, list) else node.setdefault(part, {})

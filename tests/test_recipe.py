@@ -66,13 +66,24 @@ def test_defaults_are_the_papers(tmp_path: Path) -> None:
     assert recipe.schedule.lr_min == 1e-6
     assert recipe.loss.kind == "l1"
     assert recipe.ema.decay == 0
-    assert recipe.augment.flips
+    assert recipe.augment.model_dump() == {"flips": True, "mixup": 0, "mixup_groups": 8}
     assert (recipe.validation.every, recipe.validation.crop, recipe.checkpoint.every) == (4000, 256, 4000)
     assert recipe.run.precision == "fp32"
     assert (recipe.init, recipe.data.validate_) == (None, None)
     assert recipe.name == "mine"
     assert recipe.iterations == 150
     assert [(row.iterations, row.patch, row.batch) for row in recipe.stage] == [(100, 64, 4), (50, 128, 2)]
+
+
+def test_without_stages_they_are_the_papers_and_their_rows_can_be_set(tmp_path: Path) -> None:
+    start = MINIMAL.split("[[stage]]")[0]
+    rows = read(tmp_path, start).stage
+    assert [row.iterations for row in rows] == [92_000, 64_000, 48_000, 36_000, 36_000, 24_000]
+    assert [row.patch for row in rows] == [128, 160, 192, 256, 320, 384]
+    assert [row.batch for row in rows] == [64, 40, 32, 16, 8, 8]
+    changed = read(tmp_path, start, "stage.5.patch=64")
+    assert changed.stage[:5] == rows[:5]
+    assert (changed.stage[5].patch, changed.stage[5].batch) == (64, 8)
 
 
 def test_a_recipe_is_frozen(tmp_path: Path) -> None:
@@ -131,7 +142,6 @@ def test_the_nearest_learning_rate_key_is_lr_or_at_least_of_its_table(tmp_path: 
         (MINIMAL.replace("batch = 2", "batch = 0"), r"stage\.1\.batch = 0"),
         (MINIMAL.replace("iterations = 50", "iterations = -1"), r"stage\.1\.iterations = -1"),
         (MINIMAL.replace("iterations = 50", "iterations = 'x'"), r"stage\.1\.iterations = 'x'"),
-        (MINIMAL.split("[[stage]]")[0], "stage is missing"),
         (MINIMAL.split("[[stage]]")[0].replace("[data]", "stage = []\n[data]"), "stage"),
         (MINIMAL.replace('task = "deblur"', ""), "task is missing"),
         (MINIMAL.replace("[data]", "[run]").replace("train =", "#"), "data is missing"),
@@ -153,6 +163,29 @@ def test_the_nearest_learning_rate_key_is_lr_or_at_least_of_its_table(tmp_path: 
         (MINIMAL + "[ema]\ndecay = 1.0", r"ema\.decay = 1\.0"),
         (MINIMAL + "[loss]\nkind = 'l2'", r"loss\.kind = 'l2'"),
         (MINIMAL + "[run]\nprecision = 'fp16'", r"run\.precision = 'fp16'"),
+        (MINIMAL + "[model]\ndim = '48'", r"model\.dim = '48': Input should be a valid integer"),
+        (MINIMAL + "[model]\ndim = 48.0", r"model\.dim = 48\.0"),
+        (MINIMAL + "[model]\nrefinement = true", r"model\.refinement = True"),
+        (MINIMAL + "[optimizer]\nlr = '1e-4'", r"optimizer\.lr = '1e-4'"),
+        (MINIMAL + "[augment]\nflips = 1", r"augment\.flips = 1"),
+        (MINIMAL + "[model]\nin_channels = 5\nout_channels = 5", r"in_channels = 5: pictures have 3 channels"),
+        (MINIMAL + "[model]\nin_channels = 6\nout_channels = 6", r"in_channels = 6: pictures have 3 channels.*views"),
+        (
+            MINIMAL + "[model]\nin_channels = 6\ndual_pixel = true",
+            r"dual_pixel = true takes 6 channels, but data\.train gives 3: .*data\.train\.right",
+        ),
+        (MINIMAL.replace("train = {", "train = { right = 'r',"), r"data\.train\.right gives 6 .*takes 3: set model\."),
+        (MINIMAL.replace("train =", "sharpest = 0.7\ntrain ="), r"data\.sharpest .*data\.cut"),
+        (MINIMAL.replace("train =", "cut = { side = 64, overlap = 64 }\ntrain ="), r"data\.cut: overlap = 64"),
+        (MINIMAL.replace("train =", "cut = { side = 96 }\ntrain ="), r"stage\.1\.patch = 128: .*data\.cut\.side = 96"),
+        (
+            MINIMAL.replace("train =", "cut = { side = 512 }\ndraw = 'area'\ntrain ="),
+            r"data\.draw is without effect beside data\.cut",
+        ),
+        (MINIMAL.replace("train =", "cache = 'tape'\ntrain ="), r"data\.cache = 'tape'"),
+        (MINIMAL + "[augment]\nmixup = 1.2", r"stage\.0\.batch = 4: mixup needs a multiple of .* = 8 \(1: "),
+        (MINIMAL + "[run]\nmicro_batch = 0", r"run\.micro_batch = 0"),
+        (MINIMAL + "[run]\ntrack = 'notebook'", r"run\.track = 'notebook'"),
         ("task = ", "not valid TOML"),
         (MINIMAL + "[data]", "not valid TOML"),
     ],
@@ -255,7 +288,7 @@ def test_every_shipped_recipe_parses(path: Path) -> None:
     recipe = read_recipe(str(path))
     values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     assert recipe.task == values["task"]
-    assert recipe.iterations == sum(row["iterations"] for row in values["stage"])
+    assert recipe.iterations == (sum(row["iterations"] for row in values["stage"]) if "stage" in values else 300_000)
 
 
 def test_reading_a_recipe_needs_no_torch() -> None:

@@ -14,10 +14,10 @@ from typing import TypeVar
 
 import numpy as np
 
-from restormer_cli.data.degrade import Degradation
+from restormer_cli.data.degrade import Degradation, parse_degradation
 from restormer_cli.data.images import find_pictures, read_picture
 from restormer_cli.errors import UserError
-from restormer_cli.recipe import Pairs
+from restormer_cli.recipe import Pairs, Recipe
 
 SKIMAGE_PHOTOGRAPHS = (
     "astronaut.png", "brick.png", "camera.png", "chelsea.png", "coffee.png", "grass.png", "gravel.png",
@@ -181,6 +181,46 @@ class TrainingBatches:
         crop = self.pictures.clean(index)[top : top + patch : 2, left : left + patch : 2, 0].astype(np.int32)
         differences = (np.abs(np.diff(crop, axis=axis)) for axis in (0, 1))
         return float(sum(d.mean() for d in differences if d.size))  # a picture one pixel high has none
+
+
+def training_batches(recipe: Recipe) -> TrainingBatches:
+    """The training data of a recipe, checked. Raises UserError, listing what is wrong with them."""
+    return TrainingBatches(
+        Pictures(find_pairs(recipe.data.train, role="train"), recipe.model.out_channels),
+        parse_degradation(recipe.degrade.steps) if recipe.degrade.steps else None,
+        seed=recipe.seed,
+        flips=recipe.augment.flips,
+        textured=recipe.data.textured,
+    )
+
+
+def validation_pictures(recipe: Recipe) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(degraded, clean) float32 (h, w, c), cut at the centre; degradations are seeded by the picture's place."""
+    if recipe.data.validate_ is None:
+        return []
+    steps = recipe.validation.degrade or recipe.degrade.steps
+    degradation = parse_degradation(steps) if steps else None
+    pictures = Pictures(find_pairs(recipe.data.validate_, role="validate"), recipe.model.out_channels)
+    pictures.areas()
+    pairs = []
+    for index in range(len(pictures.pairs)):
+        clean, degraded = (
+            None if picture is None else to_float(_centre(picture, recipe.validation.crop))
+            for picture in (pictures.clean(index), pictures.degraded(index))
+        )
+        assert clean is not None
+        if degraded is None:
+            assert degradation is not None
+            degraded = degradation(clean, np.random.default_rng(index))
+        pairs.append((degraded, clean))
+    return pairs
+
+
+def _centre(picture: np.ndarray, crop: int) -> np.ndarray:
+    """The centre crop (0: all of it), cut to multiples of 8, which is what the bare network takes."""
+    h, w = (min(side, crop or side) // 8 * 8 for side in picture.shape[:2])
+    top, left = (picture.shape[0] - h) // 2, (picture.shape[1] - w) // 2
+    return picture[top : top + h, left : left + w]
 
 
 def ahead(make: Callable[[int], T], first: int, last: int, depth: int) -> Generator[T, None, None]:

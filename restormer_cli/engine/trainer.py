@@ -22,8 +22,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from restormer_cli import __version__
 from restormer_cli.atomic import write_atomically
-from restormer_cli.data.dataset import Pictures, TrainingBatches, ahead, find_pairs, to_float
-from restormer_cli.data.degrade import Degradation, parse_degradation
+from restormer_cli.data.dataset import ahead, training_batches, validation_pictures
 from restormer_cli.engine.metrics import psnr
 from restormer_cli.engine.schedule import learning_rate, stage_at
 from restormer_cli.errors import Failed, UserError
@@ -137,16 +136,8 @@ def fit(
     if recipe.stage and any(stage.batch % accelerator.num_processes for stage in recipe.stage):
         batches = [stage.batch for stage in recipe.stage]
         raise UserError(f"batches {batches} do not split evenly over {accelerator.num_processes} processes")
-    channels = recipe.model.out_channels
-    degradation = parse_degradation(recipe.degrade.steps) if recipe.degrade.steps else None
-    training = TrainingBatches(
-        Pictures(find_pairs(recipe.data.train, role="train"), channels),
-        degradation,
-        seed=recipe.seed,
-        flips=recipe.augment.flips,
-        textured=recipe.data.textured,
-    )
-    validation = _validation_pictures(recipe, degradation)
+    training = training_batches(recipe)
+    validation = validation_pictures(recipe)
     run, checkpoint = open_run(folder, recipe, resume=resume)
 
     torch.manual_seed(recipe.seed)
@@ -249,35 +240,6 @@ def environment(accelerator: Accelerator) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "machine": platform.platform(),
     }
-
-
-def _validation_pictures(recipe: Recipe, training: Degradation | None) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(degraded, clean) float32 (h, w, c), cut at the centre; degradations are seeded by the picture's place."""
-    if recipe.data.validate_ is None:
-        return []
-    steps = recipe.validation.degrade
-    degradation = parse_degradation(steps) if steps else training
-    pictures = Pictures(find_pairs(recipe.data.validate_, role="validate"), recipe.model.out_channels)
-    pictures.areas()
-    pairs = []
-    for index in range(len(pictures.pairs)):
-        clean, degraded = (
-            None if picture is None else to_float(_centre(picture, recipe.validation.crop))
-            for picture in (pictures.clean(index), pictures.degraded(index))
-        )
-        assert clean is not None
-        if degraded is None:
-            assert degradation is not None
-            degraded = degradation(clean, np.random.default_rng(index))
-        pairs.append((degraded, clean))
-    return pairs
-
-
-def _centre(picture: np.ndarray, crop: int) -> np.ndarray:
-    """The centre crop (0: all of it), cut to multiples of 8, which is what the bare network takes."""
-    h, w = (min(side, crop or side) // 8 * 8 for side in picture.shape[:2])
-    top, left = (picture.shape[0] - h) // 2, (picture.shape[1] - w) // 2
-    return picture[top : top + h, left : left + w]
 
 
 def _validate(

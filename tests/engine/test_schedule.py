@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from restormer_cli.engine.schedule import cosine_split, learning_rate, stage_at
+from restormer_cli.engine.schedule import cosine_split, learning_rate, split_batch, stage_at
+from restormer_cli.errors import UserError
 from restormer_cli.recipe import Recipe, Schedule, Stage
 
 ROWS = [(92, 128, 64), (64, 160, 40), (48, 192, 32), (36, 256, 16), (36, 320, 8), (24, 384, 8)]
@@ -104,3 +105,38 @@ def test_an_own_rate_and_floor() -> None:
     assert rates[:5] == [1e-3] * 5
     assert rates[7] == pytest.approx((1e-3 + 1e-5) / 2)
     assert rates[10:] == [1e-5] * 2
+
+
+# --- How a batch is shared out --------------------------------------------------------------------------------
+
+
+def test_a_batch_that_splits_evenly() -> None:
+    split = split_batch(64, 8, None)
+    assert split.shares == tuple((range(8 * device, 8 * device + 8),) for device in range(8))
+    assert (split.even, split.accumulation, str(split)) == (True, 1, "8 × 8 × 1")
+    accumulated = split_batch(64, 2, 8)
+    assert accumulated.shares[1] == (range(32, 40), range(40, 48), range(48, 56), range(56, 64))
+    assert (accumulated.even, accumulated.accumulation, str(accumulated)) == (True, 4, "8 × 2 × 4")
+
+
+def test_a_share_that_micro_batches_do_not_divide_is_cut_nearly_alike() -> None:
+    assert split_batch(7, 1, 3).shares == ((range(0, 3), range(3, 5), range(5, 7)),)
+    assert split_batch(5, 1, 99).shares == ((range(0, 5),),)
+
+
+@pytest.mark.parametrize(("batch", "devices", "cure"), [(10, 4, "make it 8 or 12"), (9, 2, "make it 8 or 10")])
+def test_an_uneven_batch_is_refused_unless_allowed(batch: int, devices: int, cure: str) -> None:
+    with pytest.raises(
+        UserError, match=rf"batch of {batch} .*evenly over {devices} devices: {cure}, .*run\.uneven=true"
+    ):
+        split_batch(batch, devices, None)
+    split = split_batch(batch, devices, None, uneven=True)
+    assert not split.even
+    assert [row for share in split.shares for rows in share for row in rows] == list(range(batch))
+    sizes = [sum(map(len, share)) for share in split.shares]
+    assert max(sizes) - min(sizes) == 1
+
+
+def test_a_device_without_a_picture_is_refused_even_where_uneven_is_allowed() -> None:
+    with pytest.raises(UserError, match=r"batch of 3 on 4 devices .*at most 3"):
+        split_batch(3, 4, None, uneven=True)

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from restormer_cli import atomic
+from restormer_cli.data.dataset import validation_pictures
 from restormer_cli.engine import trainer
 from restormer_cli.engine.metrics import psnr
 from restormer_cli.engine.schedule import learning_rate
@@ -161,7 +162,7 @@ def test_the_weights_of_a_run_describe_themselves(straight: tuple[Path, Logs], p
 def test_the_last_score_is_that_of_the_written_weights(straight: tuple[Path, Logs], pictures: Path) -> None:
     folder, logs = straight
     model = load_weights(folder / "weights.safetensors").model
-    pairs = trainer._validation_pictures(recipe(pictures), None)
+    pairs = validation_pictures(recipe(pictures))
     assert [degraded.shape for degraded, _ in pairs] == [(32, 32, 3)] * 2
     scores = []
     for degraded, clean in pairs:
@@ -398,7 +399,7 @@ def test_data_that_are_not_there_leave_no_run_folder(pictures: Path, tmp_path: P
 
 
 def test_validation_pictures_are_cut_at_the_centre_to_multiples_of_8(pictures: Path) -> None:
-    whole = trainer._validation_pictures(recipe(pictures, validation={"crop": 0, "degrade": ["gaussian:25"]}), None)
+    whole = validation_pictures(recipe(pictures, validation={"crop": 0, "degrade": ["gaussian:25"]}))
     assert [clean.shape for _, clean in whole] == [(40, 32, 3)] * 2
     stored = np.asarray(Image.open(pictures / "validate" / "p0.png"))
     assert np.array_equal(np.rint(whole[0][1] * 255).astype(np.uint8), stored[2:42, 2:34])
