@@ -102,6 +102,7 @@ def show_training(events: Iterable[object]) -> None:
         live: Live | None = None
         for event in events:
             # Only after the first event: a mistake in the recipe is told at once, without torch.
+            from restormer_cli.data.dataset import Note, Reading
             from restormer_cli.engine.trainer import StepLog, ValidationLog
 
             if isinstance(event, Started):
@@ -126,6 +127,10 @@ def show_training(events: Iterable[object]) -> None:
                     live.update(view.panel())
                 else:
                     console.print(Text(f"{event.iteration:>8,}  validation {view.score()}"))
+            elif isinstance(event, Reading):
+                console.print(Text(f"reading pictures: {event.done:,} of {event.total:,}"))
+            elif isinstance(event, Note):
+                console.print(Text(f"note: {event.text}", style="yellow"))
             elif isinstance(event, Finished):
                 if live is not None:
                     live.stop()

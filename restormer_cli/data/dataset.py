@@ -5,6 +5,7 @@ degraded. So a run resumes bit-exactly from an iteration number alone, and sever
 taking rows of it.
 """
 
+from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -183,8 +184,24 @@ class TrainingBatches:
         return float(sum(d.mean() for d in differences if d.size))  # a picture one pixel high has none
 
 
-def training_batches(recipe: Recipe) -> TrainingBatches:
-    """The training data of a recipe, checked. Raises UserError, listing what is wrong with them."""
+@dataclass(frozen=True)
+class Reading:
+    """How many training pictures are checked and decoded; told about once a second while that goes on."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something that the user should know, in words."""
+
+    text: str
+
+
+def training_batches(recipe: Recipe) -> Generator[Reading | Note, None, TrainingBatches]:
+    """Check and open the training data of a recipe. Raises UserError, listing everything that is wrong with them."""
+    yield from ()
     return TrainingBatches(
         Pictures(find_pairs(recipe.data.train, role="train"), recipe.model.out_channels),
         parse_degradation(recipe.degrade.steps) if recipe.degrade.steps else None,
@@ -223,15 +240,15 @@ def _centre(picture: np.ndarray, crop: int) -> np.ndarray:
     return picture[top : top + h, left : left + w]
 
 
-def ahead(make: Callable[[int], T], first: int, last: int, depth: int) -> Generator[T, None, None]:
-    """make(first), …, make(last), in order, computed up to `depth` ahead of use in one background thread."""
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as pool:
-        waiting: list[Future[T]] = []
+def ahead(make: Callable[[int], T], first: int, last: int, *, depth: int, workers: int = 1) -> Generator[T, None, None]:
+    """make(first), …, make(last), in order, computed up to `depth` ahead of use in background threads."""
+    with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="batches") as pool:
+        waiting: deque[Future[T]] = deque()
         try:
             for iteration in range(first, last + 1):
                 while len(waiting) <= depth and iteration + len(waiting) <= last:
                     waiting.append(pool.submit(make, iteration + len(waiting)))
-                yield waiting.pop(0).result()
+                yield waiting.popleft().result()
         finally:
             for future in waiting:
                 future.cancel()

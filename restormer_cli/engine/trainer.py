@@ -22,7 +22,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from restormer_cli import __version__
 from restormer_cli.atomic import write_atomically
-from restormer_cli.data.dataset import ahead, training_batches, validation_pictures
+from restormer_cli.data.dataset import Note, Reading, ahead, training_batches, validation_pictures
 from restormer_cli.engine.metrics import psnr
 from restormer_cli.engine.schedule import learning_rate, stage_at
 from restormer_cli.errors import Failed, UserError
@@ -42,6 +42,8 @@ class StepLog:
     loss: float
     lr: float
     seconds: float
+    waited: float = 0.0
+    """Seconds of `seconds` in which the batch was not there yet."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ def open_run(folder: Path, recipe: Recipe, *, resume: bool) -> tuple[Run, dict[s
 
 def fit(
     recipe: Recipe, folder: Path, *, resume: bool = False, stop_after: int | None = None, device: str = "auto"
-) -> Generator[StepLog | ValidationLog, None, None]:
+) -> Generator[StepLog | ValidationLog | Reading | Note, None, None]:
     """Train to the recipe's end (or for `stop_after` iterations), yielding logs; see `Run` for what is written.
 
     Raises UserError for data or folders that cannot be used, Failed where the loss is not finite or disk is full.
@@ -136,7 +138,7 @@ def fit(
     if recipe.stage and any(stage.batch % accelerator.num_processes for stage in recipe.stage):
         batches = [stage.batch for stage in recipe.stage]
         raise UserError(f"batches {batches} do not split evenly over {accelerator.num_processes} processes")
-    training = training_batches(recipe)
+    training = yield from training_batches(recipe)
     validation = validation_pictures(recipe)
     run, checkpoint = open_run(folder, recipe, resume=resume)
 
@@ -184,8 +186,11 @@ def fit(
     last = recipe.iterations if stop_after is None else min(recipe.iterations, done + stop_after)
     score: ValidationLog | None = None
     started = time.perf_counter()
-    for iteration, (degraded, clean) in enumerate(ahead(make, done + 1, last, recipe.data.prefetch), start=done + 1):
+    batches = ahead(make, done + 1, last, depth=recipe.data.prefetch, workers=recipe.data.workers)
+    for iteration in range(done + 1, last + 1):
         begun = time.perf_counter()
+        degraded, clean = next(batches)
+        waited = time.perf_counter() - begun
         index, stage = stage_at(iteration, recipe.stage)
         rate = learning_rate(iteration, recipe)
         for group in optimizer.param_groups:
@@ -203,7 +208,7 @@ def fit(
         value = float(accelerator.reduce(loss.detach(), "mean"))  # pyright: ignore[reportArgumentType]
         if not np.isfinite(value):
             raise Failed(f"the loss is not finite at iteration {iteration}: lower optimizer.lr, then --resume")
-        log = StepLog(iteration, index, stage.patch, stage.batch, value, rate, time.perf_counter() - begun)
+        log = StepLog(iteration, index, stage.patch, stage.batch, value, rate, time.perf_counter() - begun, waited)
         if accelerator.is_main_process:
             _append(run.metrics, log)
         yield log
