@@ -1,29 +1,57 @@
 """Files that appear whole or not at all."""
 
+import errno
 import os
+import re
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from restormer_cli.errors import Failed
+from restormer_cli.errors import Failed, NoRoom
+
+try:
+    import fcntl
+except ImportError:  # Windows, where an open file cannot be deleted anyway
+    fcntl = None
+
+TEMPORARY = re.compile(r"\.restormer-[0-9a-f]{12}\.part")
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     """Write through a temporary name in the same folder, fsync, rename; a failure leaves nothing behind.
 
-    Raises Failed, naming the file and the system's reason.
+    Raises Failed, naming the file and the system's reason; NoRoom where other files would fail as well.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    # The name does not contain the file's own, which may be as long as names can be.
+    temporary = path.with_name(f".restormer-{secrets.token_hex(6)}.part")
     try:
         with temporary.open("wb") as stream:
+            if fcntl is not None:
+                with suppress(OSError):  # a file system without locks
+                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             write(stream)
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
     except (OSError, RuntimeError) as error:  # torch.save raises RuntimeError on a full disk
-        raise Failed(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from None
+        number = getattr(error, "errno", None)
+        kind = NoRoom if number in NO_ROOM else Failed
+        raise kind(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from None
     finally:
         with suppress(OSError):  # never there, or a folder that is none: the first error is the one to tell
             temporary.unlink()
+
+
+def sweep(folder: Path) -> None:
+    """Delete the temporary files that killed runs left in a folder; those being written are locked, and stay."""
+    if fcntl is None:
+        return
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                with suppress(OSError), open(entry.path, "rb") as stream:
+                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises while somebody writes it
+                    os.unlink(entry.path)

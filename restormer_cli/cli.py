@@ -102,20 +102,40 @@ def train(
 
 @app.command()
 def restore(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="A picture or a folder of pictures.")],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="A folder; or, for one picture, a file.")],
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A picture, a folder of pictures, or - for stdin.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="A folder; or, for one picture, a file, or -.")],
     task: Annotated[str | None, typer.Option(help="A bundled checkpoint (default: denoise).")] = None,
     weights: Annotated[str | None, typer.Option(help="Your own weights: .safetensors or official .pth.")] = None,
+    right: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Dual-pixel weights: folder of the second views, or LEFT=RIGHT in names."),
+    ] = None,
     tile: Annotated[
         int | None, typer.Option(min=8, metavar="N", help="Side of the tiles, in pixels (default: no tiles).")
     ] = None,
     overlap: Annotated[int, typer.Option(min=0, metavar="N", help="Pixels that neighbouring tiles share.")] = 32,
     device: Device = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16, or fp16 (not on a CPU).")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, metavar="N", help="Processor threads (default: all).")] = None,
+    ensemble: Annotated[
+        bool, typer.Option("--ensemble", help="Average over 8 turned and mirrored copies; 8 times slower.")
+    ] = False,
+    strength: Annotated[
+        float, typer.Option(min=0, max=1, metavar="0…1", help="Blend with the input: 0 is the input.")
+    ] = 1.0,
+    degrade: Annotated[
+        str | None, typer.Option(metavar="SPEC", help="Make test inputs instead: gaussian:25, motion:15+jpeg:70 …")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of --degrade.")] = 0,
+    ext: Annotated[str, typer.Option(help="Format of the results: png, jpg, tif … or same.")] = "same",
+    suffix: Annotated[str, typer.Option(metavar="TEXT", help="Goes behind each name: _restored.")] = "",
+    quality: Annotated[int, typer.Option(min=1, max=100, help="Of JPEG, WebP, AVIF and JPEG XL.")] = 95,
+    subsampling: Annotated[str, typer.Option(help="Of colours in JPEG and AVIF: 4:4:4, 4:2:2 or 4:2:0.")] = "4:4:4",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace pictures that exist in OUT.")] = False,
     skip_existing: Annotated[
         bool, typer.Option("--skip-existing", help="Leave pictures alone that exist in OUT.")
     ] = False,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first picture that fails.")] = False,
     debug: Debug = False,
 ) -> None:
     """Restore pictures: a file or a folder in, the same names out."""
@@ -128,12 +148,23 @@ def restore(
             target=target,
             weights=weights,
             task=task,
+            right=right,
             tile=tile,
             overlap=overlap,
             device=device,
             precision=precision,
+            threads=threads,
+            ensemble=ensemble,
+            strength=strength,
+            degrade=degrade,
+            seed=seed,
+            extension=ext,
+            suffix=suffix,
+            quality=quality,
+            subsampling=subsampling,
             overwrite=overwrite,
             skip_existing=skip_existing,
+            fail_fast=fail_fast,
         )
         failed = report.show_restoring(verb.restore(request))
     if failed:

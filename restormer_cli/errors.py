@@ -4,6 +4,7 @@
     ├── UserError        the request, recipe or input is wrong      exit 2
     ├── CheckFailed      a result fell below its threshold          exit 4
     └── Failed           the work could not be done                 exit 1
+        └── NoRoom       nothing more can be written there          exit 1
 
 The message is one line: what was wrong, where, and the cure. `cli` prints it in red and exits;
 anything that is not a RestormerError is a defect of ours and keeps its traceback.
@@ -29,6 +30,10 @@ class CheckFailed(RestormerError):
 
 
 class Failed(RestormerError):
-    """The request was right but the work could not be done (disk full, permission denied, …)."""
+    """The request was right but the work could not be done (permission denied, no memory, …)."""
 
     exit_code = 1
+
+
+class NoRoom(Failed):
+    """The disk is full, the quota used up, the medium read-only: the next file would fare no better."""

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.live import Live
 from rich.panel import Panel
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-if TYPE_CHECKING:  # importing it would load torch
+if TYPE_CHECKING:  # importing them would load torch
+    from restormer_cli.commands.restore import Restored, Started
     from restormer_cli.engine.trainer import StepLog, ValidationLog
 
 # rich's own reading of NO_COLOR would still make text bold and draw panels.
@@ -36,55 +37,112 @@ def _animated() -> bool:
 
 
 def show_restoring(events: Iterable[object]) -> int:
-    """Show a restoration as it goes; returns how many pictures failed."""
+    """Show a restoration as it goes; returns how many pictures failed. Draws the end of an interrupted one too."""
     from restormer_cli.commands.restore import Restored, Started
 
-    failed: list[Restored] = []
-    done = skipped = 0
-    megapixels = seconds = 0.0
+    view = RestoringView()
     with ExitStack() as stack:
-        progress, bar = None, None
+        stack.callback(view.close)
         for event in events:
             if isinstance(event, Started):
-                for line in _started_lines(event):
-                    console.print(Text(line))
-                if _animated():
-                    columns = (
-                        TextColumn("{task.description}"),
-                        BarColumn(),
-                        MofNCompleteColumn(),
-                        TimeRemainingColumn(),
-                    )
-                    progress = stack.enter_context(Progress(*columns, console=console))
-                    bar = progress.add_task("restoring", total=event.pictures)
+                view.start(event)
             elif isinstance(event, Restored):
-                if event.error is not None:
-                    failed.append(event)
-                    complain(event.error)
-                elif event.seconds is None:
-                    skipped += 1
-                else:
-                    done += 1
-                    megapixels += event.width * event.height / 1e6
-                    seconds += event.seconds
-                    if progress is None:
-                        console.print(Text(f"{event.target}  {event.width}×{event.height}  {event.seconds:.1f} s"))
-                for note in event.notes:
-                    console.print(Text(f"note: {event.source}: {note}", style="yellow"))
-                if progress is not None and bar is not None:
-                    progress.update(bar, advance=1, description=event.source.name)
-    rate = f", {megapixels / seconds:.2f} megapixels per second" if seconds else ""
-    skips = f", {skipped} skipped" if skipped else ""
-    console.print(Text(f"{done} restored{skips}, {len(failed)} failed{rate}"))
-    return len(failed)
+                view.add(event)
+    console.print(Text(view.summary()))
+    return view.failed
 
 
-def _started_lines(event: object) -> list[str]:
-    from restormer_cli.commands.restore import Started
+class RestoringView:
+    """One live display on a terminal, else a line per picture; both from the same counts."""
 
-    assert isinstance(event, Started)
+    def __init__(self) -> None:
+        self.started: Started | None = None
+        self.done = self.skipped = self.failed = 0
+        self.megapixels = 0.0
+        self._begun = time.monotonic()
+        self._left: dict[str, int] = {}
+        self._read: dict[str, int] = {}
+        self._pixels: dict[str, int] = {}
+        self._live: Live | None = None
+        self._bar = Progress(BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), console=console)
+        self._task: TaskID | None = None
+
+    def start(self, event: "Started") -> None:
+        """The first event: what will be done."""
+        self.started = event
+        self._left = dict(event.bytes_by_format)
+        for line in _started_lines(event):
+            console.print(Text(line))
+        if _animated():
+            self._task = self._bar.add_task("", total=event.pictures)
+            self._live = Live(self._bar, console=console, refresh_per_second=4)
+            self._live.start()
+
+    def add(self, event: "Restored") -> None:
+        """A picture that is done, skipped or failed."""
+        self._count(event)
+        alone = self.started is not None and self.started.pictures == 1
+        if event.error is not None and not alone:  # of a single picture the error itself follows
+            complain(event.error)
+        elif event.error is None and event.seconds is not None and self._live is None:
+            console.print(Text(f"{event.target}  {event.width}×{event.height}  {event.seconds:.1f} s"))
+        for note in event.notes:
+            console.print(Text(f"note: {event.source}: {note}", style="yellow"))
+        if self._task is not None:
+            self._bar.update(self._task, advance=1, description=self.rates())
+
+    def _count(self, event: "Restored") -> None:
+        kind = event.source.suffix.lower()
+        self._left[kind] = self._left.get(kind, 0) - event.length
+        if event.error is not None:
+            self.failed += 1
+        elif event.seconds is None:
+            self.skipped += 1
+        else:
+            self.done += 1
+            pixels = event.width * event.height
+            self.megapixels += pixels / 1e6
+            self._read[kind] = self._read.get(kind, 0) + event.length
+            self._pixels[kind] = self._pixels.get(kind, 0) + pixels
+
+    def rates(self) -> str:
+        """Pictures and megapixels per second so far, and the time left."""
+        seconds = max(time.monotonic() - self._begun, 1e-9)
+        words = [f"{self.done / seconds:.1f} pictures/s", f"{self.megapixels / seconds:.2f} megapixels/s"]
+        left = self.seconds_left()
+        return " · ".join(words if left is None else [*words, f"{_duration(left)} left"])
+
+    def seconds_left(self) -> float | None:
+        """By the pixels still to come: their files' bytes, at the pixels per byte that their format had so far."""
+        if not self.megapixels:
+            return None
+        seen, read = sum(self._pixels.values()), max(1, sum(self._read.values()))
+        pixels = 0.0
+        for kind, length in self._left.items():
+            ratio = self._pixels[kind] / max(1, self._read[kind]) if kind in self._pixels else seen / read
+            pixels += max(0, length) * ratio
+        return pixels / 1e6 * (time.monotonic() - self._begun) / self.megapixels
+
+    def summary(self) -> str:
+        """The last line."""
+        seconds = max(time.monotonic() - self._begun, 1e-9)
+        rate = f", {self.megapixels / seconds:.2f} megapixels per second" if self.megapixels else ""
+        skips = f", {self.skipped} skipped" if self.skipped else ""
+        return f"{self.done} restored{skips}, {self.failed} failed{rate}"
+
+    def close(self) -> None:
+        """Stop the live display."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+
+def _started_lines(event: "Started") -> list[str]:
+    pictures = f"{event.pictures} picture{'s' * (event.pictures != 1)}"
+    if event.weights is None:
+        return [f"{pictures} · made worse by {event.degradation}"]
     how = f"{event.device}, {event.precision}, " + (f"tiles of {event.tile}" if event.tile else "whole pictures")
-    lines = [f"{event.pictures} picture{'s' * (event.pictures != 1)} · {event.weights.name} · {how}"]
+    lines = [f"{pictures} · {event.weights.name} · {how}"]
     if event.assumed:
         lines.insert(
             0,

@@ -227,8 +227,13 @@ def restoring() -> list[object]:
     ]
 
 
-def test_restoring_without_a_terminal_is_a_line_per_picture_on_stderr(capsys):
-    assert report.show_restoring(iter(restoring())) == 1
+def test_restoring_without_a_terminal_is_a_line_per_picture_on_stderr(capsys, clock):
+    def events():
+        for event in restoring():
+            yield event
+            clock.now += 0.75
+
+    assert report.show_restoring(events()) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.splitlines() == [
@@ -239,7 +244,7 @@ def test_restoring_without_a_terminal_is_a_line_per_picture_on_stderr(capsys):
         "out/b.png  1000×1000  1.0 s",
         "note: in/b.png: 16 bits become 8",
         "error: in/d.png: is torn",
-        "2 restored, 1 skipped, 1 failed, 0.50 megapixels per second",
+        "2 restored, 1 skipped, 1 failed, 0.40 megapixels per second",
     ]
 
 

@@ -12,17 +12,28 @@ from restormer_cli.errors import UserError
 IGNORED = frozenset({"thumbs.db", "desktop.ini"})  # hidden files and ._* begin with a dot
 
 
-def find_pictures(folder: str | Path, *, recursive: bool = False) -> list[Path]:
+def find_pictures(
+    folder: str | Path, *, recursive: bool = False, unlisted: list[tuple[Path, str]] | None = None
+) -> list[Path]:
     """The pictures in a folder, in natural order (2 before 10), by extension only; hidden ones are left out.
 
     Links to folders are followed, each real folder once (under the first of its names, shallow ones first), so
-    that loops end. Raises UserError when a folder cannot be listed.
+    that loops end. Raises UserError when a folder cannot be listed; with `unlisted`, a folder below the first goes
+    there with the reason instead.
     """
     root = Path(folder)
     found: list[Path] = []
     waiting, seen = deque([root]), set()
     while waiting:
-        for path in _listing(waiting.popleft(), seen):
+        here = waiting.popleft()
+        try:
+            listing = _listing(here, seen)
+        except UserError as error:
+            if unlisted is None or here == root:
+                raise
+            unlisted.append((here, str(error)))
+            continue
+        for path in listing:
             if path.name.startswith(".") or path.name.lower() in IGNORED:
                 continue
             if recursive and path.is_dir():

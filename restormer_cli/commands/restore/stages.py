@@ -1,0 +1,162 @@
+"""What is done to each picture: a network, or a degradation that makes test inputs."""
+
+import zlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from restormer_cli.commands.restore.values import Request, Started
+from restormer_cli.commands.restore.work import Work
+from restormer_cli.data.jobs import STANDARD, Job
+from restormer_cli.engine.peak import Peak
+from restormer_cli.errors import RestormerError, UserError
+
+if TYPE_CHECKING:  # they import torch, which a mistake in the request should not wait for
+    from restormer_cli.engine.restorer import Restorer
+    from restormer_cli.model.weights import Weights
+
+DEFAULT_TASK = "denoise"
+HARDLY = 0.5
+"""A mean change below this, in units of 1/255, is hardly one."""
+
+
+class Restoring:
+    """The network, ready."""
+
+    def __init__(self, request: Request) -> None:
+        import torch
+
+        from restormer_cli.engine.restorer import Restorer
+
+        if request.threads is not None:
+            torch.set_num_threads(request.threads)
+        self.request = request
+        self.threads = torch.get_num_threads()
+        self.weights = _weights(request)
+        if self.weights.config.dual_pixel and request.right is None:
+            raise UserError(
+                f"{self.weights.path}: dual-pixel weights take two views of a scene: "
+                "name the second ones by --right DIR, or --right _L=_R when only names differ"
+            )
+        if request.right is not None and not self.weights.config.dual_pixel:
+            raise UserError(f"--right: {self.weights.path.name} takes one picture; two views need dual-pixel weights")
+        self.restorer = Restorer(
+            self.weights.model,
+            device=request.device,
+            precision=request.precision,
+            tile=request.tile,
+            overlap=request.overlap,
+        )
+        self.peak = Peak(str(self.restorer.device))
+        # Beside a processor that computes on all its cores more threads would only be in the way.
+        self.threads_beside = 1 if self.restorer.device.type == "cpu" else 4
+
+    def started(self, jobs: list[Job]) -> Started:
+        request, restorer = self.request, self.restorer
+        notes = ()
+        if request.tile is not None and restorer.tile != request.tile:
+            notes = (f"--tile {request.tile} rounded up to {restorer.tile}, a multiple of 8",)
+        return Started(
+            pictures=len(jobs),
+            weights=self.weights.path,
+            task=self.weights.task,
+            assumed=request.weights is None and request.task is None,
+            device=str(restorer.device),
+            precision=restorer.precision,
+            tile=restorer.tile,
+            notes=notes,
+            threads=self.threads,
+            bytes_by_format=_lengths(jobs),
+        )
+
+    def compute(self, work: Work) -> None:
+        from restormer_cli.engine.pictures import restore_pixels
+
+        assert work.picture is not None
+        pixels, said = work.picture.pixels, []
+        self.peak.start()
+        try:
+            restored = restore_pixels(
+                self.restorer,
+                pixels,
+                work.right.pixels if work.right is not None else None,
+                strength=self.request.strength,
+                ensemble=self.request.ensemble,
+                notice=said.append,
+            )
+        except RestormerError as error:
+            raise type(error)(f"{work.picture.path}: {error}") from None
+        work.pixels, work.right, work.peak = restored, None, self.peak.bytes()
+        work.plan = _plan(self.restorer, work.shape)
+        if self.request.strength > 0:
+            work.change = float(np.abs(restored - pixels).mean()) * 255 / self.request.strength
+            if work.change < HARDLY:
+                said.append(
+                    f"the result hardly differs from the input (mean change {work.change:.2f}/255): "
+                    "it is clean already, or these are weights for another task"
+                )
+        work.notes += tuple(said)
+
+
+def _plan(restorer: "Restorer", shape: tuple[int, int, int]) -> str:
+    if hasattr(restorer, "plan"):
+        return str(restorer.plan(*shape[:2]))  # pyright: ignore
+    return f"tiles of {restorer.tile}" if restorer.tile and max(shape[:2]) > restorer.tile else "whole picture"
+
+
+class Degrading:
+    """A degradation, which needs no network: the same seed and name give the same picture, in any company."""
+
+    threads_beside = 1
+
+    def __init__(self, request: Request) -> None:
+        from restormer_cli.data.degrade import parse_degradation
+
+        assert request.degrade is not None
+        if request.weights is not None or request.task is not None or request.right is not None:
+            raise UserError("--degrade makes pictures worse, without a network: leave --task, --weights, --right out")
+        self.request = request
+        self.degradation = parse_degradation(request.degrade)
+
+    def started(self, jobs: list[Job]) -> Started:
+        return Started(
+            pictures=len(jobs),
+            weights=None,
+            task=None,
+            assumed=False,
+            device="cpu",
+            precision="fp32",
+            tile=None,
+            degradation=str(self.degradation),
+            bytes_by_format=_lengths(jobs),
+        )
+
+    def compute(self, work: Work) -> None:
+        assert work.picture is not None
+        rng = np.random.default_rng([self.request.seed, zlib.crc32(work.job.source.name.encode(errors="replace"))])
+        work.pixels = self.degradation(work.picture.pixels, rng)
+
+
+def _lengths(jobs: list[Job]) -> dict[str, int]:
+    lengths: dict[str, int] = {}
+    for job in jobs:
+        if job.source != STANDARD and not job.trouble:
+            kind = job.source.suffix.lower()
+            try:
+                lengths[kind] = lengths.get(kind, 0) + job.source.stat().st_size
+            except OSError:  # gone already: reading it will say so
+                continue
+    return lengths
+
+
+def _weights(request: Request) -> "Weights":
+    from restormer_cli.model.weights import bundled_tasks, load_weights
+
+    if request.weights is not None and request.task is not None:
+        raise UserError("--weights and --task: give only one of them, a file of your own or a bundled task")
+    if request.weights is not None:
+        return load_weights(request.weights)
+    task = request.task or DEFAULT_TASK
+    if task not in bundled_tasks():
+        raise UserError(f"--task {task}: no such bundled checkpoint (bundled: {', '.join(bundled_tasks()) or 'none'})")
+    return load_weights(task)

@@ -1,0 +1,91 @@
+"""What the verb takes and yields: plain values."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from restormer_cli.data.images import Picture
+from restormer_cli.data.jobs import Job
+
+Watcher = Callable[[Job, Picture, np.ndarray], tuple[str, ...]]
+"""Called with each picture and its restored pixels once they are written, in a writing thread; returns notes."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to restore, where to, and how."""
+
+    source: Path
+    target: Path
+    weights: str | None = None
+    """A weights file or a bundled name; None takes the bundled checkpoint of `task`."""
+    task: str | None = None
+    right: str | None = None
+    """For dual-pixel weights: the folder of the second views, or LEFT=RIGHT in their names."""
+    tile: int | None = None
+    overlap: int = 32
+    device: str = "auto"
+    precision: str = "auto"
+    threads: int | None = None
+    ensemble: bool = False
+    strength: float = 1.0
+    degrade: str | None = None
+    """Make pictures worse by this spec instead of restoring them."""
+    seed: int = 0
+    extension: str = "same"
+    suffix: str = ""
+    quality: int = 95
+    subsampling: str = "4:4:4"
+    overwrite: bool = False
+    skip_existing: bool = False
+    fail_fast: bool = False
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class Started:
+    """What will be done, before the first picture."""
+
+    pictures: int
+    weights: Path | None
+    """None where pictures are degraded instead."""
+    task: str | None
+    assumed: bool
+    """Neither weights nor task were named, so this task was taken."""
+    device: str
+    precision: str
+    tile: int | None
+    notes: tuple[str, ...] = ()
+    threads: int = 1
+    degradation: str | None = None
+    bytes_by_format: dict[str, int] = field(default_factory=dict)
+    """Length of all input files by extension, for an estimate of the time left."""
+
+
+@dataclass(frozen=True)
+class Restored:
+    """One picture, done, skipped (`seconds` is None) or failed (`error` says why)."""
+
+    source: Path
+    target: Path
+    width: int = 0
+    height: int = 0
+    seconds: float | None = None
+    """Of reading, computing and writing together; they overlap with those of other pictures."""
+    notes: tuple[str, ...] = ()
+    error: str | None = None
+    read: float = 0.0
+    compute: float = 0.0
+    write: float = 0.0
+    channels: int = 0
+    bits: int = 0
+    plan: str | None = None
+    """How the network ran, in words."""
+    peak: int | None = None
+    """Bytes that the process (on a GPU: its tensors) needed at the most while computing it."""
+    change: float | None = None
+    """Mean absolute change by the network, in units of 1/255."""
+    length: int = 0
+    """Bytes of the input file."""

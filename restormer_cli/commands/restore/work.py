@@ -1,0 +1,136 @@
+"""One picture on its way: read, computed, written; an error that a user can cause is kept in it."""
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from restormer_cli.commands.restore.values import Request, Restored, Watcher
+from restormer_cli.data.images import (
+    MAX_PIXELS,
+    WRITABLE,
+    Picture,
+    check_writable,
+    decode_picture,
+    encode_picture,
+    read_picture,
+    write_picture,
+)
+from restormer_cli.data.jobs import STANDARD, Job
+from restormer_cli.errors import Failed, RestormerError, UserError
+
+
+@dataclass(eq=False)
+class Work:
+    """A picture on its way through reading, computing and writing."""
+
+    job: Job
+    picture: Picture | None = None
+    right: Picture | None = None
+    pixels: np.ndarray | None = None
+    skipped: bool = False
+    error: RestormerError | None = None
+    notes: tuple[str, ...] = ()
+    seconds: dict[str, float] = field(default_factory=dict)
+    shape: tuple[int, int, int] = (0, 0, 0)
+    bits: int = 0
+    length: int = 0
+    plan: str | None = None
+    peak: int | None = None
+    change: float | None = None
+
+    def bytes(self) -> int:
+        arrays = [self.pixels, *(view.pixels for view in (self.picture, self.right) if view is not None)]
+        return sum(array.nbytes for array in arrays if array is not None)
+
+    def event(self) -> Restored:
+        height, width, channels = self.shape
+        spent = {stage: self.seconds.get(stage, 0.0) for stage in ("read", "compute", "write")}
+        return Restored(
+            source=self.job.source,
+            target=self.job.target,
+            width=width,
+            height=height,
+            seconds=None if self.skipped or self.error else sum(spent.values()),
+            notes=self.notes,
+            error=None if self.error is None else str(self.error),
+            **spent,
+            channels=channels,
+            bits=self.bits,
+            plan=self.plan,
+            peak=self.peak,
+            change=self.change,
+            length=self.length,
+        )
+
+
+def guarded(name: str, stage: Callable[..., None], *arguments: object) -> Work:
+    """Run one stage on a work, its last argument; an error that a user can cause is kept in it."""
+    work = arguments[-1]
+    assert isinstance(work, Work)
+    if work.error is None and not work.skipped:
+        begun = time.perf_counter()
+        try:
+            stage(*arguments)
+        except RestormerError as error:
+            work.error = error
+        work.seconds[name] = time.perf_counter() - begun
+    if name == "write" or work.error is not None:
+        work.picture = work.right = work.pixels = None
+    return work
+
+
+def read_stage(request: Request, work: Work) -> None:
+    job = work.job
+    if job.trouble:
+        raise UserError(job.trouble)
+    if request.skip_existing and job.target.exists():
+        work.skipped = True
+        return
+    if job.source == STANDARD:
+        data = sys.stdin.buffer.read(16 * MAX_PIXELS)
+        work.length = len(data)
+        work.picture = picture = decode_picture(data, "standard input")
+    else:
+        work.picture = picture = read_picture(job.source)
+        work.length = job.source.stat().st_size
+    if job.right is not None:
+        work.right = read_picture(job.right)
+    work.shape, work.bits = picture.pixels.shape, picture.bits
+    work.notes = picture.notes + check_writable(_target(request, work), picture)
+
+
+def _target(request: Request, work: Work) -> Path:
+    """The target; for standard output a name that says the format."""
+    assert work.picture is not None
+    if work.job.target != STANDARD:
+        return work.job.target
+    extension = work.picture.format if request.extension == "same" else request.extension.removeprefix(".")
+    return Path(f"standard output.{extension.lower()}")
+
+
+def write_stage(request: Request, watch: Watcher | None, work: Work) -> None:
+    assert work.picture is not None
+    assert work.pixels is not None
+    target, options = _target(request, work), {"quality": request.quality, "subsampling": request.subsampling}
+    if work.job.target == STANDARD:
+        data = encode_picture(work.pixels, work.picture, WRITABLE[target.suffix], **options)
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    else:
+        _make_folder(target.parent)
+        if not request.overwrite and target.exists():
+            raise Failed(f"{target}: appeared while this ran, and is left as it is")
+        write_picture(target, work.pixels, like=work.picture, **options)
+    if watch is not None:
+        work.notes += watch(work.job, work.picture, work.pixels)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Failed(f"{folder}: this folder cannot be made: {error.strerror}") from None

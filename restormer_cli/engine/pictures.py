@@ -1,0 +1,116 @@
+"""One decoded picture through one network, whatever their channels: the step that restoring is made of.
+
+    clean = restore_pixels(restorer, picture.pixels)                    # (h, w, 1 or 3) -> the same shape
+
+Gray pictures and colour weights, colour pictures and gray weights, two views for dual-pixel weights,
+self-ensemble and strength are all settled here, so that photographs and video frames are treated alike.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from restormer_cli.engine.restorer import Restorer
+from restormer_cli.errors import Failed, UserError
+
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+"""Rec. 601, by which the published gray networks' training pictures were made gray."""
+
+Network = Callable[[np.ndarray], np.ndarray]
+
+
+def restore_pixels(
+    restorer: Restorer,
+    pixels: np.ndarray,
+    right: np.ndarray | None = None,
+    *,
+    strength: float = 1.0,
+    ensemble: bool = False,
+    notice: Callable[[str], None] | None = None,
+) -> np.ndarray:
+    """float32 (h, w, 1 or 3) in [0, 1] -> the restored picture, the same shape, not clamped.
+
+    right: the second view, of the same shape, for dual-pixel weights and only for them.
+    strength: 0 gives the input back bit for bit, 1 the network's answer, between them a blend.
+    ensemble: average over the turned and mirrored picture, 8 ways (4 with two views), at 8 (4) times the cost.
+    notice: called with what people should know, each a short sentence.
+
+    Raises UserError for channels that do not fit, Failed for lack of memory or a result that is not finite; the
+    messages do not name the picture.
+    """
+    check_views(restorer, pixels, right)
+    if strength == 0:
+        return pixels
+    network: Network = restorer
+    if notice is not None and hasattr(restorer, "plan"):
+        network = partial(restorer, notice=notice)  # pyright: ignore
+    try:
+        restored = _through(network, restorer.config.in_channels, pixels, right, ensemble)
+    except (MemoryError, RuntimeError) as error:  # torch raises RuntimeError, on a GPU a kind of it
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
+        smaller = f"a --tile smaller than {restorer.tile}" if restorer.tile else "--tile 512"
+        raise Failed(f"not enough memory: try {smaller}") from None
+    if not np.isfinite(restored).all():
+        cure = "these weights cannot restore it" if restorer.precision == "fp32" else "try --precision fp32"
+        raise Failed(f"the result is not finite: {cure}")
+    return restored if strength == 1 else pixels + np.float32(strength) * (restored - pixels)
+
+
+def check_views(restorer: Restorer, pixels: np.ndarray, right: np.ndarray | None) -> None:
+    """Raises UserError where these weights cannot take this picture, or these two views."""
+    takes, has = restorer.config.in_channels, pixels.shape[2]
+    if restorer.config.dual_pixel:
+        if right is None:
+            raise UserError("dual-pixel weights take two views of a scene: name the second by --right")
+        if right.shape != pixels.shape:
+            (h, w, c), (h2, w2, c2) = pixels.shape, right.shape
+            raise UserError(f"its views differ: {w} × {h} × {c} and {w2} × {h2} × {c2}: give two views of one scene")
+        if takes == 6 and has in (1, 3):
+            return
+    elif right is not None:
+        raise UserError("these weights take one picture: leave --right out, or use dual-pixel weights")
+    elif takes in (1, 3) and has in (1, 3):
+        return
+    raise UserError(f"has {has} channels, these weights take {takes}: use weights for gray or colour pictures")
+
+
+def _through(network: Network, takes: int, pixels: np.ndarray, right: np.ndarray | None, ensemble: bool) -> np.ndarray:
+    """The network's answer in the picture's own channels."""
+    has = pixels.shape[2]
+    if takes == 1 and has == 3:  # the luma is restored, the differences of the colours from it stay
+        luma = (pixels @ LUMA)[..., None]
+        return pixels + (_turned(network, luma) if ensemble else network(luma)) - luma
+    if right is not None:
+        wide = np.concatenate([np.repeat(view, 3 // has, axis=2) for view in (pixels, right)], axis=2)
+        restored = _mirrored(network, wide) if ensemble else network(wide)
+    else:
+        wide = np.repeat(pixels, takes // has, axis=2) if takes > has else pixels
+        restored = _turned(network, wide) if ensemble else network(wide)
+    return restored.mean(axis=2, keepdims=True) if restored.shape[2] > has else restored
+
+
+def _turned(network: Network, pixels: np.ndarray) -> np.ndarray:
+    """The mean of the network's answers to the picture in its eight positions, each turned back: (h, w, c)."""
+    total = np.zeros(pixels.shape, np.float32)
+    for mirrored in (False, True):
+        for quarters in range(4):
+            there = np.rot90(pixels[:, ::-1] if mirrored else pixels, quarters)
+            back = np.rot90(network(np.ascontiguousarray(there)), -quarters)
+            total += back[:, ::-1] if mirrored else back
+    return total / 8
+
+
+def _mirrored(network: Network, views: np.ndarray) -> np.ndarray:
+    """As `_turned`, for a left and a right view, (h, w, 6) -> (h, w, 3).
+
+    The views differ horizontally, so a quarter turn would show the network what it has never seen, and a mirrored
+    left view is a right one.
+    """
+    swapped = np.concatenate([views[..., 3:], views[..., :3]], axis=2)
+    total = np.zeros((*views.shape[:2], 3), np.float32)
+    for step in (1, -1):
+        total += network(np.ascontiguousarray(views[::step]))[::step]
+        total += network(np.ascontiguousarray(swapped[::step, ::-1]))[::step, ::-1]
+    return total / 4
