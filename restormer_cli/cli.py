@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from restormer_cli.errors import RestormerError
+from restormer_cli.errors import RestormerError, UserError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -169,3 +169,74 @@ def restore(
         failed = report.show_restoring(verb.restore(request))
     if failed:
         raise typer.Exit(3)
+
+
+@app.command()
+def bench(
+    network: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[WEIGHTS|TASK]",
+            help="Weights, a bundled checkpoint, a recipe (at random weights), or `paper`: the paper's network.",
+        ),
+    ] = None,
+    sizes: Annotated[
+        str | None, typer.Option(metavar="LIST", help="Pictures to time: 256,512,1024x1536 (height x width).")
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(metavar="LIST", help="Who else takes part: textbook,onnxruntime,openvino,compile …")
+    ] = None,
+    tile: Annotated[str | None, typer.Option(metavar="LIST", help="Sides of tiles to try; 0 is no tiles.")] = None,
+    overlap: Annotated[int, typer.Option(min=0, metavar="N", help="Pixels that neighbouring tiles share.")] = 32,
+    window: Annotated[
+        str | None, typer.Option(metavar="LIST", help="Windows of local attention to try; 0 is global.")
+    ] = None,
+    memory: Annotated[str | None, typer.Option(help="What our own runs may use, such as 6GB.")] = None,
+    device: Annotated[str, typer.Option(metavar="LIST", help="auto, or a list: cpu,cuda.")] = "auto",
+    precision: Annotated[str, typer.Option(metavar="LIST", help="A list of fp32, bf16, fp16.")] = "fp32",
+    runs: Annotated[int, typer.Option(min=1, metavar="N", help="Timed runs of each, after one warm-up.")] = 3,
+    threads: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="For every contestant (default: all cores).")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of random weights.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="The result as JSON on stdout, instead of tables.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Measure speed, memory and quality, and compare."""
+    with _outcome(debug):
+        from restormer_cli import report_bench
+        from restormer_cli.commands import bench as verb
+
+        request = verb.Request(
+            network=network,
+            sizes=_words(sizes),
+            against=_words(against),
+            tiles=_numbers("--tile", tile),
+            overlap=overlap,
+            windows=_numbers("--window", window),
+            memory=memory,
+            devices=_words(device),
+            precisions=_words(precision),
+            runs=runs,
+            threads=threads,
+            seed=seed,
+        )
+        finished = report_bench.show_benchmark(verb.bench(request), tables=not as_json)
+        if as_json:
+            import json
+
+            from restormer_cli.commands.bench_json import to_dict
+
+            typer.echo(json.dumps(to_dict(finished), indent=2, allow_nan=False))
+
+
+def _words(text: str | None) -> tuple[str, ...]:
+    """The entries of a list such as `256,512`."""
+    return tuple(word.strip() for word in (text or "").split(",") if word.strip())
+
+
+def _numbers(flag: str, text: str | None) -> tuple[int, ...]:
+    words = _words(text)
+    if not all(word.isdecimal() for word in words):
+        raise UserError(f"{flag} {text}: write whole numbers with commas between them, such as 256,384,0")
+    return tuple(int(word) for word in words)

@@ -1,0 +1,91 @@
+"""A benchmark's result as plain values for JSON; the schema is docs/bench.md's, and versioned.
+
+Within a version keys are only ever added. Sizes are bytes, times seconds; what could not be had is null.
+"""
+
+import math
+from dataclasses import asdict
+from typing import Any
+
+from restormer_cli import __version__
+from restormer_cli.commands.bench import Cost, Finished
+from restormer_cli.engine.contestants import Contestant
+from restormer_cli.engine.stopwatch import Cell
+
+SCHEMA = "restormer-bench/1"
+
+
+def to_dict(finished: Finished) -> dict[str, Any]:
+    """The whole result."""
+    started = finished.started
+    network = started.network
+    return {
+        "schema": SCHEMA,
+        "restormer": __version__,
+        "machine": asdict(started.machine),
+        "network": {
+            "name": network.name,
+            "weights": None if network.path is None else str(network.path),
+            "task": network.task,
+            "seed": network.seed if network.path is None else None,
+            "parameters": started.parameters,
+            "model": network.config.to_dict(),
+        },
+        "work": [
+            {
+                "height": height,
+                "width": width,
+                "conv_macs": work.conv_macs,
+                "attention_macs": work.attention_macs,
+                "flops": work.flops,
+            }
+            for (height, width), work in zip(started.sizes, started.operations, strict=True)
+        ],
+        "notes": list(started.notes),
+        "cost": None if finished.cost is None else _cost(finished.cost),
+    }
+
+
+def contestant_dict(contestant: Contestant) -> dict[str, Any]:
+    """Who it is."""
+    return {
+        "name": contestant.name,
+        "kind": contestant.kind,
+        "precision": contestant.precision,
+        "device": contestant.device,
+        "tile": contestant.tile,
+        "overlap": contestant.overlap if contestant.tile else None,
+        "window": contestant.window,
+        "memory": contestant.memory,
+    }
+
+
+def finite(value: float | None) -> float | None:
+    """JSON has no infinity: the PSNR of identical pictures is null."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _cost(cost: Cost) -> dict[str, Any]:
+    return {
+        "cells": [_cell(cell) for cell in cost.cells],
+        "scaling": [contestant_dict(scaling.contestant) | {"exponent": scaling.exponent} for scaling in cost.scaling],
+    }
+
+
+def _cell(cell: Cell) -> dict[str, Any]:
+    timed = cell.error is None
+    return contestant_dict(cell.contestant) | {
+        "height": cell.height,
+        "width": cell.width,
+        "seconds": list(cell.seconds),
+        "median": cell.median if timed else None,
+        "megapixels_per_second": cell.megapixels_per_second if timed else None,
+        "prepare": cell.prepare,
+        "first": cell.first,
+        "peak": cell.peak,
+        "device_peak": cell.device_peak,
+        "difference": finite(cell.difference),
+        "plan": cell.plan,
+        "stages": dict(cell.stages),
+        "error": cell.error,
+    }

@@ -1,0 +1,101 @@
+"""What a measurement was taken on, and what a process has used."""
+
+import os
+import platform
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+LIBRARIES = ("torch", "numpy", "scikit-image", "onnxruntime", "openvino", "bm3d")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Everything that a reader needs to judge a figure; sizes in bytes."""
+
+    processor: str
+    instructions: str
+    cores: int
+    """Cores that this process may use."""
+    threads: int
+    """Threads that every contestant was given."""
+    memory: int | None
+    accelerator: str | None
+    system: str
+    python: str
+    libraries: dict[str, str]
+    load: float | None
+    """Processes that wanted to run when the measurement began, besides ours; above about 0.2 figures are doubtful."""
+
+
+def describe_machine(threads: int) -> Machine:
+    """Look at the machine, now."""
+    import torch
+
+    libraries = {}
+    for name in LIBRARIES:
+        try:
+            libraries[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return Machine(
+        processor=_processor(),
+        instructions=torch.backends.cpu.get_cpu_capability(),
+        cores=available_cores(),
+        threads=threads,
+        memory=_meminfo("MemTotal"),
+        accelerator=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        system=f"{platform.system()} {platform.release()}",
+        python=platform.python_version(),
+        libraries=libraries,
+        load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+    )
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def available_memory() -> int | None:
+    """Bytes that could be had now without swapping; None where the system does not say."""
+    return _meminfo("MemAvailable")
+
+
+def peak_memory() -> int | None:
+    """The most memory that this process ever held, in bytes; None where the system does not say.
+
+    On Linux from VmHWM: `ru_maxrss` of a young process is that of the process it was forked from.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        return _kilobytes(status.read_text(), "VmHWM")
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if platform.system() == "Darwin" else 1024 * peak
+
+
+def _meminfo(key: str) -> int | None:
+    path = Path("/proc/meminfo")
+    return _kilobytes(path.read_text(), key) if path.exists() else None
+
+
+def _kilobytes(text: str, key: str) -> int | None:
+    for line in text.splitlines():
+        if line.startswith(f"{key}:"):
+            return 1024 * int(line.split()[1])
+    return None
+
+
+def _processor() -> str:
+    path = Path("/proc/cpuinfo")
+    if path.exists():
+        for line in path.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
