@@ -5,7 +5,7 @@ Without a terminal, or with NO_COLOR, there are plain lines instead of a live pa
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:  # importing them would load torch
-    from restormer_cli.commands.restore import Restored, Started
+    from restormer_cli.commands.restore import Planned, Restored, Started
     from restormer_cli.engine.trainer import StepLog, ValidationLog
 
 # rich's own reading of NO_COLOR would still make text bold and draw panels.
@@ -38,16 +38,25 @@ def _animated() -> bool:
 
 def show_restoring(events: Iterable[object]) -> int:
     """Show a restoration as it goes; returns how many pictures failed. Draws the end of an interrupted one too."""
-    from restormer_cli.commands.restore import Restored, Started
+    from restormer_cli.commands.restore import Planned, Restored, Started
 
     view = RestoringView()
-    with ExitStack() as stack:
-        stack.callback(view.close)
+    try:
         for event in events:
             if isinstance(event, Started):
                 view.start(event)
+            elif isinstance(event, Planned):
+                view.plan(event)
             elif isinstance(event, Restored):
                 view.add(event)
+    except KeyboardInterrupt:
+        view.close()
+        console.print(Text(f"interrupted: {view.summary()}; go on with --skip-existing"))
+        raise
+    finally:
+        view.close()
+        if isinstance(events, Generator):
+            events.close()
     console.print(Text(view.summary()))
     return view.failed
 
@@ -57,7 +66,7 @@ class RestoringView:
 
     def __init__(self) -> None:
         self.started: Started | None = None
-        self.done = self.skipped = self.failed = 0
+        self.done = self.planned = self.skipped = self.failed = 0
         self.megapixels = 0.0
         self._begun = time.monotonic()
         self._left: dict[str, int] = {}
@@ -90,6 +99,18 @@ class RestoringView:
             console.print(Text(f"note: {event.source}: {note}", style="yellow"))
         if self._task is not None:
             self._bar.update(self._task, advance=1, description=self.rates())
+
+    def plan(self, event: "Planned") -> None:
+        """A picture of a dry run."""
+        self.planned += event.error is None and not event.skipped
+        self.skipped += event.skipped
+        self.failed += event.error is not None
+        if event.error is not None:
+            complain(event.error)
+            return
+        how = "there already" if event.skipped else str(event.plan)
+        memory = f", {event.predicted / 1e9:.2f} GB" if event.predicted else ""
+        console.print(Text(f"{event.target}  {event.width}×{event.height}  {how}{memory}"))
 
     def _count(self, event: "Restored") -> None:
         kind = event.source.suffix.lower()
@@ -128,7 +149,8 @@ class RestoringView:
         seconds = max(time.monotonic() - self._begun, 1e-9)
         rate = f", {self.megapixels / seconds:.2f} megapixels per second" if self.megapixels else ""
         skips = f", {self.skipped} skipped" if self.skipped else ""
-        return f"{self.done} restored{skips}, {self.failed} failed{rate}"
+        what = f"{self.planned} would be restored" if self.planned else f"{self.done} restored"
+        return f"{what}{skips}, {self.failed} failed{rate}"
 
     def close(self) -> None:
         """Stop the live display."""

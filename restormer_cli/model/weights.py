@@ -21,6 +21,7 @@ from torch import Tensor
 
 from restormer_cli.atomic import write_atomically
 from restormer_cli.errors import UserError
+from restormer_cli.model.cards import CHECKPOINTS
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.restormer import Restormer
 
@@ -28,7 +29,6 @@ FORMAT = "restormer-cli/1"
 WRAPPERS = ("params_ema", "params", "state_dict", "model")
 """Keys under which people keep a state dict in a `.pth`, the first one found wins."""
 PREFIXES = ("module.", "netG.", "net_g.", "_orig_mod.")
-CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
 MAX_CHANNELS = 4096
 MAX_BLOCKS = 256
 """More blocks in a level than any sane file holds; keeps a hostile one from building a giant network."""

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 
 from restormer_cli.atomic import sweep
 from restormer_cli.commands.restore.stages import Degrading, Restoring
-from restormer_cli.commands.restore.values import Request, Restored, Started, Watcher
+from restormer_cli.commands.restore.values import Planned, Request, Restored, Started, Watcher
 from restormer_cli.commands.restore.work import Work, guarded, read_stage, write_stage
 from restormer_cli.data.images import WRITABLE
+from restormer_cli.data.probe import picture_size
 from restormer_cli.data.jobs import STANDARD, Job, find_jobs
 from restormer_cli.engine.overlap import overlapped
 from restormer_cli.errors import Failed, NoRoom, UserError
@@ -19,16 +20,16 @@ ROOM = 256 << 20
 """Bytes of decoded pictures that wait to be computed, and as many to be written."""
 
 
-def restore(request: Request, watch: Watcher | None = None) -> Iterator[Started | Restored]:
+def restore(request: Request, watch: Watcher | None = None) -> Iterator[Started | Planned | Restored]:
     """Restore a file or a folder, picture by picture; a bad picture costs that picture only.
 
-    Yields one Started, then a Restored per picture. Raises UserError before any work where the request is wrong,
+    Yields one Started, then a Restored per picture (a Planned in a dry run, which writes nothing). Raises UserError before any work where the request is wrong,
     and at the end where not one picture could be restored; never leaves a partial file.
     """
     jobs = _jobs(request)
     stage = Degrading(request) if request.degrade is not None else Restoring(request)
     yield stage.started(jobs)
-    yield from _run(request, stage, jobs, watch)
+    yield from _dry_run(request, stage, jobs) if request.dry_run else _run(request, stage, jobs, watch)
 
 
 def _jobs(request: Request) -> list[Job]:
@@ -50,6 +51,24 @@ def _jobs(request: Request) -> list[Job]:
         right=request.right,
         may_exist=request.overwrite or request.skip_existing,
     )
+
+
+def _dry_run(request: Request, stage: Restoring | Degrading, jobs: list[Job]) -> Iterator[Planned]:
+    """By the pictures' headers alone: fast, and blind to damage behind them."""
+    for job in jobs:
+        try:
+            if job.trouble:
+                raise UserError(job.trouble)
+            if STANDARD in (job.source, job.target):
+                raise UserError("--dry-run: the plan is made from files; name a file or a folder")
+            height, width = picture_size(job.source)
+            plan, predicted = stage.plan(height, width)
+            there = request.skip_existing and job.target.exists()
+            yield Planned(job.source, job.target, width, height, plan, predicted, skipped=there)
+        except UserError as error:
+            if len(jobs) == 1:
+                raise
+            yield Planned(job.source, job.target, error=str(error))
 
 
 def _run(request: Request, stage: Restoring | Degrading, jobs: list[Job], watch: Watcher | None) -> Iterator[Restored]:
@@ -88,4 +107,4 @@ def _run(request: Request, stage: Restoring | Degrading, jobs: list[Job], watch:
         raise kind(f"{request.source}: none of its {len(jobs)} pictures could be restored")
 
 
-__all__ = ["Request", "Restored", "Started", "Watcher", "restore"]
+__all__ = ["Planned", "Request", "Restored", "Started", "Watcher", "restore"]

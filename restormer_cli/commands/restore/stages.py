@@ -12,7 +12,6 @@ from restormer_cli.engine.peak import Peak
 from restormer_cli.errors import RestormerError, UserError
 
 if TYPE_CHECKING:  # they import torch, which a mistake in the request should not wait for
-    from restormer_cli.engine.restorer import Restorer
     from restormer_cli.model.weights import Weights
 
 DEFAULT_TASK = "denoise"
@@ -69,6 +68,14 @@ class Restoring:
             bytes_by_format=_lengths(jobs),
         )
 
+    def plan(self, height: int, width: int) -> tuple[str, int | None]:
+        """How a picture of this size runs, in words, and the bytes that it is predicted to need."""
+        if hasattr(self.restorer, "plan"):
+            plan = self.restorer.plan(height, width)  # pyright: ignore
+            return str(plan), plan.bytes
+        tile = self.restorer.tile
+        return f"tiles of {tile}" if tile and max(height, width) > tile else "whole picture", None
+
     def compute(self, work: Work) -> None:
         from restormer_cli.engine.pictures import restore_pixels
 
@@ -87,7 +94,7 @@ class Restoring:
         except RestormerError as error:
             raise type(error)(f"{work.picture.path}: {error}") from None
         work.pixels, work.right, work.peak = restored, None, self.peak.bytes()
-        work.plan = _plan(self.restorer, work.shape)
+        work.plan = self.plan(*work.shape[:2])[0] if self.request.strength > 0 else None
         if self.request.strength > 0:
             work.change = float(np.abs(restored - pixels).mean()) * 255 / self.request.strength
             if work.change < HARDLY:
@@ -96,12 +103,6 @@ class Restoring:
                     "it is clean already, or these are weights for another task"
                 )
         work.notes += tuple(said)
-
-
-def _plan(restorer: "Restorer", shape: tuple[int, int, int]) -> str:
-    if hasattr(restorer, "plan"):
-        return str(restorer.plan(*shape[:2]))  # pyright: ignore
-    return f"tiles of {restorer.tile}" if restorer.tile and max(shape[:2]) > restorer.tile else "whole picture"
 
 
 class Degrading:
@@ -130,6 +131,10 @@ class Degrading:
             degradation=str(self.degradation),
             bytes_by_format=_lengths(jobs),
         )
+
+    def plan(self, height: int, width: int) -> tuple[str, int | None]:
+        """As for a network."""
+        return str(self.degradation), None
 
     def compute(self, work: Work) -> None:
         assert work.picture is not None

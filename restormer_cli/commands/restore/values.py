@@ -65,6 +65,23 @@ class Started:
 
 
 @dataclass(frozen=True)
+class Planned:
+    """One picture of a dry run: what would be done, or why it would fail."""
+
+    source: Path
+    target: Path
+    width: int = 0
+    height: int = 0
+    plan: str | None = None
+    """How the network would run, in words."""
+    predicted: int | None = None
+    """Bytes that the process would need at the most, where the planner says so."""
+    skipped: bool = False
+    """It is there already, and would be left alone."""
+    error: str | None = None
+
+
+@dataclass(frozen=True)
 class Restored:
     """One picture, done, skipped (`seconds` is None) or failed (`error` says why)."""
 
