@@ -1,15 +1,37 @@
 """All of Typer: flags become typed requests, errors become exit codes; each verb is imported when it is called."""
 
+import os
+import signal
 import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperOption
 
 from restormer_cli.errors import RestormerError, UserError
+
+if TYPE_CHECKING:
+    from restormer_cli.documents import RestoreDocument
+
+ENVIRONMENT = "Every flag can come from the environment too: RESTORMER_TILE=512 is --tile 512."
+
+
+class Verb(TyperCommand):
+    """A command whose every flag can come from the environment, `RESTORMER_` and the flag in capitals."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        for option in self.params:
+            if isinstance(option, TyperOption) and option.envvar is None:
+                flag = max(option.opts, key=len).removeprefix("--")
+                option.envvar = "RESTORMER_" + flag.upper().replace("-", "_")
+                option.show_envvar = False  # once for all, below the options
+        self.epilog = "\n\n".join(filter(None, [self.epilog, ENVIRONMENT]))
+
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -47,6 +69,34 @@ def _outcome(debug: bool) -> Iterator[None]:
         raise typer.Exit(1) from None
 
 
+@contextmanager
+def _printed(document: "RestoreDocument | None") -> Iterator[None]:
+    """Print the document to stdout when the work is over, however it ends; of several processes only the first does."""
+    try:
+        yield
+    except BaseException as error:
+        if document is not None:
+            document.stopped(error)
+        raise
+    finally:
+        if document is not None:
+            typer.echo(document.text())
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """SIGTERM, by which schedulers and launchers stop a run, is Ctrl-C: finish the file at hand, say what is done."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         import torch
@@ -67,7 +117,7 @@ def _root(
     pass
 
 
-@app.command()
+@app.command(cls=Verb)
 def train(
     recipe: Annotated[str, typer.Argument(help="A TOML file, or a bundled recipe: defocus, quick/denoise …")],
     out: Annotated[Path | None, typer.Option(help="Run folder (default: runs/<recipe name>).")] = None,
@@ -100,11 +150,32 @@ def train(
         report.show_training(verb.train(request))
 
 
-@app.command()
+def _task(name: str | None) -> str | None:
+    if name == "help":
+        from restormer_cli.model.cards import bundled_cards
+
+        typer.echo("\n\n".join(card.page() for card in bundled_cards()))
+        raise typer.Exit
+    return name
+
+
+def _tasks() -> str:
+    """The bundled checkpoints for --help, a line each."""
+    from restormer_cli.model.cards import bundled_cards
+
+    return "\n".join(["\b", "Tasks (more by --task help):", *(f"  {c.name}: {c.line()}" for c in bundled_cards())])
+
+
+@app.command(cls=Verb, epilog=_tasks())
 def restore(
     source: Annotated[Path, typer.Argument(metavar="IN", help="A picture, a folder of pictures, or - for stdin.")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="A folder; or, for one picture, a file, or -.")],
-    task: Annotated[str | None, typer.Option(help="A bundled checkpoint (default: denoise).")] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            callback=_task, is_eager=True, help="A bundled checkpoint (default: denoise); help tells what there is."
+        ),
+    ] = None,
     weights: Annotated[str | None, typer.Option(help="Your own weights: .safetensors or official .pth.")] = None,
     right: Annotated[
         str | None,
@@ -136,12 +207,16 @@ def restore(
         bool, typer.Option("--skip-existing", help="Leave pictures alone that exist in OUT.")
     ] = False,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first picture that fails.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and how; write nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout, also after a failure.")] = False,
     debug: Debug = False,
 ) -> None:
     """Restore pictures: a file or a folder in, the same names out."""
-    with _outcome(debug):
+    failed = 0
+    with _outcome(debug), _terminated_like_interrupted():
         from restormer_cli import report
         from restormer_cli.commands import restore as verb
+        from restormer_cli.documents import RestoreDocument
 
         request = verb.Request(
             source=source,
@@ -165,13 +240,19 @@ def restore(
             overwrite=overwrite,
             skip_existing=skip_existing,
             fail_fast=fail_fast,
+            dry_run=dry_run,
         )
-        failed = report.show_restoring(verb.restore(request))
+        if as_json and str(target) == "-":
+            raise UserError("--json: standard output takes the picture or the document, not both; name a file for one")
+        document = RestoreDocument(request) if as_json and os.environ.get("RANK", "0") == "0" else None
+        with _printed(document):
+            events = verb.restore(request)
+            failed = report.show_restoring(events if document is None else document.watch(events))
     if failed:
         raise typer.Exit(3)
 
 
-@app.command()
+@app.command(cls=Verb)
 def bench(
     network: Annotated[
         str | None,

@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from restormer_cli import __version__
@@ -51,7 +50,8 @@ class RestoreDocument:
 
     def values(self) -> dict[str, Any]:
         """The document."""
-        counts = {status: 0 for status in ("restored", "skipped", "failed", "planned")}
+        pixels = sum(file["width"] * file["height"] for file in self.files if file["status"] == "restored")
+        counts = dict.fromkeys(("restored", "skipped", "failed", "planned"), 0)
         for file in self.files:
             counts[file["status"]] += 1
         exit_code = self.exit_code or (3 if counts["failed"] else 0)
@@ -61,7 +61,7 @@ class RestoreDocument:
             "version": __version__,
             "exit_code": exit_code,
             "error": self.error,
-            "request": {key: str(value) if isinstance(value, Path) else value for key, value in asdict(self.request).items()},
+            "request": asdict(self.request),
             "run": started
             and {
                 "weights": None if started.weights is None else str(started.weights),
@@ -77,14 +77,14 @@ class RestoreDocument:
             "summary": {
                 "pictures": started.pictures if started else 0,
                 **counts,
-                "megapixels": round(sum(f["width"] * f["height"] for f in self.files if f["status"] == "restored") / 1e6, 6),
+                "megapixels": pixels / 1e6,
                 "seconds": round(time.monotonic() - self._begun, 3),
             },
         }
 
     def text(self) -> str:
         """The document as JSON, ASCII so that no terminal's encoding can break it."""
-        return json.dumps(self.values(), indent=1, allow_nan=False)
+        return json.dumps(self.values(), indent=1, allow_nan=False, default=str)
 
 
 def _restored(event: Restored, started: Started | None) -> dict[str, Any]:

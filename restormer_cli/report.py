@@ -51,13 +51,15 @@ def show_restoring(events: Iterable[object]) -> int:
                 view.add(event)
     except KeyboardInterrupt:
         view.close()
-        console.print(Text(f"interrupted: {view.summary()}; go on with --skip-existing"))
+        if view.started is not None:
+            console.print(Text(f"interrupted: {view.summary()}; go on with --skip-existing"))
         raise
     finally:
         view.close()
         if isinstance(events, Generator):
             events.close()
-    console.print(Text(view.summary()))
+    if view.started is not None:  # else another process of ours tells
+        console.print(Text(view.summary()))
     return view.failed
 
 
@@ -78,7 +80,7 @@ class RestoringView:
 
     def start(self, event: "Started") -> None:
         """The first event: what will be done."""
-        self.started = event
+        self.started, self._begun = event, time.monotonic()
         self._left = dict(event.bytes_by_format)
         for line in _started_lines(event):
             console.print(Text(line))

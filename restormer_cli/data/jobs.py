@@ -23,6 +23,16 @@ class Job:
     trouble: str | None = None
     """Known before the work: why this one cannot be done."""
 
+    def to_json(self) -> list[str | None]:
+        """For another process; `from_json` reads it back."""
+        return [str(self.source), str(self.target), self.right and str(self.right), self.trouble]
+
+    @classmethod
+    def from_json(cls, values: list[str | None]) -> "Job":
+        """The inverse of `to_json`."""
+        source, target, right, trouble = values
+        return cls(Path(str(source)), Path(str(target)), Path(right) if right else None, trouble)
+
 
 def find_jobs(
     source: Path,

@@ -5,7 +5,7 @@ All of them sleep while they wait: a thread that spins would cost the network a 
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -27,7 +27,7 @@ def overlapped(
     size: Callable[[Read | Computed], int],
     room: int,
     threads: int = 1,
-) -> Iterator[Written]:
+) -> Generator[Written, None, None]:
     """`write(compute(read(job)))` of every job, in order; each as soon as it and all before it are written.
 
     `read` and `write` run in `threads` threads each and must not raise: their values say what went wrong.

@@ -1,20 +1,25 @@
 """`restore`: degraded pictures in, restored ones out, the same names.
 
 The caller's thread computes; others read ahead and write behind (engine/overlap.py). Which picture becomes which
-file is settled in data/jobs.py, what a network makes of one picture in engine/pictures.py.
+file is settled in data/jobs.py, what a network makes of one picture in engine/pictures.py. Several processes split
+the pictures by their pixels, and the first one tells of all (engine/team.py).
 """
 
 from collections.abc import Iterator
+from contextlib import closing
+from math import prod
+from typing import Any
 
 from restormer_cli.atomic import sweep
-from restormer_cli.commands.restore.stages import Degrading, Restoring
+from restormer_cli.commands.restore.stages import Degrading, Restoring, make_stage
 from restormer_cli.commands.restore.values import Planned, Request, Restored, Started, Watcher
 from restormer_cli.commands.restore.work import Work, guarded, read_stage, write_stage
 from restormer_cli.data.images import WRITABLE
-from restormer_cli.data.probe import picture_size
 from restormer_cli.data.jobs import STANDARD, Job, find_jobs
+from restormer_cli.data.probe import picture_size
 from restormer_cli.engine.overlap import overlapped
-from restormer_cli.errors import Failed, NoRoom, UserError
+from restormer_cli.engine.team import Team, split
+from restormer_cli.errors import Failed, RestormerError, UserError
 
 ROOM = 256 << 20
 """Bytes of decoded pictures that wait to be computed, and as many to be written."""
@@ -23,13 +28,27 @@ ROOM = 256 << 20
 def restore(request: Request, watch: Watcher | None = None) -> Iterator[Started | Planned | Restored]:
     """Restore a file or a folder, picture by picture; a bad picture costs that picture only.
 
-    Yields one Started, then a Restored per picture (a Planned in a dry run, which writes nothing). Raises UserError before any work where the request is wrong,
-    and at the end where not one picture could be restored; never leaves a partial file.
+    Yields one Started, then a Restored per picture; in a dry run, which writes nothing, a Planned. Raises UserError
+    before any work where the request is wrong, and at the end where not one picture could be restored; never leaves
+    a partial file.
     """
-    jobs = _jobs(request)
-    stage = Degrading(request) if request.degrade is not None else Restoring(request)
-    yield stage.started(jobs)
-    yield from _dry_run(request, stage, jobs) if request.dry_run else _run(request, stage, jobs, watch)
+    team = Team.join()
+    if team is not None and team.rank > 0:
+        _take_part(request, team, watch)
+        return
+    try:
+        jobs = _jobs(request)
+        stage = make_stage(request)
+        yield stage.started(jobs)
+        if request.dry_run:
+            yield from _dry_run(request, stage, jobs)
+            return
+        own = jobs if team is None else _hand_out(request, jobs, team)
+    finally:
+        if team is not None:
+            team.dismiss()  # those that have been given nothing to do
+    events = _run(request, stage, own, watch)
+    yield from _judged(request, jobs, events if team is None else _gathered(events, team))
 
 
 def _jobs(request: Request) -> list[Job]:
@@ -72,10 +91,8 @@ def _dry_run(request: Request, stage: Restoring | Degrading, jobs: list[Job]) ->
 
 
 def _run(request: Request, stage: Restoring | Degrading, jobs: list[Job], watch: Watcher | None) -> Iterator[Restored]:
-    for folder in {job.target.parent for job in jobs if job.target != STANDARD}:
-        sweep(folder)
-    done, errors = 0, []
-    events = overlapped(
+    """The events of this process's own pictures."""
+    works = overlapped(
         jobs,
         read=lambda job: guarded("read", read_stage, request, Work(job)),
         compute=lambda work: guarded("compute", stage.compute, work),
@@ -84,27 +101,83 @@ def _run(request: Request, stage: Restoring | Degrading, jobs: list[Job], watch:
         room=ROOM,
         threads=stage.threads_beside,
     )
-    try:
-        for work in events:
+    with closing(works):
+        for work in works:
             yield work.event()
-            done += work.error is None
-            if work.error is not None:
-                errors.append(work.error)
-                if request.fail_fast or isinstance(work.error, NoRoom):
-                    break
-    finally:
-        events.close()  # pyright: ignore
-    if not errors:
-        return
-    if len(jobs) == 1:
-        raise errors[0]
-    if isinstance(errors[-1], NoRoom):
-        raise Failed(f"stopped with {done} of {len(jobs)} pictures done: make room, then go on with --skip-existing")
-    if request.fail_fast:
-        raise type(errors[-1])(f"stopped at the first failure, with {done} of {len(jobs)} pictures done (--fail-fast)")
-    if len(errors) == len(jobs):
-        kind = UserError if all(isinstance(error, UserError) for error in errors) else Failed
+
+
+def _judged(request: Request, jobs: list[Job], events: Iterator[Restored]) -> Iterator[Restored]:
+    """The events, and at the end, or where going on is pointless, an error that speaks for all of them."""
+    for folder in {job.target.parent for job in jobs if job.target != STANDARD}:
+        sweep(folder)
+    done, codes = 0, []
+    with closing(events):  # pyright: ignore
+        for event in events:
+            yield event
+            done += event.error is None
+            if event.error is None:
+                continue
+            codes.append(event.error_code)
+            kind = UserError if event.error_code == UserError.exit_code else Failed
+            if len(jobs) == 1:
+                raise kind(event.error)
+            so_far = f"with {done} of {len(jobs)} pictures done"
+            if event.no_room:
+                raise Failed(f"stopped {so_far}: make room, then go on with --skip-existing")
+            if request.fail_fast:
+                raise kind(f"stopped at the first failure, {so_far} (--fail-fast)")
+    if len(codes) == len(jobs):
+        kind = UserError if set(codes) == {UserError.exit_code} else Failed
         raise kind(f"{request.source}: none of its {len(jobs)} pictures could be restored")
+
+
+# --- Several processes --------------------------------------------------------------------------------------
+
+
+def _hand_out(request: Request, jobs: list[Job], team: Team) -> list[Job]:
+    """Split the pictures by their pixels; this process keeps the first share."""
+
+    def pixels(job: Job) -> int:
+        if job.trouble or (request.skip_existing and job.target.exists()):
+            return 0
+        try:
+            return prod(picture_size(job.source))
+        except UserError:  # reading it will say so
+            return 0
+
+    shares = split([pixels(job) for job in jobs], team.size)
+    if STANDARD in (jobs[0].source, jobs[0].target):
+        shares[0] = [0]  # ours is the standard input that the caller sees
+        shares[1:] = [[] for _ in shares[1:]]
+    team.assign([[jobs[index].to_json() for index in share] for share in shares])
+    return [jobs[index] for index in shares[0]]
+
+
+def _take_part(request: Request, team: Team, watch: Watcher | None) -> None:
+    """In every process but the first: restore what is asked, and tell the first one."""
+    share = team.share()
+    try:
+        if share:
+            jobs = [Job.from_json(values) for values in share]
+            for event in _run(request, make_stage(request), jobs, watch):
+                team.send(event.to_json())
+    except RestormerError as error:
+        team.send({"trouble": str(error)})
+    team.send(None)
+
+
+def _gathered(events: Iterator[Restored], team: Team) -> Iterator[Restored]:
+    """Our own events, and between them and after them those of the other processes."""
+    for event in events:
+        yield event
+        yield from map(_received, team.heard())
+    yield from map(_received, team.remaining())
+
+
+def _received(message: dict[str, Any]) -> Restored:
+    if "trouble" in message:
+        raise Failed(f"another process: {message['trouble']}")
+    return Restored.from_json(message)
 
 
 __all__ = ["Planned", "Request", "Restored", "Started", "Watcher", "restore"]

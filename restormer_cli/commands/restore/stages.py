@@ -1,5 +1,6 @@
 """What is done to each picture: a network, or a degradation that makes test inputs."""
 
+import os
 import zlib
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from restormer_cli.commands.restore.values import Request, Started
 from restormer_cli.commands.restore.work import Work
 from restormer_cli.data.jobs import STANDARD, Job
 from restormer_cli.engine.peak import Peak
+from restormer_cli.engine.team import local_place
 from restormer_cli.errors import RestormerError, UserError
 
 if TYPE_CHECKING:  # they import torch, which a mistake in the request should not wait for
@@ -25,10 +27,13 @@ class Restoring:
     def __init__(self, request: Request) -> None:
         import torch
 
-        from restormer_cli.engine.restorer import Restorer
+        from restormer_cli.engine.restorer import Restorer, choose_device
 
+        place, processes = local_place()
         if request.threads is not None:
             torch.set_num_threads(request.threads)
+        elif processes > 1:
+            torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
         self.request = request
         self.threads = torch.get_num_threads()
         self.weights = _weights(request)
@@ -39,9 +44,10 @@ class Restoring:
             )
         if request.right is not None and not self.weights.config.dual_pixel:
             raise UserError(f"--right: {self.weights.path.name} takes one picture; two views need dual-pixel weights")
+        device = choose_device(request.device)
         self.restorer = Restorer(
             self.weights.model,
-            device=request.device,
+            device=f"cuda:{place}" if processes > 1 and device.type == "cuda" and device.index is None else str(device),
             precision=request.precision,
             tile=request.tile,
             overlap=request.overlap,
@@ -140,6 +146,11 @@ class Degrading:
         assert work.picture is not None
         rng = np.random.default_rng([self.request.seed, zlib.crc32(work.job.source.name.encode(errors="replace"))])
         work.pixels = self.degradation(work.picture.pixels, rng)
+
+
+def make_stage(request: Request) -> Restoring | Degrading:
+    """The one that the request asks for. Raises UserError for weights, devices, degradations not to be had."""
+    return Degrading(request) if request.degrade is not None else Restoring(request)
 
 
 def _lengths(jobs: list[Job]) -> dict[str, int]:

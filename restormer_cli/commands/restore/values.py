@@ -1,8 +1,9 @@
 """What the verb takes and yields: plain values."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -106,3 +107,17 @@ class Restored:
     """Mean absolute change by the network, in units of 1/255."""
     length: int = 0
     """Bytes of the input file."""
+    error_code: int = 0
+    """The exit code that the error has on its own."""
+    no_room: bool = False
+    """Nothing more can be written there."""
+
+    def to_json(self) -> dict[str, Any]:
+        """For another process; `from_json` reads it back."""
+        return {**asdict(self), "source": str(self.source), "target": str(self.target)}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Restored":
+        """The inverse of `to_json`."""
+        paths = {"source": Path(values["source"]), "target": Path(values["target"])}
+        return cls(**{**values, **paths, "notes": tuple(values["notes"])})

@@ -20,7 +20,7 @@ from restormer_cli.data.images import (
     write_picture,
 )
 from restormer_cli.data.jobs import STANDARD, Job
-from restormer_cli.errors import Failed, RestormerError, UserError
+from restormer_cli.errors import Failed, NoRoom, RestormerError, UserError
 
 
 @dataclass(eq=False)
@@ -64,6 +64,8 @@ class Work:
             peak=self.peak,
             change=self.change,
             length=self.length,
+            error_code=0 if self.error is None else self.error.exit_code,
+            no_room=isinstance(self.error, NoRoom),
         )
 
 
