@@ -95,7 +95,7 @@ class Degrade(Table):
 class Pairs(Table):
     """Where pictures are: two folders with the same names, or clean ones that [degrade] spoils on the way in.
 
-    `package:skimage` names the photographs inside scikit-image.
+    Folders are searched with all below them. `package:skimage` names the photographs inside scikit-image.
     """
 
     degraded: str | None = None
@@ -104,7 +104,9 @@ class Pairs(Table):
     clean: str
     exclude: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
-    """Names (without extension) to leave out, or the only ones to take."""
+    """Names (below the folder, without extension) to leave out, or the only ones to take."""
+    match: Literal["name", "order"] = "name"
+    """What makes a pair: the same name, or the same place in the natural order of names (as in DPDD)."""
 
 
 class Cut(Table):
@@ -212,6 +214,9 @@ class Recipe(Table):
                     parse_degradation(steps)
                 except UserError as error:
                     raise ValueError(str(error)) from None
+        rows = [pairs for pairs in (self.data.train, self.data.validate_) if pairs is not None]
+        if self.degrade.steps and all(pairs.degraded is not None for pairs in rows):
+            raise ValueError("[degrade] steps are for clean pictures, but [data] names degraded ones: leave one out")
         return self
 
     @model_validator(mode="after")

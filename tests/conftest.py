@@ -1,7 +1,7 @@
 """Tiny networks and pictures that several rooms of the tests share."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import imagecodecs
@@ -16,6 +16,16 @@ from restormer_cli.model.weights import save_weights
 # Two threads on a busy machine wait for each other more than they work; subprocesses inherit the variable.
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Decoded pictures go to a folder of the tests' own, in subprocesses too; returns it."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RESTORMER_CACHE", str(folder))
+        yield folder
+
 
 TINY = {"dim": 4, "blocks": (1, 1, 1, 1), "heads": (1, 1, 2, 2), "refinement": 1}
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from restormer_cli.data.dataset import missing_folders
+from restormer_cli.data.pairs import check_names, missing_folders
 from restormer_cli.errors import UserError
 from restormer_cli.recipe import Recipe, read_recipe
 
@@ -67,3 +67,4 @@ def _check_data(recipe: Recipe) -> None:
             f"recipe {recipe.name}: its data are not here; missing folders: {', '.join(missing)}. "
             f"Put them there, or name yours with --set data.train.clean=FOLDER …; without any data set, try: {QUICK}"
         )
+    check_names(recipe)

@@ -1,187 +1,31 @@
 """Training pairs, cut to exactly the size that a stage asks for.
 
-A batch is a pure function of (seed, iteration): which pictures, where the crops lie, how they are turned and
-degraded. So a run resumes bit-exactly from an iteration number alone, and several processes share a batch by
-taking rows of it.
+A batch is a pure function of (seed, iteration): which pictures, where the crops lie, how they are turned,
+degraded and mixed. So a run resumes bit-exactly from an iteration number alone, and several processes share a
+batch by taking rows of it.
 """
 
+import os
+import time
 from collections import deque
-from collections.abc import Callable, Generator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
+from restormer_cli.data.cache import Decoded
+from restormer_cli.data.cuts import edges, keep_sharpest, places
 from restormer_cli.data.degrade import Degradation, parse_degradation
-from restormer_cli.data.images import find_pictures, read_picture
+from restormer_cli.data.pairs import Pair, complain, find_pairs
 from restormer_cli.errors import UserError
-from restormer_cli.recipe import Pairs, Recipe
-
-SKIMAGE_PHOTOGRAPHS = (
-    "astronaut.png", "brick.png", "camera.png", "chelsea.png", "coffee.png", "grass.png", "gravel.png",
-    "motorcycle_left.png", "motorcycle_right.png", "rocket.jpg",
-)  # fmt: skip
-"""The photographs that scikit-image's wheel carries in its `data` folder (some other pictures there are not)."""
-
-CACHE_BYTES = 6 << 30
-"""Decoded pictures are kept in memory until so much is used; later ones are decoded at every use."""
+from restormer_cli.recipe import Augment, Cut, Data, Recipe, Stage
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A clean picture and where its degraded twin is (None: made on the fly)."""
-
-    name: str
-    clean: Path
-    degraded: Path | None
-
-
-def find_pairs(where: Pairs, *, role: str) -> list[Pair]:
-    """The pairs of a [data] row, in natural order. Raises UserError listing what is missing."""
-    problems = missing_folders(where)
-    if problems:
-        raise UserError(f"[data] {role}: missing {', '.join(problems)}")
-    clean = _pictures(where.clean, where)
-    if not clean:
-        raise UserError(f"[data] {role}: no pictures in {where.clean}")
-    if where.degraded is None:
-        return [Pair(path.stem, path, None) for path in clean]
-    twins = {path.stem: path for path in _pictures(where.degraded, where)}
-    lonely = [path.name for path in clean if path.stem not in twins]
-    stems = {path.stem for path in clean}
-    lonely += [path.name for stem, path in twins.items() if stem not in stems]
-    if lonely:
-        raise UserError(
-            f"[data] {role}: {len(lonely)} without a partner in {where.degraded} and {where.clean}: "
-            + ", ".join(lonely[:5])
-            + (" …" if len(lonely) > 5 else "")
-        )
-    return [Pair(path.stem, path, twins[path.stem]) for path in clean]
-
-
-def missing_folders(where: Pairs) -> list[str]:
-    """Folders of a [data] row that are not there."""
-    named = [place for place in (where.degraded, where.clean) if place is not None]
-    return [place for place in named if not place.startswith("package:") and not Path(place).is_dir()]
-
-
-def _pictures(place: str, where: Pairs) -> list[Path]:
-    if place.startswith("package:"):
-        if place != "package:skimage":
-            raise UserError(f"{place}: unknown; the photographs in scikit-image are package:skimage")
-        spec = find_spec("skimage")  # finds the folder without importing the package
-        assert spec is not None
-        assert spec.origin is not None
-        paths = [Path(spec.origin).parent / "data" / name for name in SKIMAGE_PHOTOGRAPHS]
-        paths = [path for path in paths if path.is_file()]
-    else:
-        paths = find_pictures(place)
-    known = {path.stem for path in paths}
-    for name in (*where.only, *where.exclude):
-        if name not in known:
-            raise UserError(f"{place}: no picture named {name!r}")
-    return [path for path in paths if (not where.only or path.stem in where.only) and path.stem not in where.exclude]
-
-
-class Pictures:
-    """Decoded pictures by index, each (h, w, c) uint8 or uint16, kept in memory while they fit."""
-
-    def __init__(self, pairs: list[Pair], channels: int) -> None:
-        self.pairs = pairs
-        self.channels = channels
-        self._kept: dict[Path, np.ndarray] = {}
-        self._bytes = 0
-
-    def clean(self, index: int) -> np.ndarray:
-        """The clean picture in the file's own integers."""
-        return self._decode(self.pairs[index].clean)
-
-    def degraded(self, index: int) -> np.ndarray | None:
-        """Its degraded twin, or None where it is to be made."""
-        path = self.pairs[index].degraded
-        return None if path is None else self._decode(path)
-
-    def areas(self) -> np.ndarray:
-        """Pixels of each clean picture; also checks that every pair can be read and is of one size."""
-        areas = np.zeros(len(self.pairs))
-        for index, pair in enumerate(self.pairs):
-            clean, degraded = self.clean(index), self.degraded(index)
-            if degraded is not None and degraded.shape[:2] != clean.shape[:2]:
-                raise UserError(f"{pair.degraded}: {_size(degraded)}, but {pair.clean} is {_size(clean)}")
-            areas[index] = clean.shape[0] * clean.shape[1]
-        return areas
-
-    def _decode(self, path: Path) -> np.ndarray:
-        if path in self._kept:
-            return self._kept[path]
-        picture = read_picture(path)
-        pixels = picture.pixels
-        if self.channels == 1 and pixels.shape[2] == 3:
-            pixels = pixels @ np.array([[0.299], [0.587], [0.114]], np.float32)  # BT.601 luma, as published
-        elif self.channels == 3 and pixels.shape[2] == 1:
-            pixels = np.repeat(pixels, 3, axis=2)
-        deep = picture.depth > 8
-        stored = np.rint(np.clip(pixels, 0, 1) * (65535 if deep else 255)).astype(np.uint16 if deep else np.uint8)
-        if self._bytes + stored.nbytes <= CACHE_BYTES:
-            self._kept[path] = stored
-            self._bytes += stored.nbytes
-        return stored
-
-
-class TrainingBatches:
-    """Batches of (degraded, clean), each (batch, h, w, c) float32 in [0, 1], as a pure function of the iteration."""
-
-    def __init__(
-        self, pictures: Pictures, degradation: Degradation | None, *, seed: int, flips: bool, textured: bool
-    ) -> None:
-        self.pictures = pictures
-        self.degradation = degradation
-        self.seed = seed
-        self.flips = flips
-        self.textured = textured
-        # In proportion to area: every part of every photograph is equally likely.
-        areas = pictures.areas()
-        self.share = np.cumsum(areas / areas.sum())
-
-    def batch(self, iteration: int, patch: int, rows: range) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of the global batch of an iteration."""
-        pairs = [self._sample(iteration, row, patch) for row in rows]
-        degraded, clean = zip(*pairs, strict=True)
-        return np.stack(degraded), np.stack(clean)
-
-    def _sample(self, iteration: int, row: int, patch: int) -> tuple[np.ndarray, np.ndarray]:
-        rng = np.random.default_rng([self.seed, iteration, row])
-        index, top, left = self._place(rng, patch)
-        if self.textured:
-            other = self._place(rng, patch)
-            if self._gradient(*other, patch) > self._gradient(index, top, left, patch):
-                index, top, left = other
-        turn, mirror = (int(rng.integers(4)), bool(rng.integers(2))) if self.flips else (0, False)
-
-        def cut(picture: np.ndarray) -> np.ndarray:
-            crop = np.rot90(to_float(_crop(picture, top, left, patch)), turn)
-            return np.ascontiguousarray(crop[:, ::-1] if mirror else crop)
-
-        clean, twin = cut(self.pictures.clean(index)), self.pictures.degraded(index)
-        if twin is not None:
-            return cut(twin), clean
-        assert self.degradation is not None
-        return self.degradation(clean, rng), clean
-
-    def _place(self, rng: np.random.Generator, patch: int) -> tuple[int, int, int]:
-        index = min(int(np.searchsorted(self.share, rng.random(), side="right")), len(self.share) - 1)
-        h, w = self.pictures.clean(index).shape[:2]
-        return index, int(rng.integers(max(1, h - patch + 1))), int(rng.integers(max(1, w - patch + 1)))
-
-    def _gradient(self, index: int, top: int, left: int, patch: int) -> float:
-        crop = self.pictures.clean(index)[top : top + patch : 2, left : left + patch : 2, 0].astype(np.int32)
-        differences = (np.abs(np.diff(crop, axis=axis)) for axis in (0, 1))
-        return float(sum(d.mean() for d in differences if d.size))  # a picture one pixel high has none
+MIXTURE = 1
+"""Sets the mixture's generator apart from those of the samples."""
 
 
 @dataclass(frozen=True)
@@ -199,38 +43,266 @@ class Note:
     text: str
 
 
+# --- Pictures -----------------------------------------------------------------------------------------------
+
+
+class Pictures:
+    """The pictures of some pairs, by index, each (h, w, c) uint8 or uint16. Open them by `read_pictures`."""
+
+    def __init__(self, pairs: list[Pair], decoded: Decoded) -> None:
+        self.pairs = pairs
+        self.decoded = decoded
+
+    def clean(self, index: int) -> np.ndarray:
+        """The clean picture in the file's own integers."""
+        return self.decoded[self.pairs[index].clean]
+
+    def views(self, index: int) -> list[np.ndarray]:
+        """Its degraded twin, or a dual-pixel camera's two, left and right; none where it is to be made."""
+        return [self.decoded[path] for path in self.pairs[index].paths[1:]]
+
+    def size(self, index: int) -> tuple[int, int]:
+        """(h, w)."""
+        return self.decoded.size(self.pairs[index].clean)
+
+
+def read_pictures(
+    pairs: list[Pair], decoded: Decoded, *, role: str, workers: int = 1
+) -> Generator[Reading, None, Pictures]:
+    """Decode every picture once, and keep it as `decoded` does, while telling how far it is.
+
+    Raises UserError listing every picture that cannot be read, and every pair of different sizes.
+    """
+    paths = list(dict.fromkeys(path for pair in pairs for path in pair.paths))
+    start = os.getpid() * 7919 % len(paths)  # processes that share a cache also share the work
+    troubles: dict[Path, str] = {}
+    yield from _in_threads([*paths[start:], *paths[:start]], decoded.read, troubles, workers)
+    problems = [f"{role}: {troubles[path]}" for path in paths if path in troubles]
+    for pair in pairs:
+        sizes = {path: decoded.size(path) for path in pair.paths if path not in troubles}
+        if pair.clean in sizes:
+            problems += [
+                f"{role}: {path} is {_size(size)}, but {pair.clean} is {_size(sizes[pair.clean])}"
+                for path, size in sizes.items()
+                if size != sizes[pair.clean]
+            ]
+    complain(problems)
+    return Pictures(pairs, decoded)
+
+
+def _in_threads(
+    items: Sequence[T], work: Callable[[T], object], troubles: dict[T, str], workers: int
+) -> Generator[Reading, None, None]:
+    """Work on every item, in threads; yields how far it is once a second, and notes each item's UserError."""
+    told = time.monotonic()
+    with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="reading") as pool:
+        futures = {pool.submit(work, item): item for item in items}
+        try:
+            for done, future in enumerate(as_completed(futures), start=1):
+                try:
+                    future.result()
+                except UserError as error:
+                    troubles[futures[future]] = str(error)
+                if time.monotonic() - told > 1:
+                    told = time.monotonic()
+                    yield Reading(done, len(items))
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+# --- Places -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where patches come from: rectangles (picture, top, left, height, width), (n, 5), drawn with these chances."""
+
+    rectangles: np.ndarray
+    cumulated: np.ndarray
+    """Chances, added up: (n,), the last is 1."""
+
+    def draw(self, rng: np.random.Generator) -> tuple[int, int, int, int, int]:
+        """One of the rectangles."""
+        number = min(int(np.searchsorted(self.cumulated, rng.random(), side="right")), len(self.cumulated) - 1)
+        picture, top, left, height, width = (int(value) for value in self.rectangles[number])
+        return picture, top, left, height, width
+
+
+def find_places(pictures: Pictures, data: Data) -> Generator[Reading, None, Places]:
+    """The places that [data] asks for: whole pictures, or the published preparation's crops, all alike."""
+    sizes = [pictures.size(index) for index in range(len(pictures.pairs))]
+    if data.cut is None:
+        whole = np.array([[index, 0, 0, *size] for index, size in enumerate(sizes)])
+        areas = np.array([float(h * w) if data.draw != "pictures" else 1.0 for h, w in sizes])
+        return Places(whole, np.cumsum(areas / areas.sum()))
+    crops = [places(*size, data.cut) for size in sizes]
+    if data.sharpest < 1:
+        responses = yield from _measure(pictures, crops, data.cut, data.workers)
+        crops = [c[kept] for c, kept in zip(crops, keep_sharpest(responses, data.sharpest), strict=True)]
+    numbers = np.repeat(np.arange(len(crops)), [len(c) for c in crops])
+    rectangles = np.column_stack([numbers, np.concatenate(crops)])
+    return Places(rectangles, np.arange(1, len(rectangles) + 1) / len(rectangles))
+
+
+def _measure(
+    pictures: Pictures, crops: list[np.ndarray], cut: Cut, workers: int
+) -> Generator[Reading, None, list[np.ndarray]]:
+    """The `edges` of every picture."""
+    found: dict[int, np.ndarray] = {}
+
+    def measure(index: int) -> None:
+        path, what = pictures.pairs[index].clean, f"edges-{cut.side}-{cut.overlap}-{cut.above}"
+        found[index] = pictures.decoded.derived(path, what, lambda pixels: edges(pixels, crops[index]))
+
+    yield from _in_threads(range(len(crops)), measure, {}, workers)
+    return [found[index] for index in range(len(crops))]
+
+
+# --- Batches ------------------------------------------------------------------------------------------------
+
+
+class TrainingBatches:
+    """Batches of (degraded, clean), each (batch, h, w, c) float32 in [0, 1], as a pure function of the iteration.
+
+    Two views of a dual-pixel camera are one degraded picture of twice the channels, the left view's first.
+    """
+
+    def __init__(
+        self,
+        pictures: Pictures,
+        places: Places,
+        degradation: Degradation | None,
+        *,
+        seed: int,
+        augment: Augment,
+        textured: bool = False,
+    ) -> None:
+        self.pictures = pictures
+        self.places = places
+        self.degradation = degradation
+        self.seed = seed
+        self.augment = augment
+        self.textured = textured
+
+    def batch(self, iteration: int, stage: Stage, rows: range) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of the global batch of an iteration."""
+        mixture = self._mixture(iteration, stage.batch) if self.augment.mixup else {}
+        wanted = {*rows, *(mixture[row][0] for row in rows if row in mixture)}
+        samples = {row: self._sample(iteration, row, stage.patch) for row in sorted(wanted)}
+        degraded, clean = (np.stack([samples[row][side] for row in rows]) for side in (0, 1))
+        for place, row in enumerate(rows):
+            if row in mixture:
+                partner, share = mixture[row]
+                for side, pixels in enumerate((degraded, clean)):
+                    pixels[place] = share * samples[row][side] + (np.float32(1) - share) * samples[partner][side]
+        return degraded, clean
+
+    def _mixture(self, iteration: int, batch: int) -> dict[int, tuple[int, np.float32]]:
+        """Row -> the row that it is mixed with, and its own share; without the rows that stay as they are.
+
+        Per group: with probability 1/2 nothing, else one share from β(a, a) and one permutation.
+        """
+        size = batch // self.augment.mixup_groups
+        mixture: dict[int, tuple[int, np.float32]] = {}
+        for group in range(self.augment.mixup_groups if size > 1 else 0):
+            rng = np.random.default_rng([self.seed, iteration, group, MIXTURE])
+            if rng.random() < 0.5:
+                continue
+            share = np.float32(rng.beta(self.augment.mixup, self.augment.mixup))
+            for row, partner in enumerate(rng.permutation(size)):
+                mixture[group * size + row] = (group * size + int(partner), share)
+        return mixture
+
+    def _sample(self, iteration: int, row: int, patch: int) -> tuple[np.ndarray, np.ndarray]:
+        rng = np.random.default_rng([self.seed, iteration, row])
+        index, top, left = self._place(rng, patch)
+        picture = self.pictures.clean(index)
+        if self.textured:
+            other = self._place(rng, patch)
+            another = self.pictures.clean(other[0])
+            if _gradient(another, *other[1:], patch) > _gradient(picture, top, left, patch):
+                (index, top, left), picture = other, another
+        turn, mirror = (int(rng.integers(4)), bool(rng.integers(2))) if self.augment.flips else (0, False)
+
+        def cut(picture: np.ndarray) -> np.ndarray:
+            crop = np.rot90(_crop(picture, top, left, patch), turn)
+            return to_float(crop[:, ::-1] if mirror else crop)
+
+        clean = cut(picture)
+        if self.degradation is not None and self.pictures.pairs[index].degraded is None:
+            return self.degradation(clean, rng), clean
+        return np.concatenate([cut(view) for view in self.pictures.views(index)], axis=2), clean
+
+    def _place(self, rng: np.random.Generator, patch: int) -> tuple[int, int, int]:
+        index, top, left, height, width = self.places.draw(rng)
+        top += int(rng.integers(max(1, height - patch + 1)))
+        return index, top, left + int(rng.integers(max(1, width - patch + 1)))
+
+
 def training_batches(recipe: Recipe) -> Generator[Reading | Note, None, TrainingBatches]:
     """Check and open the training data of a recipe. Raises UserError, listing everything that is wrong with them."""
-    yield from ()
+    data = recipe.data
+    decoded = Decoded(recipe.model.out_channels, data.cache, data.cache_gb)
+    pairs = find_pairs(data.train, role="train")
+    pictures = yield from read_pictures(pairs, decoded, role="train", workers=data.workers)
+    where = yield from find_places(pictures, data)
+    if note := decoded.close():
+        yield Note(note)
+    largest = max(stage.patch for stage in recipe.stage)
+    small = sum(min(pictures.size(index)) < largest for index in range(len(pairs)))
+    if small:
+        yield Note(
+            f"{small:,} of {len(pairs):,} training pictures are smaller than the largest patch, {largest}: "
+            "they are reflected at the right and bottom, as published"
+        )
     return TrainingBatches(
-        Pictures(find_pairs(recipe.data.train, role="train"), recipe.model.out_channels),
+        pictures,
+        where,
         parse_degradation(recipe.degrade.steps) if recipe.degrade.steps else None,
         seed=recipe.seed,
-        flips=recipe.augment.flips,
-        textured=recipe.data.textured,
+        augment=recipe.augment,
+        textured=data.textured,
     )
 
 
 def validation_pictures(recipe: Recipe) -> list[tuple[np.ndarray, np.ndarray]]:
     """(degraded, clean) float32 (h, w, c), cut at the centre; degradations are seeded by the picture's place."""
-    if recipe.data.validate_ is None:
+    where, data = recipe.data.validate_, recipe.data
+    if where is None:
         return []
+    decoded = Decoded(recipe.model.out_channels, data.cache, data.cache_gb)
+    reading = read_pictures(find_pairs(where, role="validate"), decoded, role="validate", workers=data.workers)
+    pictures = _finish(reading)
+    decoded.close()
     steps = recipe.validation.degrade or recipe.degrade.steps
     degradation = parse_degradation(steps) if steps else None
-    pictures = Pictures(find_pairs(recipe.data.validate_, role="validate"), recipe.model.out_channels)
-    pictures.areas()
     pairs = []
     for index in range(len(pictures.pairs)):
-        clean, degraded = (
-            None if picture is None else to_float(_centre(picture, recipe.validation.crop))
-            for picture in (pictures.clean(index), pictures.degraded(index))
-        )
-        assert clean is not None
-        if degraded is None:
-            assert degradation is not None
+        clean = to_float(_centre(pictures.clean(index), recipe.validation.crop))
+        views = [to_float(_centre(view, recipe.validation.crop)) for view in pictures.views(index)]
+        if views:
+            degraded = np.concatenate(views, axis=2)
+        else:
+            assert degradation is not None  # the recipe sees to it
             degraded = degradation(clean, np.random.default_rng(index))
         pairs.append((degraded, clean))
     return pairs
+
+
+def _finish(reading: Generator[object, None, T]) -> T:
+    """What a generator returns, its events left alone."""
+    while True:
+        try:
+            next(reading)
+        except StopIteration as end:
+            return end.value
+
+
+def as_picture(degraded: np.ndarray, channels: int) -> np.ndarray:
+    """What a person would see of the input: (h, w, views · c) -> (h, w, c), two views averaged."""
+    h, w, c = degraded.shape
+    return degraded if c == channels else degraded.reshape(h, w, -1, channels).mean(axis=2)
 
 
 def _centre(picture: np.ndarray, crop: int) -> np.ndarray:
@@ -255,8 +327,9 @@ def ahead(make: Callable[[int], T], first: int, last: int, *, depth: int, worker
 
 
 def to_float(stored: np.ndarray) -> np.ndarray:
-    """uint8 or uint16 -> float32 in [0, 1]."""
-    return stored.astype(np.float32) / np.float32(65535 if stored.dtype == np.uint16 else 255)
+    """uint8 or uint16 -> float32 in [0, 1], in one piece."""
+    result = np.empty(stored.shape, np.float32)
+    return np.divide(stored, np.float32(65535 if stored.dtype == np.uint16 else 255), out=result, dtype=np.float32)
 
 
 def _crop(picture: np.ndarray, top: int, left: int, patch: int) -> np.ndarray:
@@ -266,5 +339,12 @@ def _crop(picture: np.ndarray, top: int, left: int, patch: int) -> np.ndarray:
     return np.pad(crop, ((0, down), (0, right), (0, 0)), mode="reflect") if down or right else crop
 
 
-def _size(pixels: np.ndarray) -> str:
-    return f"{pixels.shape[1]}×{pixels.shape[0]}"
+def _gradient(picture: np.ndarray, top: int, left: int, patch: int) -> float:
+    """The mean absolute difference of neighbours in a patch's first channel, every second one: its texture."""
+    crop = picture[top : top + patch : 2, left : left + patch : 2, 0].astype(np.int32)
+    differences = (np.abs(np.diff(crop, axis=axis)) for axis in (0, 1))
+    return float(sum(d.mean() for d in differences if d.size))  # a picture one pixel high has none
+
+
+def _size(size: tuple[int, int]) -> str:
+    return f"{size[1]}×{size[0]}"

@@ -22,7 +22,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from restormer_cli import __version__
 from restormer_cli.atomic import write_atomically
-from restormer_cli.data.dataset import Note, Reading, ahead, training_batches, validation_pictures
+from restormer_cli.data.dataset import Note, Reading, ahead, as_picture, training_batches, validation_pictures
 from restormer_cli.engine.metrics import psnr
 from restormer_cli.engine.schedule import learning_rate, stage_at
 from restormer_cli.errors import Failed, UserError
@@ -180,7 +180,7 @@ def fit(
         stage = stage_at(iteration, recipe.stage)[1]
         share = stage.batch // accelerator.num_processes
         rows = range(accelerator.process_index * share, (accelerator.process_index + 1) * share)
-        degraded, clean = training.batch(iteration, stage.patch, rows)
+        degraded, clean = training.batch(iteration, stage, rows)
         return _to_tensor(degraded), _to_tensor(clean)
 
     last = recipe.iterations if stop_after is None else min(recipe.iterations, done + stop_after)
@@ -257,7 +257,7 @@ def _validate(
         for degraded, clean in pairs:
             output = model(_to_tensor(degraded[None]).to(device)).float()[0].clamp(0, 1)
             scores.append(psnr(output.permute(1, 2, 0).cpu().numpy(), clean, peak=1.0))
-            inputs.append(psnr(degraded, clean, peak=1.0))
+            inputs.append(psnr(as_picture(degraded, clean.shape[2]), clean, peak=1.0))
     model.train(was_training)
     return ValidationLog(iteration, float(np.mean(scores)), float(np.mean(inputs)), len(pairs))
 

@@ -1,20 +1,31 @@
 """A batch is a pure function of the iteration, and every crop is a real, aligned piece of the pictures."""
 
+import itertools
 import threading
 import time
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 
 from restormer_cli.data import dataset
-from restormer_cli.data.dataset import Pair, Pictures, TrainingBatches, ahead, find_pairs, missing_folders
-from restormer_cli.data.degrade import parse_degradation
+from restormer_cli.data.cache import decode
+from restormer_cli.data.dataset import (
+    Note,
+    Reading,
+    TrainingBatches,
+    ahead,
+    as_picture,
+    training_batches,
+    validation_pictures,
+)
 from restormer_cli.errors import UserError
-from restormer_cli.recipe import Pairs
+from restormer_cli.recipe import Pairs, Recipe, Stage
 
 
 def save(path: Path, pixels: np.ndarray) -> None:
@@ -37,21 +48,47 @@ def paired(tmp_path: Path) -> Pairs:
     return Pairs(clean=str(tmp_path / "clean"), degraded=str(tmp_path / "degraded"))
 
 
-def batches(
-    pairs: Pairs, *, seed: int = 3, flips: bool = True, textured: bool = False, steps: Any = ()
-) -> TrainingBatches:
-    pictures = Pictures(find_pairs(pairs, role="train"), 3)
-    degradation = parse_degradation(steps) if steps else None
-    return TrainingBatches(pictures, degradation, seed=seed, flips=flips, textured=textured)
+def finish(events: Generator[Any, None, Any]) -> tuple[Any, list[Any]]:
+    """What a generator returns, and what it yielded."""
+    seen = []
+    while True:
+        try:
+            seen.append(next(events))
+        except StopIteration as end:
+            return end.value, seen
+
+
+def recipe(
+    pairs: Pairs, *, seed: int = 3, flips: bool = True, steps: Any = (), mixup: float = 0, **data: Any
+) -> Recipe:
+    values = {
+        "task": "denoise",
+        "seed": seed,
+        "data": {"train": pairs.model_dump(), "cache": "memory", **data},
+        "degrade": {"steps": steps},
+        "augment": {"flips": flips, "mixup": mixup},
+        "stage": [stage(16).model_dump()],
+    }
+    return Recipe.model_validate(values)
+
+
+def batches(pairs: Pairs, **options: Any) -> TrainingBatches:
+    return finish(training_batches(recipe(pairs, **options)))[0]
+
+
+def stage(patch: int, batch: int = 8) -> Stage:
+    return Stage(iterations=1, patch=patch, batch=batch)
 
 
 @pytest.mark.parametrize("steps", [(), ("gaussian:0-50", "jpeg:30-90")])
 def test_a_batch_is_a_pure_function_of_the_iteration(paired: Pairs, steps: tuple[str, ...]) -> None:
     pairs = paired if not steps else Pairs(clean=paired.clean)
     one, other = batches(pairs, steps=steps), batches(pairs, steps=steps)
-    other.batch(99, 8, range(5))  # what was drawn before does not matter
+    other.batch(99, stage(8), range(5))  # what was drawn before does not matter
     for iteration in (7, 1, 2):
-        for ours, theirs in zip(one.batch(iteration, 16, range(4)), other.batch(iteration, 16, range(4)), strict=True):
+        for ours, theirs in zip(
+            one.batch(iteration, stage(16), range(4)), other.batch(iteration, stage(16), range(4)), strict=True
+        ):
             assert ours.shape == (4, 16, 16, 3)
             assert ours.dtype == np.float32
             assert np.array_equal(ours, theirs)
@@ -59,27 +96,27 @@ def test_a_batch_is_a_pure_function_of_the_iteration(paired: Pairs, steps: tuple
 
 def test_iterations_rows_and_seeds_differ(paired: Pairs) -> None:
     source = batches(paired)
-    first = source.batch(1, 16, range(6))[1]
-    assert not np.array_equal(first, source.batch(2, 16, range(6))[1])
-    assert not np.array_equal(first, batches(paired, seed=4).batch(1, 16, range(6))[1])
+    first = source.batch(1, stage(16), range(6))[1]
+    assert not np.array_equal(first, source.batch(2, stage(16), range(6))[1])
+    assert not np.array_equal(first, batches(paired, seed=4).batch(1, stage(16), range(6))[1])
     assert all(not np.array_equal(first[i], first[j]) for i in range(6) for j in range(i))
 
 
 def test_degradations_differ_between_iterations_and_rows(tmp_path: Path) -> None:
     save(tmp_path / "gray.png", np.full((16, 16, 3), 128, np.uint8))  # one possible crop
     source = batches(Pairs(clean=str(tmp_path)), steps=("gaussian:25",), flips=False)
-    degraded, clean = source.batch(1, 16, range(3))
+    degraded, clean = source.batch(1, stage(16), range(3))
     assert np.array_equal(clean[0], clean[1])
     assert not np.array_equal(degraded[0], degraded[1])
-    assert not np.array_equal(degraded, source.batch(2, 16, range(3))[0])
+    assert not np.array_equal(degraded, source.batch(2, stage(16), range(3))[0])
 
 
 @pytest.mark.parametrize("steps", [(), ("gaussian:0-50",)])
 def test_rows_of_a_split_batch_are_those_of_the_global_batch(paired: Pairs, steps: tuple[str, ...]) -> None:
     source = batches(paired if not steps else Pairs(clean=paired.clean), steps=steps)
-    whole = source.batch(5, 16, range(6))
+    whole = source.batch(5, stage(16), range(6))
     for first, last in ((0, 2), (2, 4), (4, 6)):
-        for part, all_rows in zip(source.batch(5, 16, range(first, last)), whole, strict=True):
+        for part, all_rows in zip(source.batch(5, stage(16), range(first, last)), whole, strict=True):
             assert np.array_equal(part, all_rows[first:last])
 
 
@@ -104,7 +141,7 @@ def test_crops_come_from_the_pictures_aligned_and_turned_alike(paired: Pairs) ->
     seen: set[int] = set()
     pictures: set[int] = set()
     for iteration in range(1, 16):
-        degraded, clean = source.batch(iteration, 16, range(4))
+        degraded, clean = source.batch(iteration, stage(16), range(4))
         assert clean.min() >= 0
         assert clean.max() <= 1
         assert np.allclose(degraded, 1 - clean, atol=1e-6)
@@ -121,7 +158,7 @@ def test_without_flips_nothing_is_turned_and_every_place_can_occur(tmp_path: Pat
     pixels = noise(18, 17)
     save(tmp_path / "a.png", pixels)
     source = batches(Pairs(clean=str(tmp_path)), flips=False, steps=("gaussian:0",))
-    places = {find(crop, pixels)[0] for crop in source.batch(1, 16, range(80))[1]}
+    places = {find(crop, pixels)[0] for crop in source.batch(1, stage(16), range(80))[1]}
     assert places == {(0, top, left) for top in range(3) for left in range(2)}
 
 
@@ -129,7 +166,7 @@ def test_pictures_are_drawn_in_proportion_to_area(tmp_path: Path) -> None:
     save(tmp_path / "a.png", np.zeros((32, 32, 3), np.uint8))
     save(tmp_path / "b.png", np.full((96, 32, 3), 255, np.uint8))
     source = batches(Pairs(clean=str(tmp_path)), steps=("gaussian:0",))
-    share = source.batch(1, 8, range(600))[1].mean()
+    share = source.batch(1, stage(8), range(600))[1].mean()
     assert abs(share - 0.75) < 0.06
 
 
@@ -140,7 +177,7 @@ def test_pictures_smaller_than_the_patch_are_reflected_right_and_bottom(
     pixels = noise(height, width)
     save(tmp_path / "a.png", pixels)
     source = batches(Pairs(clean=str(tmp_path)), flips=False, steps=("gaussian:0",), textured=True)
-    crop = np.rint(source.batch(1, 16, range(1))[1][0] * 255).astype(np.uint8)
+    crop = np.rint(source.batch(1, stage(16), range(1))[1][0] * 255).astype(np.uint8)
 
     def mirror(position: int, side: int) -> int:
         position %= max(1, 2 * side - 2)
@@ -164,39 +201,10 @@ def test_textured_prefers_texture(tmp_path: Path) -> None:
     shares = []
     for textured in (False, True):
         source = batches(Pairs(clean=str(tmp_path)), textured=textured, steps=("gaussian:0",))
-        crops = source.batch(1, 16, range(200))[1]
+        crops = source.batch(1, stage(16), range(200))[1]
         shares.append(float((crops.std(axis=(1, 2, 3)) > 0.02).mean()))
     assert abs(shares[0] - 0.5) < 0.15
     assert shares[1] > 0.66  # 3/4 expected: the better of two
-
-
-def test_pictures_are_kept_in_memory_while_they_fit(paired: Pairs, monkeypatch: pytest.MonkeyPatch) -> None:
-    decoded: list[Path] = []
-    original = dataset.read_picture
-    monkeypatch.setattr(dataset, "read_picture", lambda path: (decoded.append(path), original(path))[1])
-    pictures = Pictures(find_pairs(paired, role="train"), 3)
-    pictures.areas()
-    pictures.areas()
-    assert len(decoded) == 4
-    monkeypatch.setattr(dataset, "CACHE_BYTES", 37 * 53 * 3)
-    small = Pictures(find_pairs(paired, role="train"), 3)
-    small.areas()
-    small.areas()
-    assert len(decoded) == 4 + 4 + 3
-    assert np.array_equal(small.clean(1), pictures.clean(1))
-
-
-def test_channels_follow_the_network(tmp_path: Path) -> None:
-    colour = noise(9, 7)
-    save(tmp_path / "colour.png", colour)
-    save(tmp_path / "gray.png", colour[..., 0])
-    pairs = find_pairs(Pairs(clean=str(tmp_path)), role="train")
-    gray, rgb = Pictures(pairs, 1), Pictures(pairs, 3)
-    luma = colour @ np.array([0.299, 0.587, 0.114])
-    assert gray.clean(0).shape == (9, 7, 1)
-    assert np.abs(gray.clean(0)[..., 0] - luma).max() <= 0.51
-    assert np.array_equal(rgb.clean(0), colour)
-    assert np.array_equal(rgb.clean(1), np.repeat(colour[..., :1], 3, axis=2))
 
 
 def test_sixteen_bits_are_kept(tmp_path: Path) -> None:
@@ -204,65 +212,13 @@ def test_sixteen_bits_are_kept(tmp_path: Path) -> None:
     save(tmp_path / "deep.png", pixels)
     source = batches(Pairs(clean=str(tmp_path)), flips=False, steps=("gaussian:0",))
     assert source.pictures.clean(0).dtype == np.uint16
-    clean = source.batch(1, 8, range(1))[1][0]
+    clean = source.batch(1, stage(8), range(1))[1][0]
     assert np.array_equal(np.rint(clean[..., 0] * 65535).astype(np.uint16), pixels)
-
-
-def test_pairs_are_by_name_in_natural_order(tmp_path: Path) -> None:
-    for name in ("p10", "p2", "p1"):
-        save(tmp_path / "clean" / f"{name}.png", noise(4, 4))
-        save(tmp_path / "degraded" / f"{name}.jpg", noise(4, 4))
-    where = Pairs(clean=str(tmp_path / "clean"), degraded=str(tmp_path / "degraded"))
-    pairs = find_pairs(where, role="train")
-    assert [pair.name for pair in pairs] == ["p1", "p2", "p10"]
-    assert pairs[2] == Pair("p10", tmp_path / "clean" / "p10.png", tmp_path / "degraded" / "p10.jpg")
-    chosen = find_pairs(where.model_copy(update={"only": ("p1", "p10"), "exclude": ("p1",)}), role="train")
-    assert [pair.name for pair in chosen] == ["p10"]
-
-
-def test_the_photographs_in_scikit_image() -> None:
-    where = Pairs(clean="package:skimage", exclude=("chelsea", "rocket"))
-    names = [pair.name for pair in find_pairs(where, role="train")]
-    assert len(names) >= 6
-    assert "coffee" in names
-    assert not {"chelsea", "rocket"} & set(names)
-    with pytest.raises(UserError, match="package:skimage"):
-        find_pairs(Pairs(clean="package:scipy"), role="train")
-
-
-def test_missing_folders_are_all_named(tmp_path: Path) -> None:
-    where = Pairs(clean=str(tmp_path / "a"), degraded=str(tmp_path / "b"))
-    assert missing_folders(where) == [str(tmp_path / "b"), str(tmp_path / "a")]
-    with pytest.raises(UserError, match=r"\[data\] train: missing .*b, .*a$"):
-        find_pairs(where, role="train")
-
-
-def test_an_empty_folder_and_unknown_names_are_user_errors(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"\[data\] validate: no pictures in"):
-        find_pairs(Pairs(clean=str(tmp_path)), role="validate")
-    save(tmp_path / "a.png", noise(4, 4))
-    for option in ("only", "exclude"):
-        with pytest.raises(UserError, match="no picture named 'zebra'"):
-            find_pairs(Pairs.model_validate({"clean": str(tmp_path), option: ["zebra"]}), role="train")
-    with pytest.raises(UserError, match="no pictures"):
-        find_pairs(Pairs(clean=str(tmp_path), exclude=("a",)), role="train")
-
-
-def test_lonely_pictures_are_named_at_most_five(paired: Pairs) -> None:
-    save(Path(paired.clean) / "only-clean.png", noise(4, 4))
-    save(Path(str(paired.degraded)) / "only-degraded.png", noise(4, 4))
-    with pytest.raises(UserError, match=r"train: 2 without a partner .*: only-clean.png, only-degraded.png$"):
-        find_pairs(paired, role="train")
-    for number in range(5):
-        save(Path(paired.clean) / f"x{number}.png", noise(4, 4))
-    with pytest.raises(UserError, match=r"7 without a partner .* …$") as error:
-        find_pairs(paired, role="train")
-    assert "x4" not in str(error.value)
 
 
 def test_pairs_of_different_sizes_are_a_user_error(paired: Pairs) -> None:
     save(Path(str(paired.degraded)) / "p1.png", noise(41, 30))
-    with pytest.raises(UserError, match=r"p1.png: 30×41, but .*p1.png is 29×41"):
+    with pytest.raises(UserError, match=r"p1.png is 30×41, but .*p1.png is 29×41"):
         batches(paired)
 
 
@@ -306,3 +262,160 @@ def test_ahead_passes_errors_on_and_stops_when_closed() -> None:
     next(closed)
     closed.close()
     assert threading.active_count() <= before
+
+
+# --- Places ---------------------------------------------------------------------------------------------------
+
+
+def test_pictures_may_be_drawn_alike(tmp_path: Path) -> None:
+    save(tmp_path / "a.png", np.zeros((32, 32, 3), np.uint8))
+    save(tmp_path / "b.png", np.full((96, 32, 3), 255, np.uint8))
+    source = batches(Pairs(clean=str(tmp_path)), steps=("gaussian:0",), draw="pictures")
+    assert abs(source.batch(1, stage(8), range(600))[1].mean() - 0.5) < 0.06
+
+
+def test_places_are_drawn_as_often_as_the_published_preparation_cuts_them(tmp_path: Path) -> None:
+    """One picture of 2 crops and one of 6: shares 1/4 and 3/4, and patches stay inside their crops."""
+    save(tmp_path / "a.png", np.zeros((32, 48, 3), np.uint8))
+    save(tmp_path / "b.png", np.full((48, 64, 3), 255, np.uint8))
+    source = batches(Pairs(clean=str(tmp_path)), steps=("gaussian:0",), cut={"side": 32, "overlap": 16})
+    assert source.places.rectangles[:, 0].tolist() == [0] * 2 + [1] * 6
+    assert abs(source.batch(1, stage(16), range(600))[1].mean() - 0.75) < 0.06
+    rng = np.random.default_rng(0)
+    drawn = [(top, left) for index, top, left in (source._place(rng, 24) for _ in range(3000)) if index == 0]
+    lefts = {*range(9), *range(16, 25)}  # of patches inside the first crop, and inside the second
+    assert set(drawn) == {(top, left) for top in range(9) for left in lefts}
+
+
+def test_only_the_sharpest_crops_are_drawn(tmp_path: Path) -> None:
+    pixels = np.full((64, 64, 3), 128, np.uint8)
+    pixels[:, 32:] = noise(64, 32)
+    save(tmp_path / "a.png", pixels)
+    for cache in ("memory", "disk", "disk"):
+        source = batches(Pairs(clean=str(tmp_path)), steps=("gaussian:0",), cut={"side": 32}, sharpest=0.5, cache=cache)
+        assert source.places.rectangles.tolist() == [[0, 0, 32, 32, 32], [0, 32, 32, 32, 32]]
+        assert (source.batch(1, stage(16), range(60))[1].std(axis=(1, 2, 3)) > 0.1).all()
+
+
+# --- Dual pixels ----------------------------------------------------------------------------------------------
+
+
+def test_two_views_are_one_picture_of_six_channels(tmp_path: Path, write_png: Callable[..., Path]) -> None:
+    clean = np.asarray(decode(write_png(tmp_path / "c" / "a.png", 40, 48, bits=16), 3))
+    for folder, pixels in (("l", clean // 2), ("r", clean // 4)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.png").write_bytes(imagecodecs.png_encode(pixels))
+    row = {"clean": str(tmp_path / "c"), "degraded": str(tmp_path / "l"), "right": str(tmp_path / "r")}
+    dual = Recipe.model_validate(
+        {
+            "task": "defocus",
+            "model": {"in_channels": 6, "dual_pixel": True},
+            "data": {"train": row, "validate": row},
+            "validation": {"crop": 32},
+            "stage": [stage(16).model_dump()],
+        }
+    )
+    source, _ = finish(training_batches(dual))
+    degraded, target = source.batch(1, stage(16), range(4))
+    assert degraded.shape == (4, 16, 16, 6)
+    assert target.shape == (4, 16, 16, 3)
+    assert np.allclose(degraded[..., :3], target / 2, atol=2e-5)
+    assert np.allclose(degraded[..., 3:], target / 4, atol=2e-5)
+    ((degraded, target),) = validation_pictures(dual)
+    assert degraded.shape == (32, 32, 6)
+    assert np.allclose(as_picture(degraded, 3), target * 3 / 8, atol=2e-5)
+    assert as_picture(target, 3) is target
+
+
+# --- Mixup ----------------------------------------------------------------------------------------------------
+
+
+def mixed(tmp_path: Path, batch: int, groups: int = 4) -> tuple[TrainingBatches, TrainingBatches]:
+    """With and without mixup."""
+    save(tmp_path / "a.png", noise(40, 40))
+    pairs = Pairs(clean=str(tmp_path))
+    plain, mixing = (batches(pairs, steps=("gaussian:25",), mixup=a) for a in (0, 1.2))
+    mixing.augment = mixing.augment.model_copy(update={"mixup_groups": groups})
+    return plain, mixing
+
+
+def test_mixup_is_one_share_and_one_permutation_per_group_on_both_sides(tmp_path: Path) -> None:
+    plain, mixing = mixed(tmp_path, 12)
+    row = stage(16, 12)
+    shares = []
+    for iteration in range(1, 40):
+        before, after = plain.batch(iteration, row, range(12)), mixing.batch(iteration, row, range(12))
+        for group in range(4):
+            rows = range(3 * group, 3 * group + 3)
+            mixture = mixing._mixture(iteration, 12)
+            if rows[0] not in mixture:
+                for side in (0, 1):
+                    assert np.array_equal(after[side][rows], before[side][rows])
+                continue
+            partners = [mixture[r][0] for r in rows]
+            assert sorted(partners) == list(rows)
+            (share,) = {mixture[r][1] for r in rows}
+            shares.append(share)
+            for side in (0, 1):
+                expected = share * before[side][rows] + (1 - share) * before[side][partners]
+                assert np.allclose(after[side][rows], expected, atol=1e-6)
+    assert abs(len(shares) / (39 * 4) - 0.5) < 0.12  # every second group
+    assert abs(np.mean(shares) - 0.5) < 0.1
+    assert abs(np.var(shares) - 1 / (4 * (2 * 1.2 + 1))) < 0.03  # of β(1.2, 1.2)
+
+
+def test_a_group_of_one_is_not_mixed(tmp_path: Path) -> None:
+    """Stages 5 and 6 of the paper: a batch of 8, one picture on each of 8 GPUs."""
+    plain, mixing = mixed(tmp_path, 8, groups=8)
+    for iteration in range(1, 9):
+        one, other = (b.batch(iteration, stage(16, 8), range(8)) for b in (plain, mixing))
+        assert np.array_equal(one[0], other[0])
+
+
+def test_rows_of_a_split_mixed_batch_are_those_of_the_global_batch(tmp_path: Path) -> None:
+    _, mixing = mixed(tmp_path, 12)
+    for iteration in range(1, 6):
+        whole = mixing.batch(iteration, stage(16, 12), range(12))
+        for rows in (range(0, 5), range(5, 6), range(6, 12)):
+            for part, everything in zip(mixing.batch(iteration, stage(16, 12), rows), whole, strict=True):
+                assert np.array_equal(part, everything[list(rows)])
+
+
+# --- What is said ---------------------------------------------------------------------------------------------
+
+
+def test_pictures_smaller_than_the_largest_patch_are_counted_once(tmp_path: Path) -> None:
+    for number, side in enumerate((15, 16, 40, 9)):
+        save(tmp_path / f"{number}.png", noise(side, 30))
+    _, events = finish(training_batches(recipe(Pairs(clean=str(tmp_path)), steps=("gaussian:0",))))
+    (note,) = (event.text for event in events if isinstance(event, Note))
+    assert note.startswith("2 of 4 training pictures are smaller than the largest patch, 16: they are reflected")
+
+
+def test_all_bad_pictures_and_pairs_are_listed(paired: Pairs) -> None:
+    clean, degraded = Path(paired.clean), Path(str(paired.degraded))
+    (clean / "p0.png").write_bytes(b"no picture")
+    save(degraded / "p1.png", noise(41, 30))
+    for folder in (clean, degraded):
+        (folder / "p2.png").write_bytes(b"")
+    for cache in ("disk", "memory", "off"):
+        with pytest.raises(UserError, match=r"^\[data\] 4 problems: train: ") as error:
+            batches(paired, cache=cache)
+        for part in (f"{clean}/p0.png: ", f"{clean}/p2.png: ", f"{degraded}/p2.png: ", "p1.png is 30×41, but "):
+            assert part in str(error.value)
+
+
+def test_a_long_reading_is_told_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(3):
+        save(tmp_path / f"{number}.png", noise(20, 20))
+    ticks = itertools.count(0, 2)
+    monkeypatch.setattr(dataset.time, "monotonic", lambda: float(next(ticks)))
+    _, events = finish(training_batches(recipe(Pairs(clean=str(tmp_path)), steps=("gaussian:0",))))
+    assert [event for event in events if isinstance(event, Reading)] == [Reading(n, 3) for n in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("cache", ["disk", "memory", "off"])
+def test_batches_are_the_same_wherever_pictures_are_kept(paired: Pairs, cache: str) -> None:
+    expected, got = batches(paired), batches(paired, cache=cache, workers=2)
+    for ours, theirs in zip(expected.batch(3, stage(16), range(4)), got.batch(3, stage(16), range(4)), strict=True):
+        assert np.array_equal(ours, theirs)

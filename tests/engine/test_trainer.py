@@ -394,7 +394,7 @@ def test_a_loss_that_is_not_finite_is_failed_before_it_is_saved(
 
 
 def test_data_that_are_not_there_leave_no_run_folder(pictures: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"\[data\] train: missing"):
+    with pytest.raises(UserError, match=r"\[data\] train: there is no folder"):
         run(recipe(pictures, data={"train": {"clean": str(tmp_path / "none")}}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
