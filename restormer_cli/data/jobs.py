@@ -11,6 +11,8 @@ from restormer_cli.errors import UserError
 
 STANDARD = Path("-")
 """Standard input as a source, standard output as a target."""
+MAX_NAME = 255
+"""Bytes; the same on every file system in common use."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,10 @@ def _check_targets(jobs: Sequence[Job], may_exist: bool) -> None:
             raise UserError(
                 f"{first.source} and {job.source.name} would both become {job.target}: "
                 "--ext same keeps them apart, or restore them into two folders"
+            )
+        if len(os.fsencode(job.target.name)) > MAX_NAME:
+            raise UserError(
+                f"{job.target}: is longer than file names can be: choose a shorter --suffix, or rename the input"
             )
         if not may_exist and job.target.exists():
             existing.append(job.target)

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from restormer_cli.data.containers import PNG_MAGIC, read_jxl, sniff
-from restormer_cli.data.metadata import ORIENTATION
+from restormer_cli.data.metadata import EXIF_PREFIX, ORIENTATION, upright
 from restormer_cli.data.raster import Unreadable, one_line, third_party
 from restormer_cli.errors import UserError
 
 HEAD = 64
 """Bytes that tell the format, and a PNG's size."""
+MAX_CHUNKS = 10_000
 
 
 def picture_size(path: str | Path) -> tuple[int, int]:
@@ -35,7 +36,7 @@ def _size(file: BinaryIO) -> tuple[int, int]:
     file.seek(0)
     if form == "png" and head[12:16] == b"IHDR" and head.startswith(PNG_MAGIC):
         width, height = struct.unpack(">II", head[16:24])
-        return height, width
+        return _upright(height, width, _png_orientation(file))
     if form == "jxl":
         jxl = read_jxl(file.read())
         return jxl.height, jxl.width
@@ -51,8 +52,7 @@ def _tiff_size(file: BinaryIO) -> tuple[int, int]:
         page = tiff.pages[0]
         assert isinstance(page, TiffPage)
         tag = page.tags.get(ORIENTATION)
-        height, width = page.imagelength, page.imagewidth
-        return (width, height) if tag is not None and tag.value in (5, 6, 7, 8) else (height, width)
+        return _upright(page.imagelength, page.imagewidth, tag.value if tag is not None else 1)
 
 
 def _pillow_size(file: BinaryIO, form: str) -> tuple[int, int]:
@@ -68,5 +68,21 @@ def _pillow_size(file: BinaryIO, form: str) -> tuple[int, int]:
     else:
         raise Unreadable("has no header that is understood")
     image = Opened(file)
-    width, height = image.size
-    return (width, height) if image.getexif().get(ORIENTATION) in (5, 6, 7, 8) else (height, width)
+    return _upright(image.height, image.width, image.getexif().get(ORIENTATION, 1))
+
+
+def _png_orientation(file: BinaryIO) -> int:
+    """From chunk to chunk, over the pixels, to the EXIF."""
+    file.seek(len(PNG_MAGIC))
+    for _ in range(MAX_CHUNKS):
+        length, kind = struct.unpack(">I4s", file.read(8).ljust(8, b"\0"))
+        if kind == b"eXIf":
+            return upright(file.read(length).removeprefix(EXIF_PREFIX))[0]
+        if kind in (b"IEND", b"\0\0\0\0"):
+            break
+        file.seek(length + 4, 1)
+    return 1
+
+
+def _upright(height: int, width: int, orientation: object) -> tuple[int, int]:
+    return (width, height) if orientation in (5, 6, 7, 8) else (height, width)

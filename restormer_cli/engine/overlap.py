@@ -7,6 +7,8 @@ All of them sleep while they wait: a thread that spins would cost the network a 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from threading import Condition
 from typing import TypeVar
 
 Job = TypeVar("Job")
@@ -31,30 +33,30 @@ def overlapped(
     """`write(compute(read(job)))` of every job, in order; each as soon as it and all before it are written.
 
     `read` and `write` run in `threads` threads each and must not raise: their values say what went wrong.
-    At most `room` bytes wait on either side, as `size` measures them, or a single picture that is larger.
+    On either side at most `room` bytes wait, as `size` measures them, and one more picture per thread.
     Closing the iterator abandons what is not begun and waits for what is.
     """
+    gate = Gate(room)
     reading: deque[Future[Read]] = deque()
     writing: deque[tuple[Future[Written], int]] = deque()
     readers, writers = (ThreadPoolExecutor(threads, thread_name_prefix=name) for name in ("read", "write"))
-    upcoming, largest = iter(jobs), 0
+    upcoming = enumerate(jobs)
+
+    def read_one(index: int, job: Job) -> Read:
+        gate.wait(index)
+        picture = read(job)
+        gate.add(size(picture))
+        return picture
 
     def read_ahead() -> None:
-        """Pictures still being read count as the largest one so far."""
-        while len(reading) < AHEAD:
-            waiting = sum(size(each.result()) if each.done() else largest for each in reading)
-            if reading and waiting + largest > room:
-                return
-            try:
-                reading.append(readers.submit(read, next(upcoming)))
-            except StopIteration:
-                return
+        for index, job in islice(upcoming, AHEAD - len(reading)):
+            reading.append(readers.submit(read_one, index, job))
 
     try:
         read_ahead()
         while reading:
             picture = reading.popleft().result()
-            largest = max(largest, size(picture))
+            gate.take(size(picture))
             read_ahead()
             computed = compute(picture)
             del picture
@@ -65,8 +67,42 @@ def overlapped(
         while writing:
             yield writing.popleft()[0].result()
     finally:
+        gate.open()
         for pool in (readers, writers):
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+class Gate:
+    """Holds readers back while enough pictures wait; the one that comes next may always be read."""
+
+    def __init__(self, room: float) -> None:
+        self._room = room
+        self._waiting = 0
+        self._next = 0
+        self._changed = Condition()
+
+    def wait(self, index: int) -> None:
+        """Sleep until there is room, or until this is the picture that the others wait for."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting < self._room or index <= self._next)
+
+    def add(self, size: int) -> None:
+        """A picture has been read."""
+        with self._changed:
+            self._waiting += size
+
+    def take(self, size: int) -> None:
+        """The next picture is no longer waiting."""
+        with self._changed:
+            self._waiting -= size
+            self._next += 1
+            self._changed.notify_all()
+
+    def open(self) -> None:
+        """Let everybody through: the end."""
+        with self._changed:
+            self._room = float("inf")
+            self._changed.notify_all()
 
 
 def _waiting(writing: Iterable[tuple[Future[Written], int]]) -> int:
