@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from restormer_cli.model import restormer as module
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.restormer import GDFN, MDTA, Gram, LayerNorm, Level, Restormer
 from restormer_cli.model.textbook import TextbookRestormer
@@ -115,6 +116,40 @@ def test_single_precision_stays_near_the_textbook() -> None:
     fast, textbook = networks(config)
     x = picture(config)
     assert (fast.float()(x.float()) - textbook(x)).abs().max() <= 1e-4
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_single_precision_gradients_stay_near_the_textbook(bias: bool) -> None:
+    """Single precision has products of its own (oneDNN's), which the float64 tests do not reach."""
+    config = ModelConfig(**SMALL, bias=bias)
+    fast, textbook = networks(config)
+    x = picture(config)
+    ours, theirs = gradients(fast.float(), x.float()), gradients(textbook, x)
+    for name, value in ours.items():
+        assert (value - theirs[name]).abs().max() <= 1e-4 * max(1.0, float(theirs[name].abs().max())), name
+
+
+def test_a_batch_trained_a_few_pictures_at_a_time_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = ModelConfig(**SMALL)
+    fast, _ = networks(config)
+    x = picture(config, batch=3)
+    whole = gradients(fast, x)
+    sizes: list[int] = []
+    original = Restormer._restore
+
+    def watched(self: Restormer, few: Tensor) -> Tensor:
+        sizes.append(few.shape[0])
+        return original(self, few)
+
+    monkeypatch.setattr(Restormer, "_restore", watched)
+    monkeypatch.setattr(module, "BLOCK_BYTES", 2 * 16 * 24 * config.hidden(config.level1_channels) * 8)
+    fast.zero_grad()
+    parts = gradients(fast, x)
+    assert sizes == [2, 1]
+    assert all((whole[name] - parts[name]).abs().max() <= 1e-12 * max(1, whole[name].abs().max()) for name in whole)
+    with torch.no_grad():
+        fast(x)
+    assert sizes == [2, 1, 3]
 
 
 def test_bias_free_norm_is_not_centred() -> None:
