@@ -14,7 +14,6 @@ from torch.utils.checkpoint import checkpoint
 
 from restormer_cli.model.config import ModelConfig
 
-
 BLOCK_BYTES = 20 << 20
 """On a CPU a batch is trained a few pictures at a time, so that no tensor is larger than this: the C library hands
 blocks over 32 MiB back at once, and the kernel then clears each page anew (half of the step's time otherwise)."""
