@@ -122,6 +122,9 @@ def train(
     recipe: Annotated[str, typer.Argument(help="A TOML file, or a bundled recipe: defocus, quick/denoise …")],
     out: Annotated[Path | None, typer.Option(help="Run folder (default: runs/<recipe name>).")] = None,
     resume: Annotated[bool, typer.Option(help="Go on from the newest checkpoint in the run folder.")] = False,
+    accept_changes: Annotated[
+        bool, typer.Option("--accept-changes", help="Resume although the recipe is not the checkpoint's.")
+    ] = False,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a field: optimizer.lr=1e-4."),
@@ -130,6 +133,7 @@ def train(
     device: Device = "auto",
     precision: Annotated[str | None, typer.Option(help="fp32 or bf16, instead of the recipe's.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Instead of the recipe's.")] = None,
+    track: Annotated[str | None, typer.Option(help="Metrics also go to tensorboard, trackio or wandb.")] = None,
     debug: Debug = False,
 ) -> None:
     """Train a network from a recipe."""
@@ -141,11 +145,13 @@ def train(
             recipe=recipe,
             out=out,
             resume=resume,
+            accept_changes=accept_changes,
             overrides=tuple(overrides or ()),
             stop_after=stop_after,
             device=device,
             precision=precision,
             seed=seed,
+            track=track,
         )
         report.show_training(verb.train(request))
 

@@ -1,5 +1,6 @@
 """`train`: a recipe in, a run folder out."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,13 @@ class Request:
     recipe: str
     out: Path | None = None
     resume: bool = False
+    accept_changes: bool = False
     overrides: tuple[str, ...] = ()
     stop_after: int | None = None
     device: str = "auto"
     precision: str | None = None
     seed: int | None = None
+    track: str | None = None
 
 
 @dataclass(frozen=True)
@@ -37,26 +40,51 @@ class Started:
 class Finished:
     """Where the result is."""
 
+    folder: Path
     weights: Path
 
 
 def train(request: Request) -> Iterator[object]:
-    """Yields Started, then the trainer's logs, then Finished. Raises UserError before training starts."""
+    """Yields Started, then the trainer's logs, then Finished; only the main process of several does.
+
+    Raises UserError before training starts, KeyboardInterrupt after a stop that was asked for and went well.
+    """
     overrides = request.overrides
-    overrides += () if request.precision is None else (f"run.precision={request.precision}",)
-    overrides += () if request.seed is None else (f"seed={request.seed}",)
+    flags = {"run.precision": request.precision, "seed": request.seed, "run.track": request.track}
+    overrides += tuple(f"{key}={value}" for key, value in flags.items() if value is not None)
     recipe = read_recipe(request.recipe, overrides)
     _check_data(recipe)
     folder = request.out or Path("runs") / recipe.name
 
     # After the checks: they answer at once, without torch.
     from restormer_cli.engine.restorer import choose_device
-    from restormer_cli.engine.trainer import Run, fit
+    from restormer_cli.engine.signals import stop_requests
+    from restormer_cli.engine.trainer import Run, Stopped, fit
 
     choose_device(request.device)
-    yield Started(recipe, folder)
-    yield from fit(recipe, folder, resume=request.resume, stop_after=request.stop_after, device=request.device)
-    yield Finished(Run(folder).weights)
+    main = os.environ.get("RANK", "0") == "0"
+    if main:
+        yield Started(recipe, folder)
+    with stop_requests() as stop:
+        logs = fit(
+            recipe,
+            folder,
+            resume=request.resume,
+            accept_changes=request.accept_changes,
+            stop_after=request.stop_after,
+            device=request.device,
+            asked_to_stop=stop,
+            ready=stop.be_gentle,
+        )
+        stopped = False
+        for log in logs:
+            stopped = stopped or isinstance(log, Stopped)
+            if main:
+                yield log
+    if stopped:
+        raise KeyboardInterrupt
+    if main:
+        yield Finished(folder, Run(folder).weights)
 
 
 def _check_data(recipe: Recipe) -> None:

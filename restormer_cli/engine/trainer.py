@@ -1,33 +1,31 @@
 """The training loop: `fit` yields one log per step and draws nothing.
 
 Everything random is a pure function of (seed, iteration), so a checkpoint is the weights, the optimiser, the
-average and a number, and a resumed run ends with the bits of an uninterrupted one.
+average and a few numbers, and a resumed run ends with the bits of an uninterrupted one. A step draws nothing from
+torch's, numpy's or Python's own generators (test_a_step_draws_no_random_numbers).
 """
 
 import json
-import platform
+import math
 import time
-from collections.abc import Generator
-from dataclasses import asdict, dataclass, field
-from functools import partial
+from collections.abc import Callable, Generator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from accelerate import Accelerator
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from restormer_cli import __version__
-from restormer_cli.atomic import write_atomically
-from restormer_cli.data.dataset import Note, Reading, ahead, as_picture, training_batches, validation_pictures
-from restormer_cli.engine.metrics import psnr
-from restormer_cli.engine.schedule import learning_rate, stage_at
-from restormer_cli.errors import Failed, UserError
-from restormer_cli.model.restormer import Level, Restormer
-from restormer_cli.model.weights import load_weights, save_weights
+from restormer_cli.data.dataset import Note, Reading, TrainingBatches, ahead, training_batches
+from restormer_cli.engine.learner import Learner
+from restormer_cli.engine.processes import environment, make_accelerator, on_main
+from restormer_cli.engine.run import FORMAT, MetricsLog, Run, open_run, recipe_toml, resolved
+from restormer_cli.engine.schedule import Split, learning_rate, split_batch, stage_at
+from restormer_cli.engine.tracking import Tracker, check_tracker
+from restormer_cli.engine.validation import Validation, ValidationLog
+from restormer_cli.errors import Failed
+from restormer_cli.model.weights import save_weights
 from restormer_cli.recipe import Recipe
 
 
@@ -40,277 +38,262 @@ class StepLog:
     patch: int
     batch: int
     loss: float
+    """Mean over the global batch, before the step; not finite where the step was skipped."""
     lr: float
     seconds: float
     waited: float = 0.0
     """Seconds of `seconds` in which the batch was not there yet."""
+    skipped: int = 0
+    """Steps skipped up to now because the loss or a gradient was not finite; 0 for a step that was taken."""
 
 
 @dataclass(frozen=True)
-class ValidationLog:
-    """The score on the validation pictures, beside that of the degraded input; dB, peak 1, mean over pictures."""
+class RolledBack:
+    """Too many steps in a row were not finite: the run goes back to an iteration, and on with half the rate."""
 
     iteration: int
-    psnr: float
-    input_psnr: float
-    pictures: int
+    to: int
+    scale: float
+    """What the recipe's learning rate is multiplied by from now on."""
 
 
-LOSSES = {
-    "l1": F.l1_loss,
-    "charbonnier": lambda output, target: ((output - target).square() + 1e-6).sqrt().mean(),
-}
+@dataclass(frozen=True)
+class Stopped:
+    """The run was asked to stop, and did after this iteration."""
+
+    iteration: int
+    kept: int
+    """The iteration of the newest checkpoint: the same, unless its step failed; 0 where there is none."""
 
 
-@dataclass
-class Run:
-    """A run folder: `recipe.json`, `environment.json`, `metrics.jsonl`, `weights.safetensors`, `checkpoints/`."""
-
-    folder: Path
-    checkpoints: Path = field(init=False)
-    metrics: Path = field(init=False)
-    weights: Path = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.checkpoints = self.folder / "checkpoints"
-        self.metrics = self.folder / "metrics.jsonl"
-        self.weights = self.folder / "weights.safetensors"
-
-    def newest(self) -> dict[str, Any] | None:
-        """The newest checkpoint that is whole, or None."""
-        for path in sorted(self.checkpoints.glob("*.pt"), reverse=True):
-            try:
-                return torch.load(path, map_location="cpu", weights_only=True)
-            except Exception:  # torn, which torch.load meets with many kinds: fall back to the one before
-                continue
-        return None
-
-    def write(self, name: str, text: str) -> None:
-        """A small text file, atomically."""
-        write_atomically(self.folder / name, lambda stream: stream.write(text.encode()))
-
-    def save(self, state: dict[str, Any], keep: int) -> None:
-        """A checkpoint, atomically; older ones beyond `keep` go, and torn later ones that it replaces."""
-        try:
-            self.checkpoints.mkdir(exist_ok=True)
-        except OSError as error:
-            raise Failed(f"{self.checkpoints}: cannot be made: {error.strerror}") from None
-        write_atomically(self.checkpoints / f"{state['iteration']:08d}.pt", lambda stream: torch.save(state, stream))
-        numbers = sorted(int(path.stem) for path in self.checkpoints.glob("*.pt") if path.stem.isdigit())
-        kept = [number for number in numbers if number <= state["iteration"]][-keep:]
-        for number in set(numbers) - set(kept):
-            (self.checkpoints / f"{number:08d}.pt").unlink(missing_ok=True)
-
-
-def open_run(folder: Path, recipe: Recipe, *, resume: bool) -> tuple[Run, dict[str, Any] | None]:
-    """The run folder and the checkpoint to go on from.
-
-    Raises UserError for a folder in use without `resume`, or a recipe that differs from the checkpoint's.
-    """
-    run = Run(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        used = any(folder.iterdir())
-    except OSError as error:
-        raise UserError(f"{folder}: cannot hold a run: {error.strerror}") from None
-    if used and not resume:
-        raise UserError(f"{folder}: is not empty: go on with --resume, or choose another --out")
-    checkpoint = run.newest() if resume else None
-    if checkpoint is not None:
-        was, now = json.loads(checkpoint["recipe"]), json.loads(_resolved(recipe))
-        changed = [key for key in now if was.get(key) != now[key]]
-        if changed:
-            raise UserError(f"{folder}: its checkpoint was made with another recipe (changed: {', '.join(changed)})")
-    return run, checkpoint
+Log = StepLog | ValidationLog | RolledBack | Stopped | Reading | Note
 
 
 def fit(
-    recipe: Recipe, folder: Path, *, resume: bool = False, stop_after: int | None = None, device: str = "auto"
-) -> Generator[StepLog | ValidationLog | Reading | Note, None, None]:
-    """Train to the recipe's end (or for `stop_after` iterations), yielding logs; see `Run` for what is written.
+    recipe: Recipe,
+    folder: Path,
+    *,
+    resume: bool = False,
+    accept_changes: bool = False,
+    stop_after: int | None = None,
+    device: str = "auto",
+    asked_to_stop: Callable[[], bool] = lambda: False,
+    ready: Callable[[], None] = lambda: None,
+) -> Generator[Log, None, None]:
+    """Train to the recipe's end (or for `stop_after` iterations), yielding logs; `engine.run` tells what is written.
 
-    Raises UserError for data or folders that cannot be used, Failed where the loss is not finite or disk is full.
+    `asked_to_stop` is looked at after every step: the run then keeps a checkpoint, yields Stopped and ends. `ready`
+    is called when there is something to keep, before the first step. Under `accelerate launch` every process calls
+    this, and all yield the same logs.
+
+    Raises UserError for data or folders that cannot be used, Failed where too many steps are not finite or a file
+    cannot be written.
     """
-    # Precision is ours, not Accelerate's: that one is fixed for the life of the process, and runs may follow runs.
-    accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no")
-    half = recipe.run.precision == "bf16"
-    autocast = partial(torch.autocast, accelerator.device.type, dtype=torch.bfloat16, enabled=half)
-    if recipe.stage and any(stage.batch % accelerator.num_processes for stage in recipe.stage):
-        batches = [stage.batch for stage in recipe.stage]
-        raise UserError(f"batches {batches} do not split evenly over {accelerator.num_processes} processes")
+    check_tracker(recipe.run.track)
+    accelerator = make_accelerator(device, recipe.run.track, folder)
+    splits = [
+        split_batch(stage.batch, accelerator.num_processes, recipe.run.micro_batch, uneven=recipe.run.uneven)
+        for stage in recipe.stage
+    ]
     training = yield from training_batches(recipe)
-    validation = validation_pictures(recipe)
-    run, checkpoint = open_run(folder, recipe, resume=resume)
+    validation = Validation(recipe, accelerator)
+    learner = Learner(recipe, accelerator)
+    # The main process alone looks at the folder, so that machines need not share a disk.
+    state, notes = on_main(accelerator, lambda: open_run(folder, recipe, resume=resume, accept_changes=accept_changes))
+    yield from (Note(note) for note in notes)
+    with ExitStack() as stack:
+        loop = Loop(recipe, folder, learner, training, validation, splits)
+        stack.callback(loop.close)
+        loop.begin(state)
+        ready()
+        last = recipe.iterations if stop_after is None else min(recipe.iterations, loop.done + stop_after)
+        yield from loop.run(last, asked_to_stop)
 
-    torch.manual_seed(recipe.seed)
-    network = load_weights(recipe.init).model if recipe.init else Restormer(recipe.model)
-    if network.config != recipe.model:
-        raise UserError(f"init = {recipe.init}: is another network than [model] describes")
-    network.train()
-    for module in network.modules():
-        if isinstance(module, Level):
-            module.checkpointing = recipe.run.activation_checkpointing
-    optimizer = torch.optim.AdamW(
-        network.parameters(),
-        lr=recipe.optimizer.lr,
-        betas=recipe.optimizer.betas,
-        weight_decay=recipe.optimizer.weight_decay,
-        fused=True,
-    )
-    average = _average(network, recipe.ema.decay)
-    done = 0
-    if checkpoint is not None:
-        done = checkpoint["iteration"]
-        network.load_state_dict(checkpoint["model"])
-        optimizer.load_state_dict(checkpoint["optimizer"])
-        if average is not None:
-            average.load_state_dict(checkpoint["average"])
-    if average is not None:
-        average.to(accelerator.device)
-    model, optimizer = accelerator.prepare(network, optimizer)
-    result = network if average is None else average.module
-    loss_of = LOSSES[recipe.loss.kind]
 
-    if accelerator.is_main_process:
-        run.write("recipe.json", _resolved(recipe))
-        run.write("environment.json", json.dumps(environment(accelerator), indent=1))
-        _truncate_metrics(run.metrics, done)
+class Loop:
+    """The steps of a run, with what they leave in its folder; all that a checkpoint holds is here and in `learner`."""
 
-    def make(iteration: int) -> tuple[Tensor, Tensor]:
-        stage = stage_at(iteration, recipe.stage)[1]
-        share = stage.batch // accelerator.num_processes
-        rows = range(accelerator.process_index * share, (accelerator.process_index + 1) * share)
-        degraded, clean = training.batch(iteration, stage, rows)
-        return _to_tensor(degraded), _to_tensor(clean)
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: Path,
+        learner: Learner,
+        training: TrainingBatches,
+        validation: Validation,
+        splits: list[Split],
+    ) -> None:
+        self.recipe = recipe
+        self.learner = learner
+        self.accelerator = learner.accelerator
+        self.main = self.accelerator.is_main_process
+        self.training = training
+        self.validation = validation
+        self.splits = splits
+        self.files = Run(folder)
+        self.metrics: MetricsLog | None = None
+        self.tracker: Tracker | None = None
+        self.done = self.kept = self.skipped = self.in_a_row = 0
+        self.scale = 1.0
+        self.score: ValidationLog | None = None
+        self.seconds = 0.0
 
-    last = recipe.iterations if stop_after is None else min(recipe.iterations, done + stop_after)
-    score: ValidationLog | None = None
-    started = time.perf_counter()
-    batches = ahead(make, done + 1, last, depth=recipe.data.prefetch, workers=recipe.data.workers)
-    for iteration in range(done + 1, last + 1):
+    def begin(self, state: dict[str, Any] | None) -> None:
+        """Take up a checkpoint's state, or none, and write down what runs on what."""
+        if state is not None:
+            self._take_up(state)
+        if self.main and self.done < self.recipe.iterations:
+            self.files.write("recipe.toml", recipe_toml(self.recipe))
+            self.files.write("environment.json", json.dumps(environment(self.accelerator), indent=1))
+            self.metrics = MetricsLog(self.files.metrics, 0 if state is None else state["metrics_bytes"])
+        self.tracker = Tracker(self.accelerator, self.recipe, self.files.folder.name)
+
+    def run(self, last: int, asked_to_stop: Callable[[], bool]) -> Generator[Log, None, None]:
+        """Steps up to the iteration `last`, or until asked to stop."""
+        while self.done < last:
+            batches = ahead(
+                self._batch,
+                self.done + 1,
+                last,
+                depth=self.recipe.data.prefetch,
+                workers=self.recipe.data.workers,
+            )
+            try:
+                rolled_back = yield from self._steps(batches, last, asked_to_stop)
+            finally:
+                batches.close()
+            if not rolled_back:
+                return
+
+    def _steps(
+        self, batches: Generator[list[tuple[Tensor, Tensor]], None, None], last: int, asked_to_stop: Callable[[], bool]
+    ) -> Generator[Log, None, bool]:
+        """Steps until the end; True where a rollback makes the batches that are under way useless."""
+        recipe = self.recipe
+        while self.done < last:
+            log, stopping = self._step(batches, asked_to_stop)
+            self._tell(log)
+            yield log
+            if self.in_a_row >= recipe.run.non_finite_steps:
+                yield self._roll_back()
+                return True
+            ending = self.done == last
+            if self.validation.pairs and (self.done % recipe.validation.every == 0 or ending):
+                with self.learner.evaluating():
+                    self.score = self.validation.score(self.learner.result, self.done, self.files.pictures)
+                self._tell(self.score)
+                yield self.score
+            # A state whose last step failed may be one from which every step fails: nothing to go back to.
+            sound = self.in_a_row == 0 or self.done == recipe.iterations
+            if sound and (self.done % recipe.checkpoint.every == 0 or ending or stopping):
+                self._save()
+            if stopping and self.done < recipe.iterations:
+                yield Stopped(self.done, self.kept)
+                break
+        self.accelerator.wait_for_everyone()
+        return False
+
+    def _step(
+        self, batches: Generator[list[tuple[Tensor, Tensor]], None, None], asked_to_stop: Callable[[], bool]
+    ) -> tuple[StepLog, bool]:
+        """One iteration; also whether any process was asked to stop."""
         begun = time.perf_counter()
-        degraded, clean = next(batches)
+        micro_batches = next(batches)
         waited = time.perf_counter() - begun
-        index, stage = stage_at(iteration, recipe.stage)
-        rate = learning_rate(iteration, recipe)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        with autocast():
-            output = model(degraded.to(accelerator.device))
-        loss = loss_of(output.float(), clean.to(accelerator.device))
-        accelerator.backward(loss)
-        if recipe.optimizer.clip:
-            accelerator.clip_grad_norm_(model.parameters(), recipe.optimizer.clip)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        if average is not None:
-            average.update_parameters(network)
-        value = float(accelerator.reduce(loss.detach(), "mean"))  # pyright: ignore[reportArgumentType]
-        if not np.isfinite(value):
-            raise Failed(f"the loss is not finite at iteration {iteration}: lower optimizer.lr, then --resume")
-        log = StepLog(iteration, index, stage.patch, stage.batch, value, rate, time.perf_counter() - begun, waited)
-        if accelerator.is_main_process:
-            _append(run.metrics, log)
-        yield log
+        iteration = self.done + 1
+        index, stage = stage_at(iteration, self.recipe.stage)
+        rate = learning_rate(iteration, self.recipe) * self.scale
+        loss, stopping, taken = self.learner.step(micro_batches, stage.batch, rate, asked_to_stop())
+        self.done = iteration
+        self.in_a_row = 0 if taken else self.in_a_row + 1
+        self.skipped += not taken
+        seconds = time.perf_counter() - begun
+        self.seconds += seconds
+        skipped = 0 if taken else self.skipped
+        return StepLog(iteration, index, stage.patch, stage.batch, loss, rate, seconds, waited, skipped), stopping
 
-        ending = iteration == last
-        if validation and (iteration % recipe.validation.every == 0 or ending):
-            with autocast():
-                score = _validate(result, validation, iteration, accelerator.device)
-            if accelerator.is_main_process:
-                _append(run.metrics, score)
-            yield score
-        if (iteration % recipe.checkpoint.every == 0 or ending) and accelerator.is_main_process:
-            state = {
-                "iteration": iteration,
-                "model": network.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "recipe": _resolved(recipe),
-            }
-            if average is not None:
-                state["average"] = average.state_dict()
-            run.save(state, recipe.checkpoint.keep)
-            save_weights(run.weights, result, _header(recipe, iteration, score, time.perf_counter() - started))
-    accelerator.wait_for_everyone()
+    def _batch(self, iteration: int) -> list[tuple[Tensor, Tensor]]:
+        """This process's rows of an iteration's global batch, by micro-batches of (degraded, clean)."""
+        index, stage = stage_at(iteration, self.recipe.stage)
+        micro_batches = self.splits[index].shares[self.accelerator.process_index]
+        rows = range(micro_batches[0].start, micro_batches[-1].stop)
+        degraded, clean = (
+            torch.from_numpy(x).permute(0, 3, 1, 2) for x in self.training.batch(iteration, stage, rows)
+        )
+        sizes = [len(some) for some in micro_batches]
+        return list(zip(degraded.split(sizes), clean.split(sizes), strict=True))
 
+    def _roll_back(self) -> RolledBack:
+        """Go back to the last sound checkpoint (or the start) with half the rate, once. Raises Failed after that."""
+        at, many = self.done, self.recipe.run.non_finite_steps
+        if self.scale != 1.0:
+            raise Failed(
+                f"{many} steps in a row had no finite loss or gradient, up to iteration {at} and again at half the "
+                "rate: try a lower optimizer.lr, or run.precision=fp32, with --resume --accept-changes"
+            )
+        state, _ = on_main(self.accelerator, lambda: self.files.newest(sound=True))
+        skipped = self.skipped
+        self._take_up(state)
+        self.scale, self.in_a_row, self.skipped = 0.5, 0, skipped
+        log = RolledBack(at, self.done, self.scale)
+        self._tell(log)
+        return log
 
-def environment(accelerator: Accelerator) -> dict[str, Any]:
-    """What a run ran on."""
-    return {
-        "restormer_cli": __version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "device": str(accelerator.device),
-        "processes": accelerator.num_processes,
-        "threads": torch.get_num_threads(),
-        "machine": platform.platform(),
-    }
+    def _take_up(self, state: dict[str, Any] | None) -> None:
+        self.learner.load(state)
+        state = state or {"iteration": 0, "skipped": 0, "in_a_row": 0, "scale": 1.0, "score": None, "seconds": 0.0}
+        self.done = self.kept = state["iteration"]
+        self.skipped, self.in_a_row = state["skipped"], state["in_a_row"]
+        self.scale, self.seconds = state["scale"], state["seconds"]
+        self.score = None if state["score"] is None else ValidationLog(**state["score"])
 
+    def _save(self) -> None:
+        """Weights first: when the checkpoint says that a run has ended, they are there."""
+        state = self.learner.state()  # every process takes part
+        self.kept = self.done
+        if not self.main:
+            return
+        assert self.metrics is not None
+        state |= {
+            "format": FORMAT,
+            "iteration": self.done,
+            "skipped": self.skipped,
+            "in_a_row": self.in_a_row,
+            "scale": self.scale,
+            "score": None if self.score is None else asdict(self.score),
+            "seconds": self.seconds,
+            "metrics_bytes": self.metrics.sync(),
+            "recipe": resolved(self.recipe),
+        }
+        save_weights(self.files.weights, self.learner.network_of(state), self._header())
+        self.files.save(state, self.recipe.checkpoint.keep)
 
-def _validate(
-    model: torch.nn.Module, pairs: list[tuple[np.ndarray, np.ndarray]], iteration: int, device: torch.device
-) -> ValidationLog:
-    was_training = model.training
-    model.eval()
-    scores, inputs = [], []
-    with torch.inference_mode():
-        for degraded, clean in pairs:
-            output = model(_to_tensor(degraded[None]).to(device)).float()[0].clamp(0, 1)
-            scores.append(psnr(output.permute(1, 2, 0).cpu().numpy(), clean, peak=1.0))
-            inputs.append(psnr(as_picture(degraded, clean.shape[2]), clean, peak=1.0))
-    model.train(was_training)
-    return ValidationLog(iteration, float(np.mean(scores)), float(np.mean(inputs)), len(pairs))
+    def _header(self) -> dict[str, Any]:
+        recipe, score = self.recipe, self.score
+        training: dict[str, Any] = {
+            "iterations": self.done, "of": recipe.iterations, "seconds": round(self.seconds)
+        }  # fmt: skip
+        if score is not None:
+            training["validation"] = {"psnr": score.psnr, "input_psnr": score.input_psnr, "pictures": score.pictures}
+        header = {"task": recipe.task, "recipe": json.loads(resolved(recipe)), "training": training}
+        return header | ({"licence": recipe.licence} if recipe.licence else {})
 
+    def _tell(self, log: StepLog | ValidationLog | RolledBack) -> None:
+        """To metrics.jsonl and to trackers."""
+        entry = asdict(log)
+        if isinstance(log, StepLog):
+            entry["loss"] = log.loss if math.isfinite(log.loss) else None  # JSON has no NaN
+            if not log.skipped:
+                del entry["skipped"]
+        else:
+            kind = "validation" if isinstance(log, ValidationLog) else "rolled_back"
+            entry = {kind: entry.pop("iteration"), **entry}
+        if self.metrics is not None:
+            self.metrics.append(entry)
+        if self.tracker is not None:
+            self.tracker.log(log.iteration, entry)
 
-def _average(network: Restormer, decay: float) -> AveragedModel | None:
-    if not decay:
-        return None
-    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay))
-    return average.requires_grad_(False)
-
-
-def _header(recipe: Recipe, iteration: int, score: ValidationLog | None, seconds: float) -> dict[str, Any]:
-    training: dict[str, Any] = {"iterations": iteration, "of": recipe.iterations, "seconds": round(seconds)}
-    if score is not None:
-        training["validation"] = {"psnr": score.psnr, "input_psnr": score.input_psnr, "pictures": score.pictures}
-    header = {"task": recipe.task, "recipe": json.loads(_resolved(recipe)), "training": training}
-    return header | ({"licence": recipe.licence} if recipe.licence else {})
-
-
-def _resolved(recipe: Recipe) -> str:
-    return recipe.model_dump_json(by_alias=True, indent=1)
-
-
-def _to_tensor(pixels: np.ndarray) -> Tensor:
-    """(b, h, w, c) -> (b, c, h, w), a view."""
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2)
-
-
-def _append(path: Path, log: StepLog | ValidationLog) -> None:
-    entry = asdict(log)
-    if isinstance(log, ValidationLog):
-        entry = {"validation": entry.pop("iteration"), **entry}
-    try:
-        with path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(entry) + "\n")
-    except OSError as error:
-        raise Failed(f"{path}: cannot be written: {error.strerror}") from None
-
-
-def _truncate_metrics(path: Path, done: int) -> None:
-    """Drop what was logged after the checkpoint that the run goes on from."""
-    if not path.exists():
-        return
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError as error:
-        raise Failed(f"{path}: cannot be read: {error.strerror}") from None
-    kept = []
-    for line in lines:
-        try:
-            entry = json.loads(line)
-        except ValueError:  # a line torn by a kill
-            continue
-        if entry.get("iteration", entry.get("validation", 0)) <= done:
-            kept.append(line)
-    write_atomically(path, lambda stream: stream.write("".join(f"{line}\n" for line in kept).encode()))
+    def close(self) -> None:
+        if self.metrics is not None:
+            self.metrics.close()
+        if self.tracker is not None:
+            self.tracker.close()

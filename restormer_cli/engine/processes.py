@@ -1,0 +1,75 @@
+"""Devices, processes and machines, by way of Accelerate."""
+
+import os
+import platform
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import accelerate
+import numpy
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+
+from restormer_cli import __version__
+from restormer_cli.errors import RestormerError, UserError
+
+T = TypeVar("T")
+
+
+def make_accelerator(device: str, track: str | None, folder: Path) -> Accelerator:
+    """One process on `device` (`auto`, `cpu`, `cuda:1` …), or this process of those that `accelerate launch` started.
+
+    Precision is ours, not Accelerate's: that one is fixed for the life of the process, and runs may follow runs.
+    Raises UserError for a device of one's own under `accelerate launch`.
+    """
+    launched = "LOCAL_RANK" in os.environ
+    if launched and device not in ("auto", "cpu"):
+        raise UserError(f"--device {device}: under accelerate launch every process gets its own; leave it out")
+    before = os.environ.get("ACCELERATE_TORCH_DEVICE")
+    if device not in ("auto", "cpu"):
+        os.environ["ACCELERATE_TORCH_DEVICE"] = device  # Accelerate's only way to choose among several
+    try:
+        return Accelerator(cpu=device == "cpu", mixed_precision="no", log_with=track, project_dir=folder)
+    finally:
+        if before is None:
+            os.environ.pop("ACCELERATE_TORCH_DEVICE", None)
+
+
+def on_main(accelerator: Accelerator, work: Callable[[], T]) -> T:
+    """Do it in the main process; every process gets the result, or the error."""
+    box: list[Any] = [None, None]
+    if accelerator.is_main_process:
+        try:
+            box[0] = work()
+        except RestormerError as error:
+            if accelerator.num_processes == 1:
+                raise
+            box[1] = error
+    if accelerator.num_processes > 1:
+        broadcast_object_list(box)
+    if box[1] is not None:
+        raise box[1]
+    return box[0]
+
+
+def environment(accelerator: Accelerator) -> dict[str, Any]:
+    """What a run ran on."""
+    device = accelerator.device
+    return {
+        "restormer_cli": __version__,
+        "torch": torch.__version__,
+        "accelerate": accelerate.__version__,
+        "numpy": numpy.__version__,
+        "python": platform.python_version(),
+        "command": sys.argv,
+        "device": str(device),
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor(),
+        "processes": accelerator.num_processes,
+        "distributed": accelerator.distributed_type.value,
+        "threads": torch.get_num_threads(),
+        "machine": platform.platform(),
+        "host": platform.node(),
+    }
