@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Generator, Iterable
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -18,6 +19,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:  # importing them would load torch
     from restormer_cli.commands.restore import Planned, Restored, Started
+    from restormer_cli.commands.train import Started as TrainingStarted
     from restormer_cli.engine.trainer import StepLog, ValidationLog
 
 # rich's own reading of NO_COLOR would still make text bold and draw panels.
@@ -29,6 +31,8 @@ console = Console(
 def complain(message: str) -> None:
     """One red line, whatever characters a file's name brings along."""
     line = "".join(c if c.isprintable() else "?" for c in " ".join(message.split()))
+    if os.environ.get("RANK", "0") != "0":  # one of several processes of accelerate launch
+        line = f"process {os.environ['RANK']}: {line}"
     console.print(Text(f"error: {line}", style="bold red"))
 
 
@@ -177,58 +181,101 @@ def _started_lines(event: "Started") -> list[str]:
 
 def show_training(events: Iterable[object]) -> None:
     """Show a training run as it goes: a live panel on a terminal, else a line now and then."""
-    from restormer_cli.commands.train import Finished, Started
+    from restormer_cli.commands.train import Started
 
-    view: TrainingView | None = None
     with ExitStack() as stack:
-        live: Live | None = None
+        view: TrainingView | None = None
         for event in events:
-            # Only after the first event: a mistake in the recipe is told at once, without torch.
-            from restormer_cli.data.dataset import Note, Reading
-            from restormer_cli.engine.trainer import StepLog, ValidationLog
-
             if isinstance(event, Started):
-                stages = [(stage.iterations, stage.patch, stage.batch) for stage in event.recipe.stage]
-                recipe = event.recipe
-                length = f"{recipe.iterations:,} iterations"
-                console.print(Text(f"training {recipe.name} ({recipe.task}) for {length} into {event.folder}"))
-                if recipe.expected:
-                    console.print(Text(f"expected: {recipe.expected}"))
-                view = TrainingView(stages, recipe.name)
-                if _animated():
-                    live = stack.enter_context(Live(console=console, refresh_per_second=4))
-            elif isinstance(event, StepLog) and view is not None:
-                view.step(event)
-                if live is not None:
-                    live.update(view.panel())
-                elif view.due():
-                    console.print(Text(view.line()))
-            elif isinstance(event, ValidationLog) and view is not None:
-                view.validation = event
-                if live is not None:
-                    live.update(view.panel())
-                else:
-                    console.print(Text(f"{event.iteration:>8,}  validation {view.score()}"))
-            elif isinstance(event, Reading):
-                console.print(Text(f"reading pictures: {event.done:,} of {event.total:,}"))
-            elif isinstance(event, Note):
-                console.print(Text(f"note: {event.text}", style="yellow"))
-            elif isinstance(event, Finished):
-                if live is not None:
-                    live.stop()
-                console.print(Text(f"weights: {event.weights}"))
+                view = TrainingView.started(event)
+                stack.callback(view.close)
+            elif view is not None:
+                view.take(event)
 
 
 class TrainingView:
     """What the panel shows, kept from the logs."""
 
-    def __init__(self, stages: list[tuple[int, int, int]], name: str) -> None:
+    def __init__(
+        self, stages: list[tuple[int, int, int]], name: str, folder: Path = Path(), expected: str | None = None
+    ) -> None:
         self.stages = stages
         self.name = name
+        self.folder = folder
+        self.expected = expected
+        self.skipped = 0
+        self.live: Live | None = None
         self.log: StepLog | None = None
         self.validation: ValidationLog | None = None
         self._pixels = self._pictures = self._seconds = 0.0
         self._last_line = self._last_step = time.monotonic()
+
+    @classmethod
+    def started(cls, event: "TrainingStarted") -> "TrainingView":
+        """Tell what will be trained; a live panel where the terminal can show one."""
+        recipe = event.recipe
+        length = f"{recipe.iterations:,} iterations"
+        console.print(Text(f"training {recipe.name} ({recipe.task}) for {length} into {event.folder}"))
+        if recipe.expected:
+            console.print(Text(f"expected: {recipe.expected}"))
+        stages = [(stage.iterations, stage.patch, stage.batch) for stage in recipe.stage]
+        view = cls(stages, recipe.name, event.folder, recipe.expected)
+        if _animated():
+            view.live = Live(console=console, refresh_per_second=4)
+            view.live.start()
+        return view
+
+    def take(self, event: object) -> None:
+        """Show one event of a run."""
+        # Imported only now: a mistake in the recipe is told at once, without torch.
+        from restormer_cli.commands.train import Finished
+        from restormer_cli.data.dataset import Note, Reading
+        from restormer_cli.engine.trainer import RolledBack, StepLog, Stopped, ValidationLog
+
+        if isinstance(event, StepLog):
+            self.step(event)
+            self._refresh(self.line() if self.live is None and self.due() else None)
+        elif isinstance(event, ValidationLog):
+            self.validation = event
+            self._refresh(f"{event.iteration:>8,}  validation {self.score()}")
+        elif isinstance(event, RolledBack):
+            _caution(
+                f"iteration {event.iteration:,}: too many steps in a row had no finite loss or gradient; back to "
+                f"iteration {event.to:,}, and on with {event.scale} of the learning rate"
+            )
+        elif isinstance(event, Stopped):
+            self.close()
+            kept = f"iteration {event.kept:,} is kept" if event.kept else "nothing is kept yet"
+            _caution(f"stopped after iteration {event.iteration:,}; {kept}; go on with --resume")
+            self.draw_curves()
+        elif isinstance(event, Reading):
+            console.print(Text(f"reading pictures: {event.done:,} of {event.total:,}"))
+        elif isinstance(event, Note):
+            _caution(f"note: {event.text}")
+        elif isinstance(event, Finished):
+            self.close()
+            self.draw_curves()
+            console.print(Text(f"weights: {event.weights}"))
+
+    def _refresh(self, line: str | None) -> None:
+        if self.live is not None:
+            self.live.update(self.panel())
+        elif line is not None:
+            console.print(Text(line))
+
+    def draw_curves(self) -> None:
+        """Loss, rate and score over the iterations as a picture in the run folder."""
+        from restormer_cli.curves import draw_curves
+
+        picture = self.folder / "curves.png"
+        if draw_curves(self.folder / "metrics.jsonl", picture, f"training {self.name}"):
+            console.print(Text(f"curves: {picture}"))
+
+    def close(self) -> None:
+        """End the live panel."""
+        if self.live is not None:
+            self.live.stop()
+            self.live = None
 
     def step(self, log: "StepLog") -> None:
         """Take in one iteration; rates are averaged over about the last 50."""
@@ -238,6 +285,7 @@ class TrainingView:
         self._pictures = keep * self._pictures + log.batch
         self._seconds = keep * self._seconds + (now - self._last_step if self.log is not None else log.seconds)
         self._last_step = now
+        self.skipped = max(self.skipped, log.skipped)
         self.log = log
 
     def due(self) -> bool:
@@ -277,6 +325,8 @@ class TrainingView:
             ("validation PSNR", self.score()),
             ("images per second", f"{self._pictures / max(self._seconds, 1e-9):.1f}"),
             ("time left", _duration(self.seconds_left())),
+            *([("expected", self.expected)] if self.expected else []),
+            *([("steps skipped", f"{self.skipped:,} without a finite loss or gradient")] if self.skipped else []),
         ]
 
     def line(self) -> str:
@@ -294,6 +344,10 @@ class TrainingView:
         for label, value in self.rows():
             table.add_row(Text(label, style="dim"), Text(value))
         return Panel(table, title=f"training {self.name}", expand=False)
+
+
+def _caution(line: str) -> None:
+    console.print(Text(line, style="yellow"))
 
 
 def _duration(seconds: float) -> str:

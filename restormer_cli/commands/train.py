@@ -40,7 +40,6 @@ class Started:
 class Finished:
     """Where the result is."""
 
-    folder: Path
     weights: Path
 
 
@@ -84,7 +83,7 @@ def train(request: Request) -> Iterator[object]:
     if stopped:
         raise KeyboardInterrupt
     if main:
-        yield Finished(folder, Run(folder).weights)
+        yield Finished(Run(folder).weights)
 
 
 def _check_data(recipe: Recipe) -> None:

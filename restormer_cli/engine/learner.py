@@ -88,6 +88,7 @@ class Learner:
                 # Processes' gradients are averaged, but each process has its share of one sum.
                 accelerator.backward(part * accelerator.num_processes)
         norm = accelerator.clip_grad_norm_(self.model.parameters(), self.recipe.optimizer.clip or float("inf"))
+        assert norm is not None  # only XLA has none
         value, stopping = sum(float(part) for part in parts), stop
         if accelerator.num_processes > 1:
             both = torch.tensor([value, float(stop)], dtype=torch.float64, device=accelerator.device)

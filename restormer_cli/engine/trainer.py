@@ -216,9 +216,7 @@ class Loop:
         index, stage = stage_at(iteration, self.recipe.stage)
         micro_batches = self.splits[index].shares[self.accelerator.process_index]
         rows = range(micro_batches[0].start, micro_batches[-1].stop)
-        degraded, clean = (
-            torch.from_numpy(x).permute(0, 3, 1, 2) for x in self.training.batch(iteration, stage, rows)
-        )
+        degraded, clean = (torch.from_numpy(x).permute(0, 3, 1, 2) for x in self.training.batch(iteration, stage, rows))
         sizes = [len(some) for some in micro_batches]
         return list(zip(degraded.split(sizes), clean.split(sizes), strict=True))
 

@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 
 from restormer_cli.cli import app
 from restormer_cli.model.weights import load_weights
+from restormer_cli.recipe import read_recipe
 
 SCRIPT = str(Path(sys.executable).parent / "restormer")
 TINY = ("model.dim=2", "model.blocks=[1, 1, 1, 1]", "model.heads=[1, 1, 1, 1]", "model.refinement=1")
@@ -199,7 +200,7 @@ def test_a_run_leaves_weights_that_restore(here, write_png):
     run = here / "runs" / "recipe"
     assert [entry["iteration"] for entry in metrics(run) if "iteration" in entry] == [1, 2, 3, 4, 5, 6]
     assert [entry["validation"] for entry in metrics(run) if "validation" in entry] == [4, 6]
-    assert json.loads((run / "recipe.json").read_text())["seed"] == 7
+    assert read_recipe(str(run / "recipe.toml")).seed == 7
     assert [path.name for path in run.rglob("*.part")] == []
 
     source = write_png(here / "noisy.png", 13, 9)
@@ -247,12 +248,15 @@ def test_a_run_folder_in_use_is_refused_and_left_alone(here):
 def test_another_recipe_does_not_go_on_with_a_run(here):
     assert train("recipe.toml", "--out", "run", "--stop-after", "1").exit_code == 0
     line = refused(train("recipe.toml", "--out", "run", "--resume", changes=("optimizer.lr=1e-3",)))
-    assert line == "error: run: its checkpoint was made with another recipe (changed: optimizer)"
+    assert line == (
+        "error: run: was trained with another recipe: optimizer.lr 0.01 -> 0.001. "
+        "Undo that, or go on with --accept-changes"
+    )
 
 
 def test_flags_override_the_recipe(here):
     result = train("recipe.toml", "--out", "run", "--seed", "3", "--precision", "bf16", "--stop-after", "1")
     assert result.exit_code == 0, result.output
-    resolved = json.loads((here / "run" / "recipe.json").read_text())
-    assert (resolved["seed"], resolved["run"]["precision"]) == (3, "bf16")
+    resolved = read_recipe(str(here / "run" / "recipe.toml"))
+    assert (resolved.seed, resolved.run.precision) == (3, "bf16")
     assert json.loads((here / "run" / "environment.json").read_text())["device"] == "cpu"
