@@ -31,14 +31,22 @@ let held = null;
 document.addEventListener("pointerdown", event => {
   const slider = event.target.closest(".slider");
   if (!slider || event.button || event.target.closest("button")) return;
-  held = { slider, id: event.pointerId };
-  // A finger may be about to scroll: the divider waits until it moves sideways or lifts.
-  if (event.pointerType !== "touch") { follow(slider, event); event.preventDefault(); }
+  // A finger may be about to scroll: the divider waits until it goes sideways, or lifts where it came down.
+  const waits = event.pointerType === "touch";
+  held = { slider, waits, id: event.pointerId, x: event.clientX, y: event.clientY };
+  if (!waits) { follow(slider, event); event.preventDefault(); }
   slider.querySelector("input").focus({ preventScroll: true, focusVisible: false });
 });
-document.addEventListener("pointermove", event => { if (held?.id === event.pointerId) follow(held.slider, event); });
+document.addEventListener("pointermove", event => {
+  if (held?.id !== event.pointerId) return;
+  const [dx, dy] = [Math.abs(event.clientX - held.x), Math.abs(event.clientY - held.y)];
+  if (held.waits && dx > 5 && dx > dy) held.waits = false;
+  if (!held.waits) follow(held.slider, event);
+});
 document.addEventListener("pointerup", event => {
-  if (held?.id === event.pointerId) { follow(held.slider, event); held = null; }
+  if (held?.id !== event.pointerId) return;
+  if (!held.waits || Math.hypot(event.clientX - held.x, event.clientY - held.y) < 5) follow(held.slider, event);
+  held = null;
 });
 document.addEventListener("pointercancel", () => { held = null; });
 
@@ -49,13 +57,14 @@ const stage = viewer.querySelector(".stage"), edge = stage.querySelector(".edge"
 const worlds = all(".world", stage), sliders = all(".slider");
 let view = null;  // slider, width, height, crop, scale (CSS pixels per picture pixel), x, y (picture pixel in the middle)
 const actual = () => 1 / window.devicePixelRatio;
+const snap = x => Math.round(x * window.devicePixelRatio) / window.devicePixelRatio;  // to whole screen pixels
 const fitting = () => Math.min(actual(), stage.clientWidth / view.width, stage.clientHeight / view.height);
 
 const draw = () => {
   const { width, height, scale, crop } = view;
-  const w = Math.round(width * scale), h = Math.round(height * scale);
+  const w = snap(width * scale), h = snap(height * scale);
   const place = (length, room, middle) =>
-    length <= room ? Math.round((room - length) / 2) : Math.round(clamp(room / 2 - middle * scale, room - length, 0));
+    length <= room ? snap((room - length) / 2) : snap(clamp(room / 2 - middle * scale, room - length, 0));
   const left = place(w, stage.clientWidth, view.x), top = place(h, stage.clientHeight, view.y);
   for (const world of worlds) {
     Object.assign(world.style, { left: left + "px", top: top + "px", width: w + "px", height: h + "px" });
