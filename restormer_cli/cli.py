@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -215,6 +215,10 @@ def restore(
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first picture that fails.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and how; write nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout, also after a failure.")] = False,
+    page: Annotated[
+        Path | None,
+        typer.Option("--report", metavar="FILE.html", help="A page with all of them, before and after under a slider."),
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Restore pictures: a file or a folder in, the same names out."""
@@ -252,7 +256,11 @@ def restore(
             raise UserError("--json: standard output takes the picture or the document, not both; name a file for one")
         document = RestoreDocument(request) if as_json and os.environ.get("RANK", "0") == "0" else None
         with _printed(document):
-            events = verb.restore(request)
+            events: Iterable[object] = verb.restore(request)
+            if page is not None:
+                from restormer_cli.report_page import RestorePage
+
+                events = RestorePage(page, request).watch(events)
             failed = report.show_restoring(events if document is None else document.watch(events))
     if failed:
         raise typer.Exit(3)
