@@ -6,7 +6,7 @@ were there already, and does not care which process restored them.
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -63,6 +63,8 @@ class RestorePage:
                         waiting.popleft().result()
                 yield event
         finally:
+            if isinstance(events, Generator):
+                events.close()
             maker.shutdown()
             # Without a picture there is nothing to show: a refusal, a dry run, or another process's part.
             if self._started is not None and self._rows:
