@@ -190,7 +190,7 @@ def check_folder(folder: Path) -> None:
     place = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
     if not place.is_dir():
         raise UserError(f"{folder}: cannot be a folder, since {place} is a file: name another place to write to")
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise UserError(f"{folder}: cannot be written to: no permission in {place}")
     if hasattr(os, "statvfs") and os.statvfs(place).f_flag & os.ST_RDONLY:
         raise UserError(f"{folder}: cannot be written to: {place} is on a read-only file system")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise UserError(f"{folder}: cannot be written to: no permission in {place}")

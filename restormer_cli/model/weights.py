@@ -240,7 +240,8 @@ def _build(config: ModelConfig, state: Mapping[str, Tensor]) -> Restormer:
         if tensor.layout != torch.strided or tensor.device.type != "cpu":
             raise ValueError(f"{key} is not an ordinary dense tensor")
     # Copied, so that no two parameters share memory; checked as float32, since a double may overflow.
-    state = {key: torch.empty_like(expected[key], device="cpu").copy_(state[key]) for key in expected}
+    # Not empty_like: of a tensor on the meta device it imports sympy, a quarter of a second.
+    state = {key: torch.empty(value.shape, dtype=value.dtype).copy_(state[key]) for key, value in expected.items()}
     for key, tensor in state.items():
         if not torch.isfinite(tensor).all():
             raise ValueError(f"{key} has values that are not finite")

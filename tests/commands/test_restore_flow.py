@@ -424,6 +424,17 @@ def test_task_help_tells_what_there_is_without_in_and_out():
     assert "RESTORMER_TILE=512 is --tile" in overview
 
 
+def test_a_restored_png_costs_no_import_that_it_does_not_need(tmp_path, colour_weights, write_png):
+    """Cold start: what these load is a large part of a second."""
+    write_png(tmp_path / "in.png")
+    heavy = ("sympy", "scipy", "skimage", "matplotlib", "accelerate", "tifffile", "PIL", "torch._dynamo")
+    code = f"import sys\nfrom restormer_cli.cli import app\ntry: app()\nfinally: print(set(sys.modules) & {set(heavy)})"
+    arguments = ["restore", "in.png", "out.png", "--weights", colour_weights, "--device", "cpu"]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "set()\n"
+
+
 # --- Runs that end early --------------------------------------------------------------------------------------
 
 

@@ -401,6 +401,17 @@ def test_too_many_bytes_are_refused_before_they_are_read(tmp_path):
         decode_picture(b"\x89PNG\r\n\x1a\n" + bytes((64 << 20) + 2000), "x", max_pixels=100)
 
 
+def test_reading_reserves_no_more_than_the_file(tmp_path):
+    """A file object's `read` allocates what it is asked for; 8 GB, the limit, would be refused on a small machine."""
+    (tmp_path / "a.png").write_bytes(corpus()["png RGB"])
+    tracemalloc.start()
+    try:
+        read_picture(tmp_path / "a.png")
+        assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    finally:
+        tracemalloc.stop()
+
+
 def test_a_broken_decoder_is_one_line_with_a_cure(monkeypatch):
     def stumble(*_: object, **__: object) -> None:
         raise RuntimeError("two\nlines \x1b[31mand colour")

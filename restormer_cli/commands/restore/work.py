@@ -93,7 +93,7 @@ def read_stage(request: Request, work: Work) -> None:
         work.skipped = True
         return
     if job.source == STANDARD:
-        data = sys.stdin.buffer.read(16 * MAX_PIXELS)
+        data = _standard_input()
         work.length = len(data)
         work.picture = picture = decode_picture(data, "standard input")
     else:
@@ -103,6 +103,15 @@ def read_stage(request: Request, work: Work) -> None:
         work.right = read_picture(job.right)
     work.shape, work.bits = picture.pixels.shape, picture.bits
     work.notes = picture.notes + check_writable(_target(request, work), picture)
+
+
+def _standard_input() -> bytes:
+    """Everything, in steps, and not much more than any picture within the limit needs."""
+    parts, length = [], 0
+    while length <= 17 * MAX_PIXELS and (part := sys.stdin.buffer.read(1 << 20)):
+        parts.append(part)
+        length += len(part)
+    return b"".join(parts)
 
 
 def _target(request: Request, work: Work) -> Path:
