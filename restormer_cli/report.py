@@ -5,6 +5,7 @@ Without a terminal, or with NO_COLOR, there are plain lines instead of a live pa
 
 import os
 import time
+from collections import Counter
 from collections.abc import Generator, Iterable
 from contextlib import ExitStack
 from pathlib import Path
@@ -74,6 +75,8 @@ class RestoringView:
         self.started: Started | None = None
         self.done = self.planned = self.skipped = self.failed = 0
         self.megapixels = 0.0
+        self.peak = 0
+        self.plans: Counter[str] = Counter()
         self._begun = time.monotonic()
         self._left: dict[str, int] = {}
         self._read: dict[str, int] = {}
@@ -127,6 +130,9 @@ class RestoringView:
             self.skipped += 1
         else:
             self.done += 1
+            self.peak = max(self.peak, event.peak or 0)
+            if event.plan:
+                self.plans[event.plan] += 1
             pixels = event.width * event.height
             self.megapixels += pixels / 1e6
             self._read[kind] = self._read.get(kind, 0) + event.length
@@ -156,7 +162,16 @@ class RestoringView:
         rate = f", {self.megapixels / seconds:.2f} megapixels per second" if self.megapixels else ""
         skips = f", {self.skipped} skipped" if self.skipped else ""
         what = f"{self.planned} would be restored" if self.planned else f"{self.done} restored"
-        return f"{what}{skips}, {self.failed} failed{rate}"
+        return f"{what}{skips}, {self.failed} failed{rate}{self._how()}"
+
+    def _how(self) -> str:
+        """Precision, plans and memory, where a network ran."""
+        if not self.plans or self.started is None:
+            return ""
+        (most, _), *others = self.plans.most_common()
+        plans = most + "".join(f", {plan} {count}×" for plan, count in others)
+        memory = f", at most {self.peak / 1e9:.2f} GB" if self.peak else ""
+        return f" ({self.started.precision}, {plans}{memory})"
 
     def close(self) -> None:
         """Stop the live display."""

@@ -2,6 +2,7 @@
 
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -207,6 +208,12 @@ def test_an_error_in_the_middle_of_training_gives_the_terminal_back(screen):
 # --- Restoring ------------------------------------------------------------------------------------------------
 
 
+def restoring_started() -> restore.Started:
+    (started, *_) = restoring()
+    assert isinstance(started, restore.Started)
+    return started
+
+
 def restoring() -> list[object]:
     started = restore.Started(
         pictures=4,
@@ -246,6 +253,29 @@ def test_restoring_without_a_terminal_is_a_line_per_picture_on_stderr(capsys, cl
         "error: in/d.png: is torn",
         "2 restored, 1 skipped, 1 failed, 0.40 megapixels per second",
     ]
+
+
+def test_the_summary_tells_precision_plans_and_memory(clock):
+    view = report.RestoringView()
+    view.start(replace(restoring_started(), pictures=3))
+    for plan, peak in (("whole picture", 2_000_000_000), ("tiles of 512", 900_000_000), ("whole picture", None)):
+        clock.now += 1
+        view.add(restore.Restored(Path("a.png"), Path("b.png"), 1000, 1000, 1.0, plan=plan, peak=peak))
+    assert view.summary() == (
+        "3 restored, 0 failed, 1.00 megapixels per second (fp32, whole picture, tiles of 512 1×, at most 2.00 GB)"
+    )
+
+
+def test_the_time_left_follows_the_bytes_of_each_format(clock):
+    """JPEGs of ten pixels a byte and TIFFs of one: what is left is counted in pixels, not in bytes."""
+    view = report.RestoringView()
+    view.start(replace(restoring_started(), pictures=4, bytes_by_format={".jpg": 200_000, ".tif": 2_000_000}))
+    assert view.seconds_left() is None
+    for name, length in (("a.jpg", 100_000), ("b.tif", 1_000_000)):
+        clock.now += 5
+        view.add(restore.Restored(Path(name), Path("out"), 1000, 1000, 1.0, length=length))
+    assert view.seconds_left() == pytest.approx(10)  # a picture of each kind, both of a megapixel
+    assert view.rates() == "0.2 pictures/s · 0.20 megapixels/s · 10 s left"
 
 
 def test_restoring_on_a_terminal_is_a_bar(screen):
