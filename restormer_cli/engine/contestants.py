@@ -145,8 +145,9 @@ def _plain(contestant: Contestant, network: Network) -> Restore:
     from restormer_cli.engine.restorer import PRECISIONS
     from restormer_cli.model.textbook import TextbookRestormer
 
-    model = TextbookRestormer(network.config)
-    model.load_state_dict(network.build().state_dict())
+    with torch.device("meta"):  # so that there is never a second copy of the weights
+        model = TextbookRestormer(network.config)
+    model.load_state_dict(network.build().state_dict(), assign=True)
     dtype = PRECISIONS[contestant.precision]
     model = model.eval().to(contestant.device, dtype)
     forward = torch.compile(model, dynamic=False) if contestant.kind == "compile" else model

@@ -1,4 +1,4 @@
-"""What a measurement was taken on, and what a process has used."""
+"""What a measurement was taken on."""
 
 import os
 import platform
@@ -64,29 +64,9 @@ def available_memory() -> int | None:
     return _meminfo("MemAvailable")
 
 
-def peak_memory() -> int | None:
-    """The most memory that this process ever held, in bytes; None where the system does not say.
-
-    On Linux from VmHWM: `ru_maxrss` of a young process is that of the process it was forked from.
-    """
-    status = Path("/proc/self/status")
-    if status.exists():
-        return _kilobytes(status.read_text(), "VmHWM")
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if platform.system() == "Darwin" else 1024 * peak
-
-
 def _meminfo(key: str) -> int | None:
     path = Path("/proc/meminfo")
-    return _kilobytes(path.read_text(), key) if path.exists() else None
-
-
-def _kilobytes(text: str, key: str) -> int | None:
-    for line in text.splitlines():
+    for line in path.read_text().splitlines() if path.exists() else ():
         if line.startswith(f"{key}:"):
             return 1024 * int(line.split()[1])
     return None

@@ -1,16 +1,105 @@
-"""Measures of quality; the range is always explicit, never guessed from the data."""
+"""Measures of quality; the range is always explicit, never guessed from the data.
+
+Pictures are (h, w, c) of one shape; `peak` is the largest value that could occur: 1 for floats, 255 for 8 bits.
+Every function of two pictures raises ValueError where their shapes differ.
+"""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
+from scipy.ndimage import gaussian_filter1d, uniform_filter1d
+
+Blur = Callable[[np.ndarray], np.ndarray]
 
 
-def psnr(image: np.ndarray, reference: np.ndarray, *, peak: float) -> float:
-    """Peak signal-to-noise ratio in dB of two arrays of one shape, whose largest possible value is `peak`.
+def psnr(image: np.ndarray, reference: np.ndarray, *, peak: float, mask: np.ndarray | None = None) -> float:
+    """Peak signal-to-noise ratio in dB, over the pixels of `mask` (h, w) where given; infinity where nothing differs."""
+    first, second = _checked(image, reference)
+    squares = np.square(first - second)
+    error = float(squares.mean() if mask is None else squares[mask].mean())
+    return math.inf if error == 0 else 10 * math.log10(peak**2 / error)
 
-    Identical arrays give infinity. Raises ValueError for different shapes.
-    """
+
+def mae(image: np.ndarray, reference: np.ndarray) -> float:
+    """Mean absolute error, in the units of the pictures."""
+    first, second = _checked(image, reference)
+    return float(np.abs(first - second).mean())
+
+
+def ssim_gaussian(image: np.ndarray, reference: np.ndarray, *, peak: float) -> float:
+    """Structural similarity (Wang et al., 2004): 11×11 Gaussian window, σ 1.5, windows inside the picture only;
+    the mean over channels. Where the picture is smaller than the window, it is mirrored."""
+    first, second = _checked(image, reference)
+    similarity = _ssim(first, second, peak, lambda x: _gaussian(_gaussian(x, 0, "mirror"), 1, "mirror"))
+    return float(_inside(similarity, 5).mean())
+
+
+def ssim_uniform(image: np.ndarray, reference: np.ndarray, *, peak: float) -> float:
+    """Structural similarity with 7×7 uniform windows inside the picture and unbiased variances, as scikit-image has
+    it by default; the mean over channels."""
+    first, second = _checked(image, reference)
+    pixels = 7 * 7
+    similarity = _ssim(
+        first,
+        second,
+        peak,
+        lambda x: uniform_filter1d(uniform_filter1d(x, 7, 0, mode="mirror"), 7, 1, mode="mirror"),
+        unbias=pixels / (pixels - 1),
+    )
+    return float(_inside(similarity, 3).mean())
+
+
+def ssim_volume(image: np.ndarray, reference: np.ndarray, *, peak: float) -> float:
+    """Structural similarity of h × w × c taken as a volume: Gaussian window, σ 1.5, radius 5, along all three axes,
+    border replicated, the mean over all of it; what MATLAB's `ssim` does with a colour picture."""
+    first, second = _checked(image, reference)
+
+    def blur(x: np.ndarray) -> np.ndarray:
+        for axis in range(3):
+            x = _gaussian(x, axis, "nearest")
+        return x
+
+    return float(_ssim(first, second, peak, blur).mean())
+
+
+def luma8(image: np.ndarray) -> np.ndarray:
+    """Y of MATLAB's rgb2ycbcr, rounded to 8 bits: uint8 (h, w, 3) -> uint8 (h, w, 1), values 16 to 235."""
+    if image.dtype != np.uint8 or image.shape[2] != 3:
+        raise ValueError(f"{image.dtype} picture of shape {image.shape}: luma8 takes uint8 (h, w, 3)")
+    luma = 16 + image.astype(np.float64) @ (np.array([65.481, 128.553, 24.966]) / 255)
+    return np.floor(luma + 0.5).astype(np.uint8)[..., None]
+
+
+def round8(image: np.ndarray) -> np.ndarray:
+    """Floats, 0 black and 1 white -> uint8, clamped and rounded (ties to even, as writers of files do)."""
+    return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
+
+
+def _ssim(x: np.ndarray, y: np.ndarray, peak: float, blur: Blur, unbias: float = 1.0) -> np.ndarray:
+    """The map of local similarities, K1 = 0.01, K2 = 0.03."""
+    c1, c2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2
+    mean_x, mean_y = blur(x), blur(y)
+    var_x, var_y = (unbias * (blur(t * t) - mean * mean) for t, mean in ((x, mean_x), (y, mean_y)))
+    both = unbias * (blur(x * y) - mean_x * mean_y)
+    luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
+    return luminance * (2 * both + c2) / (var_x + var_y + c2)
+
+
+def _gaussian(x: np.ndarray, axis: int, mode: str) -> np.ndarray:
+    return gaussian_filter1d(x, 1.5, axis, mode=mode, radius=5)
+
+
+def _inside(similarity: np.ndarray, reach: int) -> np.ndarray:
+    """What windows that lie wholly inside the picture say; the middle row or column where there are none."""
+    for axis in (0, 1):
+        side = similarity.shape[axis]
+        cut = min(reach, (side - 1) // 2)
+        similarity = similarity.take(range(cut, side - cut), axis)
+    return similarity
+
+
+def _checked(image: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if image.shape != reference.shape:
         raise ValueError(f"shapes differ: {image.shape} and {reference.shape}")
-    error = float(np.mean(np.square(image.astype(np.float64) - reference.astype(np.float64))))
-    return math.inf if error == 0 else 10 * math.log10(peak**2 / error)
+    return image.astype(np.float64), reference.astype(np.float64)

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from restormer_cli.engine.machine import available_memory, peak_memory
+from restormer_cli.engine.machine import available_memory
+from restormer_cli.engine.peak import Peak
 from restormer_cli.errors import Failed, RestormerError, UserError
 
 if TYPE_CHECKING:  # importing them would load torch
@@ -287,7 +288,8 @@ def _serve(
             return {"prepare": seconds, "plan": None if plan is None else str(plan(*picture.shape[:2]))}
         if question == "warm up":
             seconds, output = _timed(lambda: restore(picture))
-            return {"first": seconds, "output": output, "peak": peak_memory(), "device_peak": _device_peak()}
+            device_peak = Peak(contestant.device).bytes() if contestant.device.startswith("cuda") else None
+            return {"first": seconds, "output": output, "peak": Peak("cpu").bytes(), "device_peak": device_peak}
         if question == "stages":
             from restormer_cli.engine.stages import time_stages
 
@@ -313,9 +315,3 @@ def _timed(work: Any) -> tuple[float, Any]:
     begun = time.perf_counter()
     result = work()
     return time.perf_counter() - begun, result
-
-
-def _device_peak() -> int | None:
-    import torch
-
-    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
