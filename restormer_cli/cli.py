@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperOption
 
-from restormer_cli.errors import RestormerError, UserError
+from restormer_cli.errors import CheckFailed, RestormerError, UserError
 
 if TYPE_CHECKING:
     from restormer_cli.documents import RestoreDocument
@@ -293,7 +293,37 @@ def bench(
     threads: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="For every contestant (default: all cores).")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of random weights.")] = 0,
+    clean: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Quality: the clean pictures, with either of the next two.")
+    ] = None,
+    degraded: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Their degraded twins, of the same names.")
+    ] = None,
+    degrade: Annotated[
+        str | None, typer.Option(metavar="SPEC", help="Degrade them: gaussian:25 (the published noise), defocus:3 …")
+    ] = None,
+    right: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Dual-pixel weights: the second views of --degraded.")
+    ] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="plain, gaussian, rain-y, gopro, realblur, dpdd or sidd (default: by the task).")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="For the paper's figure (default: the clean folder's name).")
+    ] = None,
+    crop: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Score centre crops of N pixels: slow methods stay bearable."),
+    ] = None,
+    metrics: Annotated[str | None, typer.Option(metavar="LIST", help="More measures: lpips, lpips-vgg.")] = None,
+    min_psnr: Annotated[float | None, typer.Option(metavar="DB", help="Exit 4 where our mean PSNR is lower.")] = None,
+    max_seconds: Annotated[
+        float | None, typer.Option(metavar="S", help="Exit 4 where our median time per picture is longer.")
+    ] = None,
+    max_memory: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Exit 4 where our process needs more, such as 2GB.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of random weights and of --degrade.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="The result as JSON on stdout, instead of tables.")] = False,
     debug: Debug = False,
 ) -> None:
@@ -315,14 +345,28 @@ def bench(
             runs=runs,
             threads=threads,
             seed=seed,
+            clean=clean,
+            degraded=degraded,
+            degrade=degrade,
+            right=right,
+            protocol=protocol,
+            dataset=dataset,
+            crop=crop,
+            metrics=_words(metrics),
+            gates=verb.Gates(min_psnr, max_seconds, max_memory),
         )
         finished = report_bench.show_benchmark(verb.bench(request), tables=not as_json)
         if as_json:
             import json
 
-            from restormer_cli.commands.bench_json import to_dict
+            from restormer_cli.commands.bench.document import to_dict
 
             typer.echo(json.dumps(to_dict(finished), indent=2, allow_nan=False))
+        if missed := [gate for gate in finished.gates if not gate.passed]:
+            worst = "; ".join(f"--{gate.name}, {report_bench.worst_line(gate)}" for gate in missed)
+            raise CheckFailed(f"not good enough: {worst}")
+    if finished.quality is not None and finished.quality.failed:
+        raise typer.Exit(3)
 
 
 def _words(text: str | None) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ On a terminal tables have lines; into a file or a pipe they go as Markdown.
 
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -18,15 +18,21 @@ from rich.text import Text
 from restormer_cli import report
 
 if TYPE_CHECKING:  # importing them would load torch
-    from restormer_cli.commands.bench import Cost, Finished, Started
+    from restormer_cli.commands.bench.values import Cost, Finished, Gate, Quality, Started, Statistic, Summary, Task
     from restormer_cli.engine.contestants import Contestant
+    from restormer_cli.engine.quality import Judged
     from restormer_cli.engine.stopwatch import Cell
 
+    Watch = Callable[[Judged], None]
 
-def show_benchmark(events: Iterable[object], *, tables: bool = True) -> "Finished":
-    """Show a benchmark as it goes, then its tables (unless the caller prints JSON); returns the result."""
-    from restormer_cli.commands.bench import Finished, Started
-    from restormer_cli.engine.stopwatch import Cell, Turn
+
+def show_benchmark(events: Iterable[object], *, tables: bool = True, watch: "Watch | None" = None) -> "Finished":
+    """Show a benchmark as it goes, then its tables (unless the caller prints JSON); returns the result.
+
+    watch: called with every picture that was judged, for a page.
+    """
+    from restormer_cli.commands.bench.values import Finished, Started
+    from restormer_cli.engine.quality import Judged
 
     finished: Finished | None = None
     with ExitStack() as stack:
@@ -39,17 +45,66 @@ def show_benchmark(events: Iterable[object], *, tables: bool = True) -> "Finishe
                     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
                     progress = stack.enter_context(Progress(*columns, console=report.console, transient=True))
                     bar = progress.add_task("")
-            elif isinstance(event, Turn) and progress is not None and bar is not None:
-                what = "warm-up" if event.round == 0 else f"run {event.round} of {event.rounds}"
-                progress.update(bar, description=f"{event.height}×{event.width}  {label(event.contestant)}  {what}")
-            elif isinstance(event, Cell) and progress is None:
-                report.console.print(Text(cell_line(event)))
             elif isinstance(event, Finished):
                 finished = event
+            else:
+                if isinstance(event, Judged):
+                    if event.error is not None:
+                        report.complain(event.error)
+                    if watch is not None:
+                        watch(event)
+                if progress is not None and bar is not None:
+                    progress.update(bar, description=doing(event))
+                elif line := done_line(event):
+                    report.console.print(Text(line))
     assert finished is not None
     if tables:
         print_tables(finished)
+    for gate in finished.gates:
+        verdict = "held" if gate.passed else "MISSED"
+        report.console.print(Text(f"--{gate.name} {gate_text(gate.name, gate.limit)}: {verdict}, {worst_line(gate)}"))
     return finished
+
+
+def doing(event: object) -> str:
+    """What goes on, for a line that is drawn over itself."""
+    from restormer_cli.engine.quality import Judged, Tuning
+    from restormer_cli.engine.stopwatch import Turn
+
+    if isinstance(event, Turn):
+        what = "warm-up" if event.round == 0 else f"run {event.round} of {event.rounds}"
+        return f"{event.height}×{event.width}  {label(event.contestant)}  {what}"
+    if isinstance(event, Tuning):
+        return f"tuning {event.contestant.name}"
+    if isinstance(event, Judged):
+        return f"{event.sample.name}  {'input' if event.contestant is None else label(event.contestant)}"
+    return ""
+
+
+def done_line(event: object) -> str:
+    """One measurement in a line, for those without a terminal; nothing for what only begins."""
+    from restormer_cli.engine.quality import Judged
+    from restormer_cli.engine.stopwatch import Cell
+
+    if isinstance(event, Cell):
+        return cell_line(event)
+    if isinstance(event, Judged) and event.scores is not None:
+        who = "input" if event.contestant is None else label(event.contestant)
+        seconds = "" if event.seconds is None else f"  {event.seconds:.3g} s"
+        return f"{event.sample.name}  {who}  {decibels(event.scores.psnr)} dB{seconds}"
+    return ""
+
+
+def gate_text(name: str, value: float) -> str:
+    """A threshold's value with its unit."""
+    if name == "max-memory":
+        return gigabytes(value)
+    return f"{value:.2f} dB" if name == "min-psnr" else f"{value:.3g} s"
+
+
+def worst_line(gate: "Gate") -> str:
+    """Who came closest to a threshold, or went over it."""
+    return f"{gate_text(gate.name, gate.worst)} by {gate.whose}"
 
 
 def started_lines(started: "Started") -> list[str]:
@@ -60,7 +115,20 @@ def started_lines(started: "Started") -> list[str]:
     lines += [f"{network.name} · {kind} · {started.parameters:,} parameters", machine_line(started)]
     if machine.load is not None and machine.load > 0.5:
         lines.append(f"note: the machine is busy (load {machine.load:.1f}): times will be too long, and uneven")
+    if started.task is not None:
+        lines += task_lines(started.task)
     return lines + [f"note: {note}" for note in started.notes]
+
+
+def task_lines(task: "Task") -> list[str]:
+    """What is scored, and by which rules."""
+    source = task.source
+    how = "as they are" if source.degradation is None else f"degraded by {source.degradation}, seed {source.seed}"
+    crop = f", centre crops of {source.crop} pixels" if source.crop else ""
+    return [
+        f"{task.dataset}: {len(source.samples)} picture{'s' * (len(source.samples) != 1)} {how}{crop}",
+        f"protocol {task.protocol.name}: {task.protocol.rules}",
+    ]
 
 
 def machine_line(started: "Started") -> str:
@@ -123,6 +191,10 @@ def result_tables(finished: "Finished") -> list[tuple[str, Table]]:
         tables += [("Where the time goes, seconds", stages)] if stages is not None else []
         if finished.cost.scaling:
             tables.append(("Growth: seconds ~ pixels to this power", _scaling_table(finished.cost)))
+    if finished.quality is not None:
+        about = "; ".join(task_lines(finished.quality.task))
+        tables.append((f"Quality. {about}", _quality_table(finished.quality)))
+        tables.append(("PSNR in dB, picture by picture", _picture_table(finished.quality)))
     return tables
 
 
@@ -193,3 +265,79 @@ def _scaling_table(cost: "Cost") -> Table:
     for scaling in cost.scaling:
         table.add_row(label(scaling.contestant), f"{scaling.exponent:.2f}")
     return table
+
+
+NAMES = {"psnr": "PSNR, dB", "ssim": "SSIM", "mae": "MAE", "lpips": "LPIPS", "lpips-vgg": "LPIPS (VGG)"}
+
+
+def _quality_table(quality: "Quality") -> Table:
+    summaries = quality.summaries
+    grouped = any(summary.group is not None for summary in summaries)
+    printed = any(summary.published is not None for summary in summaries)
+    names = [name for name, _ in summaries[0].measures]
+    table = _table("contestant")
+    if grouped:
+        table.add_column("folder")
+    for name in names:
+        table.add_column(NAMES.get(name, name), justify="right")
+        if name == "psnr":
+            table.add_column("gain", justify="right")
+    table.add_column("s per picture", justify="right")
+    table.add_column("s per MP", justify="right")
+    if printed:
+        table.add_column("the paper's", justify="right")
+        table.add_column("difference", justify="right")
+    inputs = {s.group: s.mean("psnr") or 0.0 for s in summaries if s.contestant is None}
+    for summary in summaries:
+        row = [summary_label(summary)]
+        row += [f"all {summary.pictures}" if summary.group is None else summary.group or "."] if grouped else []
+        for name, statistic in summary.measures:
+            row.append(plus_minus(name, statistic))
+            if name == "psnr":
+                gain = statistic.mean - inputs[summary.group]
+                row.append("" if summary.contestant is None else f"{gain:+.2f}")
+        row += ["" if value is None else f"{value:.3g}" for value in (summary.seconds, summary.seconds_per_megapixel)]
+        if printed:
+            figure, psnr = summary.published, summary.mean("psnr") or 0.0
+            row += ["", ""] if figure is None else [f"{figure.psnr:.2f}", f"{psnr - figure.psnr:+.2f}"]
+        table.add_row(*row)
+    return table
+
+
+def _picture_table(quality: "Quality") -> Table:
+    table = _table("picture", "size", "input")
+    sound = [row for row in quality.judged if row.scores is not None]
+    contestants = list(dict.fromkeys(row.contestant for row in sound if row.contestant is not None))
+    for contestant in contestants:
+        table.add_column(label(contestant), justify="right")
+    found = {(row.sample, row.contestant): row for row in sound}
+    for sample in dict.fromkeys(row.sample for row in sound):
+        first = found[sample, None]
+        rows = [found.get((sample, contestant)) for contestant in (None, *contestants)]
+        scores = ["failed" if row is None or row.scores is None else decibels(row.scores.psnr) for row in rows]
+        table.add_row(sample.name, f"{first.width}×{first.height}", *scores)
+    return table
+
+
+def summary_label(summary: "Summary") -> str:
+    """Who it is, with what a classical method was told."""
+    contestant = summary.contestant
+    if contestant is None:
+        return "input"
+    hints = contestant.hints
+    if hints is None:
+        return label(contestant)
+    return f"{contestant.name} (strength {hints.strength:g}, told σ {255 * hints.sigma:.3g}/255)"
+
+
+def plus_minus(name: str, statistic: "Statistic") -> str:
+    """Mean and standard deviation, with the digits that a measure deserves."""
+    if statistic.mean == float("inf"):
+        return "∞"
+    digits = 2 if name == "psnr" else 4
+    return f"{statistic.mean:.{digits}f} ± {statistic.deviation:.{digits}f}"
+
+
+def decibels(value: float) -> str:
+    """PSNR with two digits; ∞ where nothing differs."""
+    return "∞" if value == float("inf") else f"{value:.2f}"

@@ -13,6 +13,9 @@ ITERATIONS = 100
 BLUR = 1.1
 """Standard deviation of the blur that both pictures get while they are aligned: a 5×5 Gaussian's."""
 
+SMALLEST = 8
+"""Pictures with a side of fewer pixels are left where they are."""
+
 
 @dataclass(frozen=True, eq=False)
 class Aligned:
@@ -30,6 +33,8 @@ def align(picture: np.ndarray, target: np.ndarray) -> Aligned:
     nothing is moved.
     """
     homography = find_homography(picture.mean(axis=2), target.mean(axis=2))
+    if np.array_equal(homography, np.eye(3)):
+        return Aligned(picture, np.ones(picture.shape[:2], bool), homography)
     rows, columns = _places(homography, *picture.shape[:2])
     moved = [map_coordinates(picture[..., c], (rows, columns), order=3, mode="mirror") for c in range(picture.shape[2])]
     return Aligned(np.stack(moved, axis=-1), _inside(rows, columns, *picture.shape[:2]), homography)
@@ -37,6 +42,8 @@ def align(picture: np.ndarray, target: np.ndarray) -> Aligned:
 
 def find_homography(picture: np.ndarray, target: np.ndarray, iterations: int = ITERATIONS) -> np.ndarray:
     """The homography (3, 3) by which target coordinates (x, y, 1) are looked up in `picture`, both (h, w)."""
+    if min(picture.shape) < SMALLEST:
+        return np.eye(3)
     picture, target = (gaussian_filter(plane.astype(np.float64), BLUR, mode="nearest") for plane in (picture, target))
     down, across = np.gradient(picture)
     homography, best = np.eye(3), -np.inf
@@ -44,7 +51,7 @@ def find_homography(picture: np.ndarray, target: np.ndarray, iterations: int = I
     for _ in range(iterations):
         rows, columns = _places(current, *target.shape)
         inside = _inside(rows, columns, *target.shape)
-        if inside.sum() < 64:
+        if inside.sum() < SMALLEST**2:
             break
         places = (rows[inside], columns[inside])
         warped, slope_y, slope_x = (map_coordinates(plane, places, order=1) for plane in (picture, down, across))

@@ -29,21 +29,32 @@ class Hints:
 
 @dataclass(frozen=True)
 class Method:
-    """A classical method: `run(picture, hints, strength)`, and the strengths worth trying, weakest first."""
+    """A classical method and the strengths worth trying, weakest first."""
 
-    run: Callable[[np.ndarray, Hints, float], np.ndarray]
+    function: Callable[[np.ndarray, Hints, float], np.ndarray]
     about: str
     """What it is, with what the strength multiplies."""
     strengths: tuple[float, ...] = (1.0,)
+    deblurring: tuple[float, ...] = ()
+    """The strengths where there is a kernel, if they are others."""
     deblurs: bool = False
     """It needs a kernel."""
+
+    def grid(self, hints: Hints) -> tuple[float, ...]:
+        """The strengths worth trying."""
+        return self.deblurring if self.deblurring and hints.kernel is not None else self.strengths
+
+    def run(self, picture: np.ndarray, hints: Hints, strength: float) -> np.ndarray:
+        """float32 (h, w, c) -> the same."""
+        return self.function(picture, hints, strength).astype(np.float32).reshape(picture.shape)
 
     def prepare(self, hints: Hints) -> Restore:
         """The method with its strength: float32 (h, w, c) -> the same. Raises UserError where it needs a kernel."""
         if self.deblurs and hints.kernel is None:
             raise UserError("this method undoes a known blur: use it with --degrade defocus:3 or motion:9,angle=20")
-        strength = self.strengths[len(self.strengths) // 2] if hints.strength is None else hints.strength
-        return lambda picture: self.run(picture, hints, strength).astype(np.float32)
+        grid = self.grid(hints)
+        strength = grid[len(grid) // 2] if hints.strength is None else hints.strength
+        return lambda picture: self.run(picture, hints, strength)
 
 
 def hints_for(degradation: Degradation | None, pictures: Sequence[np.ndarray]) -> Hints:
@@ -121,13 +132,15 @@ def _median(picture: np.ndarray, hints: Hints, strength: float) -> np.ndarray:
 def _bilateral(picture: np.ndarray, hints: Hints, strength: float) -> np.ndarray:
     from skimage.restoration import denoise_bilateral
 
-    return denoise_bilateral(
-        np.clip(picture, 0, None),  # it takes no negative values
+    gray = picture.shape[2] == 1
+    result = denoise_bilateral(
+        np.clip(picture[..., 0] if gray else picture, 0, None),  # it takes no negative values
         sigma_color=max(strength * hints.sigma, 1e-3),
         sigma_spatial=2,
         mode="symmetric",
-        channel_axis=-1,
+        channel_axis=None if gray else -1,
     )
+    return result[..., None] if gray else result
 
 
 def _bm3d(picture: np.ndarray, hints: Hints, strength: float) -> np.ndarray:
@@ -184,17 +197,18 @@ def _per_channel(
 
 METHODS = {
     "nl-means": Method(_nl_means, "non-local means, h a multiple of σ", (0.5, 0.65, 0.8, 0.95, 1.15)),
-    "bm3d": Method(_bm3d, "BM3D, told a multiple of σ", (0.9, 1.0, 1.15)),
-    "tv": Method(_tv, "total variation (Chambolle), weight a multiple of σ", (0.7, 1.0, 1.4, 2.0, 2.8)),
+    "bm3d": Method(_bm3d, "BM3D, told a multiple of σ", (0.9, 1.0, 1.15, 1.3)),
+    "tv": Method(_tv, "total variation (Chambolle), weight a multiple of σ", (0.7, 1.0, 1.4, 2.0, 2.8, 4.0)),
     "wavelet": Method(_wavelet, "BayesShrink in YCbCr, told a multiple of σ", (0.7, 0.85, 1.0, 1.2)),
     "wiener": Method(
         _wiener,
         "Wiener: local 5×5 shrinkage, told a multiple of σ; with a blur, deconvolution, balance a multiple of 10 σ",
-        (0.01, 0.03, 0.1, 0.3, 1.0, 1.3, 3.0),
+        (0.7, 1.0, 1.3, 2.0),
+        deblurring=(0.003, 0.01, 0.03, 0.1, 0.3, 1.0),
     ),
     "richardson-lucy": Method(_richardson_lucy, "Richardson-Lucy, iterations", (3, 6, 12, 25, 50), deblurs=True),
-    "median": Method(_median, "median filter, side in pixels", (3, 5, 7)),
-    "bilateral": Method(_bilateral, "bilateral filter, colour width a multiple of σ", (1.0, 2.0, 3.0, 5.0)),
+    "median": Method(_median, "median filter, side in pixels", (3, 5, 7, 9, 11)),
+    "bilateral": Method(_bilateral, "bilateral filter, colour width a multiple of σ", (0.7, 1.0, 1.5, 2.0, 3.0)),
 }
 
 
@@ -203,8 +217,8 @@ def tune(
 ) -> tuple[float, float]:
     """The strength with the best mean `score(restored, clean)` over pairs (degraded, clean), and that mean."""
     method = METHODS[name]
-    best = (method.strengths[0], -np.inf)
-    for strength in method.strengths:
+    best = (method.grid(hints)[0], -np.inf)
+    for strength in method.grid(hints):
         mean = float(np.mean([score(method.run(bad, hints, strength), good) for bad, good in pairs]))
         if mean > best[1]:
             best = (strength, mean)

@@ -14,7 +14,7 @@ Blur = Callable[[np.ndarray], np.ndarray]
 
 
 def psnr(image: np.ndarray, reference: np.ndarray, *, peak: float, mask: np.ndarray | None = None) -> float:
-    """Peak signal-to-noise ratio in dB, over the pixels of `mask` (h, w) where given; infinity where nothing differs."""
+    """Peak signal-to-noise ratio in dB, of the pixels of `mask` (h, w) where given; infinity where nothing differs."""
     first, second = _checked(image, reference)
     squares = np.square(first - second)
     error = float(squares.mean() if mask is None else squares[mask].mean())

@@ -10,6 +10,15 @@ METRICS = {"lpips": "alex", "lpips-vgg": "vgg"}
 """Name -> backbone. The paper's LPIPS is AlexNet's."""
 
 
+def check_metrics(names: tuple[str, ...]) -> None:
+    """Raises UserError for a name that is unknown, or whose package is not installed."""
+    for name in names:
+        if name not in METRICS:
+            raise UserError(f"--metrics {name}: unknown; choose from {', '.join(METRICS)}")
+        if find_spec("lpips") is None:
+            raise UserError(f"--metrics {name}: needs the package lpips: pip install 'restormer-cli[metrics]'")
+
+
 class Perceptual:
     """Learned distances between two pictures: `measure(result, clean)` -> ((name, value), …), less is better.
 
@@ -17,16 +26,12 @@ class Perceptual:
     """
 
     def __init__(self, names: tuple[str, ...], device: str = "cpu") -> None:
-        for name in names:
-            if name not in METRICS:
-                raise UserError(f"--metrics {name}: unknown; choose from {', '.join(METRICS)}")
-        if names and find_spec("lpips") is None:
-            raise UserError(f"--metrics {names[0]}: needs the package lpips: pip install 'restormer-cli[metrics]'")
+        check_metrics(names)
         self.device = device
         self.networks = [(name, self._load(name)) for name in names]
 
     def _load(self, name: str):
-        import lpips
+        import lpips  # pyright: ignore[reportMissingImports]
 
         try:
             return lpips.LPIPS(net=METRICS[name], verbose=False).eval().to(self.device)

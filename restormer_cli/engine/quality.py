@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from restormer_cli.data.degrade import Degradation, published_gaussian
 from restormer_cli.data.folders import find_pictures
 from restormer_cli.data.images import read_picture
 from restormer_cli.data.raster import one_line
 from restormer_cli.engine.classical import METHODS, hints_for, tune
-from restormer_cli.engine.contestants import OURS, Contestant, prepare
+from restormer_cli.engine.contestants import OURS, Contestant, Restore, prepare
 from restormer_cli.engine.metrics import round8
 from restormer_cli.engine.network import Network
 from restormer_cli.engine.perceptual import Perceptual
@@ -133,22 +134,23 @@ def load(source: Source, sample: Sample) -> tuple[np.ndarray, np.ndarray, np.nda
         if other.shape != clean.shape:
             (h, w, c), (h2, w2, c2) = clean.shape, other.shape
             raise UserError(
-                f"{one_line(str(path))}: {w2}×{h2}×{c2}, but its clean partner is {w}×{h}×{c}: pairs must be of one size"
+                f"{one_line(str(path))}: {w2}×{h2}×{c2}, but its clean partner is {w}×{h}×{c}: "
+                "pairs must be of one size"
             )
     clean, *others = (centre(picture, source.crop) for picture in (clean, *others))
     if sample.degraded is None:
         assert source.degradation is not None
-        others.insert(0, degrade(clean, source.degradation, sample.name, source.seed))
+        others.insert(0, degrade(clean, source.degradation, sample.clean.name, source.seed))
     return others[0], clean, others[1] if len(others) > 1 else None
 
 
 def degrade(clean: np.ndarray, degradation: Degradation, name: str, seed: int) -> np.ndarray:
     """The degraded picture: Gaussian noise of a fixed σ as published; anything else by a generator of its own,
-    seeded by the picture's name, so that a picture's degradation does not depend on the others."""
+    seeded by the file's name as in `restore --degrade`, so that it does not depend on the other pictures."""
     sigma = published_sigma(degradation)
     if sigma is not None:
         return published_gaussian(clean, sigma, seed)
-    return degradation(clean, np.random.default_rng([seed, zlib.crc32(name.encode("utf-8", "surrogateescape"))]))
+    return degradation(clean, np.random.default_rng([seed, zlib.crc32(name.encode(errors="replace"))]))
 
 
 def published_sigma(degradation: Degradation | None) -> float | None:
@@ -185,6 +187,7 @@ def judge(
 ) -> Iterator[Tuning | Judged]:
     """Yields, per picture, its own score and each contestant's, in turn; a picture that cannot be read is told, and
     the others go on. With `keep_views` the first contestant's pictures come along."""
+    torch.set_num_threads(threads)
     tuned = []
     for contestant in contestants:
         if contestant.classical:
@@ -200,7 +203,8 @@ def judge(
             yield Judged(sample, None, 0, 0, error=str(error))
             continue
         measure = partial(_measure, protocol, perceptual, clean)
-        yield Judged(sample, None, *clean.shape[:2], *measure(degraded))
+        height, width = clean.shape[:2]
+        yield Judged(sample, None, height, width, *measure(degraded))
         for index, (contestant, run) in enumerate(runs):
             try:
                 # What compiles for a shape does so on first sight of it; the others warm up once.
@@ -213,10 +217,10 @@ def judge(
                 restored = run(degraded, right)
                 seconds = time.perf_counter() - begun
             except RestormerError as error:
-                yield Judged(sample, contestant, *clean.shape[:2], error=f"{one_line(str(sample.clean))}: {error}")
+                yield Judged(sample, contestant, height, width, error=f"{one_line(str(sample.clean))}: {error}")
                 continue
             views = Views(*map(round8, (degraded, restored, clean))) if keep_views and index == 0 else None
-            yield Judged(sample, contestant, *clean.shape[:2], *measure(restored), seconds=seconds, views=views)
+            yield Judged(sample, contestant, height, width, *measure(restored), seconds=seconds, views=views)
 
 
 def _measure(
@@ -264,7 +268,7 @@ def _runner(contestant: Contestant, network: Network, threads: int, onnx: Path |
     """(degraded, right or None) -> restored: channels are matched as in `restore`."""
     run = prepare(contestant, network, threads, onnx)
     if contestant.classical:
-        return lambda degraded, right: run(degraded)
+        return partial(_classical, contestant.kind, run)
     restorer = run if contestant.kind == OURS else _Peer(run, network.config, contestant.precision)
 
     def restore(degraded: np.ndarray, right: np.ndarray | None) -> np.ndarray:
@@ -274,3 +278,10 @@ def _runner(contestant: Contestant, network: Network, threads: int, onnx: Path |
             raise Failed(f"{contestant.name}: {error}") from None
 
     return restore
+
+
+def _classical(kind: str, run: Restore, degraded: np.ndarray, right: np.ndarray | None) -> np.ndarray:
+    try:
+        return run(degraded)
+    except (ValueError, ArithmeticError, MemoryError) as error:  # a picture that the method is not made for
+        raise Failed(f"{kind}: {one_line(str(error))}") from None

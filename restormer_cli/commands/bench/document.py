@@ -8,7 +8,8 @@ from dataclasses import asdict
 from typing import Any
 
 from restormer_cli import __version__
-from restormer_cli.commands.bench import Cost, Finished
+from restormer_cli.commands.bench.summary import measures
+from restormer_cli.commands.bench.values import Cost, Finished, Quality, Summary
 from restormer_cli.engine.contestants import Contestant
 from restormer_cli.engine.stopwatch import Cell
 
@@ -43,6 +44,17 @@ def to_dict(finished: Finished) -> dict[str, Any]:
         ],
         "notes": list(started.notes),
         "cost": None if finished.cost is None else _cost(finished.cost),
+        "quality": None if finished.quality is None else _quality(finished.quality),
+        "gates": [
+            {
+                "name": gate.name,
+                "limit": gate.limit,
+                "worst": finite(gate.worst),
+                "whose": gate.whose,
+                "passed": gate.passed,
+            }
+            for gate in finished.gates
+        ],
     }
 
 
@@ -57,6 +69,8 @@ def contestant_dict(contestant: Contestant) -> dict[str, Any]:
         "overlap": contestant.overlap if contestant.tile else None,
         "window": contestant.window,
         "memory": contestant.memory,
+        "strength": None if contestant.hints is None else contestant.hints.strength,
+        "sigma": None if contestant.hints is None else contestant.hints.sigma,
     }
 
 
@@ -88,4 +102,47 @@ def _cell(cell: Cell) -> dict[str, Any]:
         "plan": cell.plan,
         "stages": dict(cell.stages),
         "error": cell.error,
+    }
+
+
+def _quality(quality: Quality) -> dict[str, Any]:
+    task = quality.task
+    return {
+        "protocol": {"name": task.protocol.name, "rules": task.protocol.rules},
+        "dataset": task.dataset,
+        "degradation": None if task.source.degradation is None else str(task.source.degradation),
+        "seed": task.source.seed,
+        "crop": task.source.crop,
+        "failed": quality.failed,
+        "summaries": [_summary(summary) for summary in quality.summaries],
+        "pictures": [
+            {
+                "name": row.sample.name,
+                "contestant": None if row.contestant is None else contestant_dict(row.contestant),
+                "height": row.height,
+                "width": row.width,
+                "measures": {} if row.error is not None else {k: finite(v) for k, v in measures(row).items()},
+                "seconds": row.seconds,
+                "error": row.error,
+            }
+            for row in quality.judged
+        ],
+    }
+
+
+def _summary(summary: Summary) -> dict[str, Any]:
+    published, psnr = summary.published, summary.mean("psnr")
+    return {
+        "contestant": None if summary.contestant is None else contestant_dict(summary.contestant),
+        "group": summary.group,
+        "pictures": summary.pictures,
+        "measures": {
+            name: {"mean": finite(statistic.mean), "deviation": finite(statistic.deviation)}
+            for name, statistic in summary.measures
+        },
+        "seconds": summary.seconds,
+        "seconds_per_megapixel": summary.seconds_per_megapixel,
+        "published": None
+        if published is None or psnr is None
+        else {"psnr": published.psnr, "ssim": published.ssim, "difference": finite(psnr - published.psnr)},
     }

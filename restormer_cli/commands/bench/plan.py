@@ -1,0 +1,157 @@
+"""From a request to what will be measured; everything that can be refused is refused here, before any work."""
+
+import re
+from dataclasses import replace
+
+import torch
+
+from restormer_cli.commands.bench.values import Request, Started, Task
+from restormer_cli.data.degrade import parse_degradation
+from restormer_cli.engine.classical import METHODS
+from restormer_cli.engine.contestants import OURS, Contestant, check_kinds
+from restormer_cli.engine.flops import count_operations, count_parameters
+from restormer_cli.engine.machine import describe_machine
+from restormer_cli.engine.network import PAPER, Network, find_network
+from restormer_cli.engine.perceptual import check_metrics
+from restormer_cli.engine.protocols import BY_TASK, Protocol, find_protocol
+from restormer_cli.engine.quality import Source, find_samples, published_sigma
+from restormer_cli.engine.restorer import PRECISIONS, choose_device
+from restormer_cli.errors import UserError
+
+DEFAULT_SIZES = ("256", "512")
+DEFAULT_TASK = "denoise"
+
+
+def start(request: Request) -> Started:
+    """What will be measured. Raises UserError."""
+    check_kinds(request.against)
+    _check_flags(request)
+    judging = request.clean is not None
+    network = find_network(request.network or (DEFAULT_TASK if judging else PAPER), request.seed)
+    wanted = request.sizes or (() if judging else DEFAULT_SIZES)
+    sizes = tuple(parse_size(text) for text in wanted)
+    contestants, notes = list_contestants(request)
+    return Started(
+        network=network,
+        assumed=request.network is None,
+        parameters=count_parameters(network.config),
+        operations=tuple(count_operations(network.config, *size) for size in sizes),
+        machine=describe_machine(request.threads or torch.get_num_threads()),
+        contestants=contestants,
+        sizes=sizes,
+        runs=request.runs,
+        notes=notes,
+        task=_task(request, network) if judging else None,
+    )
+
+
+def _check_flags(request: Request) -> None:
+    judging = request.clean is not None
+    if request.runs < 1:
+        raise UserError(f"--runs {request.runs}: at least 1")
+    if not judging:
+        for flag, value in (
+            ("--degraded", request.degraded),
+            ("--degrade", request.degrade),
+            ("--right", request.right),
+            ("--protocol", request.protocol),
+            ("--dataset", request.dataset),
+            ("--crop", request.crop),
+            ("--metrics", request.metrics),
+            ("--min-psnr", request.gates.min_psnr),
+        ):
+            if value:
+                raise UserError(f"{flag}: is about quality, which needs --clean DIR")
+    elif (request.degraded is None) == (request.degrade is None):
+        raise UserError("--clean needs either --degraded DIR, its pairs, or --degrade SPEC, such as gaussian:25")
+    if request.right is not None and request.degraded is None:
+        raise UserError("--right: the second views belong to the pictures of --degraded DIR")
+    if request.gates.max_memory is not None:
+        parse_memory(request.gates.max_memory)
+        if judging and not request.sizes:
+            raise UserError("--max-memory: memory is measured by size: name some, such as --sizes 512")
+
+
+def list_contestants(request: Request) -> tuple[tuple[Contestant, ...], tuple[str, ...]]:
+    """Ours in every way that is asked for, then the others; and notes on those that do not offer a precision."""
+    for precision in request.precisions:
+        if precision not in PRECISIONS:
+            raise UserError(f"--precision {precision}: unknown; choose from {', '.join(PRECISIONS)}")
+    devices = [str(choose_device(device)) for device in request.devices]
+    if "fp16" in request.precisions and "cpu" in devices:
+        raise UserError("--precision fp16: no processor computes it well; use bf16 or fp32 on a CPU")
+    found, notes = [], []
+    for device in devices:
+        for precision in request.precisions:
+            ours = Contestant(OURS, precision, device, overlap=request.overlap, memory=request.memory)
+            for tile in request.tiles or (0,):
+                for window in request.windows or (0,):
+                    found.append(replace(ours, tile=tile or None, window=window or None))
+            for kind in request.against:
+                # Classical methods have one precision, whatever the network's.
+                other = Contestant(kind) if kind in METHODS else Contestant(kind, precision, device)
+                if other.offers():
+                    found.append(other)
+                else:
+                    notes.append(f"{kind} does not run in {precision} on {device}: left out there")
+    return tuple(dict.fromkeys(found)), tuple(notes)
+
+
+def _task(request: Request, network: Network) -> Task:
+    assert request.clean is not None
+    if network.path is None:
+        raise UserError(f"{network.name}: has random weights, whose quality says nothing: name weights or a task")
+    if network.config.dual_pixel != (request.right is not None):
+        raise UserError(
+            f"{network.name}: dual-pixel weights take two views: name the second views by --right DIR"
+            if network.config.dual_pixel
+            else f"--right: {network.name} takes one picture: leave it out"
+        )
+    check_metrics(request.metrics)
+    degradation = None if request.degrade is None else parse_degradation(request.degrade)
+    if request.crop is not None and request.crop < 8:
+        raise UserError(f"--crop {request.crop}: at least 8 pixels")
+    return Task(
+        source=Source(
+            samples=find_samples(request.clean, request.degraded, request.right),
+            degradation=degradation,
+            crop=request.crop,
+            seed=request.seed,
+        ),
+        protocol=_protocol(request, network, published_sigma(degradation)),
+        dataset=request.dataset or request.clean.resolve().name,
+        metrics=request.metrics,
+        keep_views=request.keep_views,
+    )
+
+
+def _protocol(request: Request, network: Network, sigma: float | None) -> Protocol:
+    """As asked, or by what is done to the pictures, or by what the weights are for."""
+    if request.protocol is not None:
+        protocol = find_protocol(request.protocol)
+        if protocol.name == "gaussian" and request.degrade is not None and sigma is None:
+            raise UserError(
+                f"--protocol gaussian: its noise is Gaussian of one σ, such as --degrade gaussian:25; "
+                f"score {request.degrade} by plain"
+            )
+        return protocol
+    return find_protocol("gaussian" if sigma is not None else BY_TASK.get(network.task or "", "plain"))
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """`512` or `1024x1536` -> (height, width) in pixels. Raises UserError."""
+    match = re.fullmatch(r"(\d{1,5})(?:[x×](\d{1,5}))?", text.strip())
+    if match is None:
+        raise UserError(f"--sizes {text}: write 512, or 1024x1536 for height x width, with commas between sizes")
+    height, width = int(match[1]), int(match[2] or match[1])
+    if min(height, width) < 8:
+        raise UserError(f"--sizes {text}: the smallest picture is 8 pixels a side")
+    return height, width
+
+
+def parse_memory(text: str) -> float:
+    """`2GB`, `1.5 GiB` or `800MB` -> bytes. Raises UserError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", text.strip(), re.IGNORECASE)
+    if match is None:
+        raise UserError(f"{text}: no size in memory; write 2GB or 800MB")
+    return float(match[1]) * (1024 if match[3] else 1000) ** " KMGT".index(match[2].upper() or " ")

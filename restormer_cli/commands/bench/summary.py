@@ -1,0 +1,113 @@
+"""From single measurements to the figures that people quote."""
+
+from collections.abc import Sequence
+from statistics import fmean, median, stdev
+
+import numpy as np
+
+from restormer_cli.commands.bench.plan import parse_memory
+from restormer_cli.commands.bench.values import Finished, Gate, Gates, Scaling, Started, Statistic, Summary
+from restormer_cli.engine.contestants import OURS, Contestant
+from restormer_cli.engine.published import published
+from restormer_cli.engine.quality import Judged, published_sigma
+from restormer_cli.engine.stopwatch import Cell
+
+
+def scaling(cells: Sequence[Cell]) -> tuple[Scaling, ...]:
+    """The slope of log seconds over log pixels, for every contestant timed at two sizes or more."""
+    found = []
+    for contestant in dict.fromkeys(cell.contestant for cell in cells):
+        points = [(c.height * c.width, c.median) for c in cells if c.contestant == contestant and c.error is None]
+        if len({pixels for pixels, _ in points}) > 1:
+            pixels, seconds = np.log(np.array(points)).T
+            found.append(Scaling(contestant, float(np.polyfit(pixels, seconds, 1)[0])))
+    return tuple(found)
+
+
+def summarise(started: Started, judged: Sequence[Judged]) -> tuple[Summary, ...]:
+    """Every contestant over all pictures that all of them managed, and over each folder where there are several."""
+    broken = {event.sample for event in judged if event.error is not None}
+    sound = [event for event in judged if event.sample not in broken]
+    groups: list[str | None] = [None]
+    names = list(dict.fromkeys(event.sample.group for event in sound))
+    groups += names if len(names) > 1 else []
+    found = []
+    for group in groups:
+        for contestant in dict.fromkeys(event.contestant for event in sound):
+            rows = [e for e in sound if e.contestant == contestant and group in (None, e.sample.group)]
+            found.append(_summary(started, contestant, group, rows))
+    return tuple(found)
+
+
+def _summary(started: Started, contestant: Contestant | None, group: str | None, rows: list[Judged]) -> Summary:
+    seconds = [row.seconds for row in rows if row.seconds is not None]
+    rates = [row.seconds / (row.height * row.width / 1e6) for row in rows if row.seconds is not None]
+    task = started.task
+    assert task is not None
+    figure = None
+    if contestant is not None and contestant.kind == OURS and task.source.crop is None:
+        sigma = published_sigma(task.source.degradation)
+        figure = published(started.network, task.protocol.name, group or task.dataset, sigma)
+    return Summary(
+        contestant,
+        group,
+        len(rows),
+        tuple((name, statistic([measures(row)[name] for row in rows])) for name in measures(rows[0])),
+        median(seconds) if seconds else None,
+        median(rates) if rates else None,
+        figure,
+    )
+
+
+def measures(row: Judged) -> dict[str, float]:
+    """Name -> value of everything that was measured of a picture."""
+    assert row.scores is not None
+    known = {"psnr": row.scores.psnr, "ssim": row.scores.ssim, "mae": row.scores.mae, **dict(row.perceptual)}
+    return {name: value for name, value in known.items() if value is not None}
+
+
+def statistic(values: Sequence[float]) -> Statistic:
+    """Mean and standard deviation; 0 for one picture. Infinite where a picture is (a PSNR of identical ones)."""
+    if not np.isfinite(values).all():
+        return Statistic(float("inf"), float("nan"))
+    return Statistic(fmean(values), stdev(values) if len(values) > 1 else 0.0)
+
+
+def gates(limits: Gates, result: Finished) -> tuple[Gate, ...]:
+    """Every threshold that was asked for, with the worst of our own runs."""
+    found = []
+    if limits.min_psnr is not None and result.quality is not None:
+        rows = [s for s in result.quality.summaries if s.group is None and _is_ours(s.contestant)]
+        worst = min(rows, key=lambda row: row.mean("psnr") or 0.0)
+        found.append(Gate("min-psnr", limits.min_psnr, worst.mean("psnr") or 0.0, _whose(worst.contestant)))
+    if limits.max_seconds is not None:
+        times = [(c.median, _at(c)) for c in _sound(result)]
+        if not times and result.quality is not None:
+            times = [
+                (s.seconds, _whose(s.contestant))
+                for s in result.quality.summaries
+                if s.group is None and _is_ours(s.contestant) and s.seconds is not None
+            ]
+        found += [Gate("max-seconds", limits.max_seconds, *max(times))] if times else []
+    if limits.max_memory is not None:
+        peaks = [(float(c.device_peak or c.peak or 0), _at(c)) for c in _sound(result)]
+        found += [Gate("max-memory", parse_memory(limits.max_memory), *max(peaks))] if peaks else []
+    return tuple(found)
+
+
+def _sound(result: Finished) -> list[Cell]:
+    cells = () if result.cost is None else result.cost.cells
+    return [cell for cell in cells if cell.error is None and _is_ours(cell.contestant)]
+
+
+def _is_ours(contestant: Contestant | None) -> bool:
+    return contestant is not None and contestant.kind == OURS
+
+
+def _whose(contestant: Contestant | None) -> str:
+    assert contestant is not None
+    return f"{contestant.name} {contestant.precision}"
+
+
+def _at(cell: Cell) -> str:
+    return f"{cell.height}×{cell.width} {_whose(cell.contestant)}"
