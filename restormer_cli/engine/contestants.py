@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from restormer_cli.engine.classical import METHODS, Hints
+from restormer_cli.engine.extras import require
 from restormer_cli.engine.network import Network
 from restormer_cli.errors import UserError
 
@@ -20,17 +21,18 @@ OURS = "restormer"
 PEERS = {
     "textbook": "the network as the paper writes it, in PyTorch",
     "compile": "the same under torch.compile, static shapes",
-    "onnxruntime": "the exported network in ONNX Runtime",
-    "openvino": "the exported network in OpenVINO",
+    "onnxruntime": "the network as `restormer export` writes it, in ONNX Runtime",
+    "openvino": "the same file in OpenVINO",
 }
 """Other ways of running the same network."""
 
-_PACKAGES = {
-    "onnxruntime": ("onnxruntime", "pip install 'restormer-cli[export]'"),
-    "openvino": ("openvino", "pip install 'restormer-cli[export,openvino]'"),
-    "bm3d": ("bm3d", "pip install bm3d (free for academic use only)"),
-    "wavelet": ("pywt", "pip install PyWavelets"),
+_ONNX = ("onnx", "onnxscript>=0.7.1", "onnxslim")
+_NEEDS = {
+    "onnxruntime": ("export", *_ONNX, "onnxruntime"),
+    "openvino": ("export,openvino", *_ONNX, "openvino"),
+    "wavelet": ("classical", "PyWavelets"),
 }
+"""Extra and packages."""
 _PRECISIONS = {
     "textbook": ("fp32", "bf16"),
     "compile": ("fp32", "bf16"),
@@ -87,9 +89,10 @@ def check_kinds(kinds: tuple[str, ...]) -> None:
     for kind in kinds:
         if kind not in known:
             raise UserError(f"--against {kind}: unknown; choose from {', '.join(known)}")
-        package, cure = _PACKAGES.get(kind, ("torch", ""))
-        if find_spec(package) is None:
-            raise UserError(f"--against {kind}: needs the package {package}, which is not installed: {cure}")
+        if kind in _NEEDS:
+            require(f"--against {kind}", *_NEEDS[kind])
+        if kind == "bm3d" and find_spec("bm3d") is None:  # no extra of ours: its licence is for academic use only
+            raise UserError("--against bm3d: needs the package bm3d: pip install bm3d (for academic use only)")
 
 
 def needs_onnx(kind: str) -> bool:
@@ -157,26 +160,6 @@ def _plain(contestant: Contestant, network: Network) -> Restore:
             return forward(torch.from_numpy(planes).to(contestant.device, dtype)).float().cpu().numpy()
 
     return run
-
-
-def export_onnx(network: Network, target: Path) -> None:
-    """Write the textbook network to an ONNX file with free height and width (multiples of 8)."""
-    import torch
-
-    from restormer_cli.model.textbook import TextbookRestormer
-
-    model = TextbookRestormer(network.config).eval()
-    model.load_state_dict(network.build().state_dict())
-    rows, columns = (torch.export.Dim(name, min=2, max=2048) for name in ("rows", "columns"))
-    program = torch.onnx.export(
-        model,
-        (torch.rand(1, network.config.in_channels, 64, 72),),
-        dynamo=True,
-        dynamic_shapes=({2: 8 * rows, 3: 8 * columns},),
-        verbose=False,
-    )
-    assert program is not None
-    program.save(str(target))
 
 
 def _onnxruntime(onnx: Path, precision: str, threads: int) -> Restore:

@@ -1,9 +1,8 @@
 """Learned measures of likeness, which need a package and its weights: the extra `[metrics]`."""
 
-from importlib.util import find_spec
-
 import numpy as np
 
+from restormer_cli.engine.extras import require
 from restormer_cli.errors import UserError
 
 METRICS = {"lpips": "alex", "lpips-vgg": "vgg"}
@@ -15,8 +14,7 @@ def check_metrics(names: tuple[str, ...]) -> None:
     for name in names:
         if name not in METRICS:
             raise UserError(f"--metrics {name}: unknown; choose from {', '.join(METRICS)}")
-        if find_spec("lpips") is None:
-            raise UserError(f"--metrics {name}: needs the package lpips: pip install 'restormer-cli[metrics]'")
+        require(f"--metrics {name}", "metrics", "lpips")
 
 
 class Perceptual:

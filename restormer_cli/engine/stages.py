@@ -1,6 +1,7 @@
 """Where the time goes: seconds per stage of the network, in the order in which a picture passes them."""
 
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,9 +22,10 @@ class TimedStrips(Strips):
         super().__init__(model, dtype)
         self.seconds: dict[str, float] = {}
 
-    def _level(self, name: str, x: Tensor) -> Tensor:
+    def _level(self, *arguments: Any, **options: Any) -> Tensor:  # pyright: ignore
+        (name,) = (argument for argument in arguments if isinstance(argument, str))
         begun = _now(self.device)
-        result = super()._level(name, x)
+        result = super()._level(*arguments, **options)
         self.seconds[name] = _now(self.device) - begun
         return result
 

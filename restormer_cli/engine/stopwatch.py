@@ -256,12 +256,12 @@ def _set_up(threads: int) -> None:
 def _serve_export(connection: Connection, network: "Network", target: Path, threads: int) -> None:
     _set_up(threads)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the exporter's chatter; its errors travel by the pipe
-    from restormer_cli.engine.contestants import export_onnx
+    from restormer_cli.engine.onnx import build_onnx
 
     with suppress(EOFError):
         connection.recv()
         try:
-            export_onnx(network, target)
+            target.write_bytes(build_onnx(network.build()).SerializeToString())
             connection.send(("answer", None))
         except Exception as error:
             connection.send(("error", f"{type(error).__name__}: {error}"))

@@ -4,6 +4,7 @@ import json
 import re
 import sys
 import types
+from importlib import metadata
 from importlib.util import find_spec
 from statistics import median, stdev
 
@@ -121,10 +122,14 @@ def test_a_wrong_request_is_refused_at_once(arguments, words):
 
 
 def test_a_missing_package_is_named_with_its_cure(monkeypatch):
+    def missing(name: str) -> str:
+        raise metadata.PackageNotFoundError
+
+    monkeypatch.setattr(metadata, "version", missing)
     monkeypatch.setattr("restormer_cli.engine.contestants.find_spec", lambda name: None)
-    assert "needs the package onnxruntime, which is not installed: pip install" in refused(
-        "paper", "--against", "onnxruntime"
-    )
+    for kind, extra in (("onnxruntime", "export"), ("openvino", "export,openvino"), ("wavelet", "classical")):
+        assert f"pip install 'restormer-cli[{extra}]'" in refused("paper", "--against", kind)
+    assert "pip install bm3d" in refused("paper", "--against", "bm3d")
 
 
 def test_who_does_not_offer_a_precision_is_left_out_with_a_note():
@@ -301,7 +306,8 @@ class FakeLpips:
 
 @pytest.fixture
 def fake_lpips(monkeypatch):
-    monkeypatch.setitem(sys.modules, "lpips", types.SimpleNamespace(LPIPS=FakeLpips, __spec__=object()))
+    monkeypatch.setitem(sys.modules, "lpips", types.SimpleNamespace(LPIPS=FakeLpips))
+    monkeypatch.setattr("restormer_cli.engine.perceptual.require", lambda *_: None)
 
 
 def test_lpips_is_measured_where_its_package_is(colour_weights, clean, fake_lpips):
