@@ -3,12 +3,14 @@
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from restormer_cli.engine.schedule import cosine_split, learning_rate
 from restormer_cli.errors import UserError
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.recipe import Recipe, bundled_recipes, find_recipe, parse_recipe, read_recipe
@@ -289,6 +291,94 @@ def test_every_shipped_recipe_parses(path: Path) -> None:
     values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     assert recipe.task == values["task"]
     assert recipe.iterations == (sum(row["iterations"] for row in values["stage"]) if "stage" in values else 300_000)
+
+
+PAPER = [(92_000, 128, 64), (64_000, 160, 40), (48_000, 192, 32), (36_000, 256, 16), (36_000, 320, 8), (24_000, 384, 8)]
+DFWB_CUT = {"side": 512, "overlap": 96, "above": 800}
+DPDD_CUT = {"side": 512, "overlap": 308, "above": 0}
+# name: channels in and out, norm, mixup, noise in training and in validation, cut, share of crops, validation crop
+OFFICIAL: dict[str, tuple[int, int, str, float, tuple[str, ...], tuple[str, ...], Any, float, int]] = {
+    "derain": (3, 3, "with-bias", 0, (), (), None, 1, 0),
+    "motion-deblur": (3, 3, "with-bias", 0, (), (), {"side": 512, "overlap": 256, "above": 0}, 1, 256),
+    "defocus": (3, 3, "with-bias", 0, (), (), DPDD_CUT, 0.7, 256),
+    "defocus-dual-pixel": (6, 3, "with-bias", 0, (), (), DPDD_CUT, 0.7, 256),
+    "denoise-real": (3, 3, "bias-free", 1.2, (), (), {"side": 512, "overlap": 128, "above": 0}, 1, 256),
+    "denoise-color": (3, 3, "bias-free", 1.2, ("gaussian:0-50",), ("gaussian:25",), DFWB_CUT, 1, 0),
+    "denoise-color-15": (3, 3, "bias-free", 1.2, ("gaussian:15",), (), DFWB_CUT, 1, 0),
+    "denoise-color-25": (3, 3, "bias-free", 1.2, ("gaussian:25",), (), DFWB_CUT, 1, 0),
+    "denoise-color-50": (3, 3, "bias-free", 1.2, ("gaussian:50",), (), DFWB_CUT, 1, 0),
+    "denoise-gray": (1, 1, "bias-free", 1.2, ("gaussian:0-50",), ("gaussian:25",), DFWB_CUT, 1, 0),
+    "denoise-gray-15": (1, 1, "bias-free", 1.2, ("gaussian:15",), (), DFWB_CUT, 1, 0),
+    "denoise-gray-25": (1, 1, "bias-free", 1.2, ("gaussian:25",), (), DFWB_CUT, 1, 0),
+    "denoise-gray-50": (1, 1, "bias-free", 1.2, ("gaussian:50",), (), DFWB_CUT, 1, 0),
+}
+
+
+def test_the_official_recipes_are_the_thirteen() -> None:
+    assert {path.stem for path in RECIPES.glob("*.toml")} == set(OFFICIAL)
+    assert len(OFFICIAL) == 13
+
+
+@pytest.mark.parametrize("name", OFFICIAL)
+def test_an_official_recipe_is_the_papers(name: str) -> None:
+    channels_in, channels_out, norm, mixup, noise, validation_noise, cut, sharpest, crop = OFFICIAL[name]
+    recipe = read_recipe(name)
+    assert [(row.iterations, row.patch, row.batch) for row in recipe.stage] == PAPER
+    assert cosine_split(recipe) == (92_000, 208_000)
+    knots = {1: 3e-4, 92_001: 3e-4, 196_001: (3e-4 + 1e-6) / 2, 300_001: 1e-6}
+    assert {t: learning_rate(t, recipe) for t in knots} == pytest.approx(knots)
+    assert recipe.model == ModelConfig(
+        in_channels=channels_in,
+        out_channels=channels_out,
+        norm=norm,  # pyright: ignore[reportArgumentType]
+        dual_pixel=channels_in == 6,
+    )
+    assert recipe.optimizer.model_dump() == {"lr": 3e-4, "weight_decay": 1e-4, "betas": (0.9, 0.999), "clip": 0.01}
+    assert (recipe.loss.kind, recipe.ema.decay, recipe.seed) == ("l1", 0, 100)
+    assert recipe.augment.model_dump() == {"flips": True, "mixup": mixup, "mixup_groups": 8}
+    if mixup:
+        assert [row.batch // recipe.augment.mixup_groups for row in recipe.stage] == [8, 5, 4, 2, 1, 1]
+    assert recipe.degrade.steps == noise
+    assert (recipe.data.train.degraded is None) == bool(noise)
+    assert recipe.data.validate_ is not None
+    assert (recipe.data.validate_.degraded is None) == bool(noise)
+    assert [bool(row.right) for row in (recipe.data.train, recipe.data.validate_)] == [channels_in == 6] * 2
+    assert (recipe.data.cut and recipe.data.cut.model_dump()) == cut
+    assert (recipe.data.sharpest, recipe.data.draw) == (sharpest, "pictures" if name == "derain" else None)
+    assert recipe.validation.model_dump() == {
+        "every": 4000, "crop": crop, "degrade": validation_noise, "channel": "y" if name == "derain" else "rgb",
+    }  # fmt: skip
+    assert recipe.checkpoint.every == 4000
+    assert (recipe.task, recipe.name) == (name, name)
+    assert recipe.expected
+    assert "dB" in recipe.expected
+
+
+@pytest.mark.parametrize("name", OFFICIAL)
+def test_an_official_recipe_says_only_what_differs_and_explains_itself(name: str) -> None:
+    text = (RECIPES / f"{name}.toml").read_text(encoding="utf-8")
+    recipe = read_recipe(name)
+    plain = Recipe.model_validate({"task": "x", "data": {"train": {"clean": "c", "degraded": "d"}}})
+
+    def leaves(values: dict[str, Any], *place: str) -> Iterator[tuple[str, ...]]:
+        for key, value in values.items():
+            yield from leaves(value, *place, key) if isinstance(value, dict) else [(*place, key)]
+
+    default, said = plain.model_dump(by_alias=True), tomllib.loads(text)
+    for place in leaves(said):
+        if place[:2] not in (("data", "train"), ("data", "validate"), ("data", "cut")):
+            standard, ours = default, recipe.model_dump(by_alias=True)
+            standard["model"], ours["model"] = plain.model.to_dict(), recipe.model.to_dict()
+            for part in place:
+                standard, ours = standard[part], ours[part]
+            assert ours != standard, place
+    head = text.split("\n\n")[0]
+    assert all(line.startswith("#") for line in head.splitlines())
+    assert f"restormer train recipes/{name}.toml" in head
+    assert "# Expected" in head
+    for row in (recipe.data.train, recipe.data.validate_):
+        for folder in (row.clean, row.degraded, row.right) if row else ():
+            assert folder is None or folder in head, folder
 
 
 def test_reading_a_recipe_needs_no_torch() -> None:

@@ -282,7 +282,7 @@ def test_places_are_drawn_as_often_as_the_published_preparation_cuts_them(tmp_pa
     assert source.places.rectangles[:, 0].tolist() == [0] * 2 + [1] * 6
     assert abs(source.batch(1, stage(16), range(600))[1].mean() - 0.75) < 0.06
     rng = np.random.default_rng(0)
-    drawn = [(top, left) for index, top, left in (source._place(rng, 24) for _ in range(3000)) if index == 0]
+    drawn = [(top, left) for index, top, left in (source._place(rng, 24) for _ in range(8000)) if index == 0]
     lefts = {*range(9), *range(16, 25)}  # of patches inside the first crop, and inside the second
     assert set(drawn) == {(top, left) for top in range(9) for left in lefts}
 
