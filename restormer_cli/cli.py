@@ -134,6 +134,10 @@ def train(
     precision: Annotated[str | None, typer.Option(help="fp32 or bf16, instead of the recipe's.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Instead of the recipe's.")] = None,
     track: Annotated[str | None, typer.Option(help="Metrics also go to tensorboard, trackio or wandb.")] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Print what the recipe will do, and do nothing.")] = False,
+    devices: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Plan for N devices (default: those it is launched on).")
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Train a network from a recipe."""
@@ -153,6 +157,11 @@ def train(
             seed=seed,
             track=track,
         )
+        if plan:
+            report.show_plan(verb.plan(request, devices))
+            return
+        if devices is not None:
+            raise UserError("--devices belongs to --plan; to train on several: accelerate launch --num_processes N …")
         report.show_training(verb.train(request))
 
 

@@ -20,6 +20,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:  # importing them would load torch
     from restormer_cli.commands.restore import Planned, Restored, Started
+    from restormer_cli.commands.train import Planned as PlannedTraining
     from restormer_cli.commands.train import Started as TrainingStarted
     from restormer_cli.engine.trainer import StepLog, ValidationLog
 
@@ -363,6 +364,50 @@ class TrainingView:
 
 def _caution(line: str) -> None:
     console.print(Text(line, style="yellow"))
+
+
+def show_plan(planned: "PlannedTraining") -> None:
+    """Print a plan to stdout, as plain lines."""
+    print("\n".join(plan_lines(planned)))
+
+
+def plan_lines(planned: "PlannedTraining") -> list[str]:
+    """What a recipe will do, for people."""
+    plan, recipe = planned.plan, planned.plan.recipe
+    devices = f"{plan.devices} device{'s' * (plan.devices > 1)}"
+    lines = [
+        f"{recipe.name} ({recipe.task}): {recipe.iterations:,} iterations, {plan.stages[-1].samples:,} pictures, "
+        f"{devices}, {recipe.run.precision}",
+        f"network: {plan.parameters:,} parameters; a 256² picture takes {plan.gmacs:.2f} G multiply-accumulates in "
+        f"convolutions (the paper's FLOPs), {plan.gflops:.1f} GFLOPs in all",
+        "",
+    ]
+    rows = [
+        ("stage", "iterations", "up to", "patch", "batch", "= each × devices × steps", "Mpixel", "pictures seen",
+         "TFLOPs", "memory"),
+        *(
+            (str(number), f"{row.stage.iterations:,}", f"{row.last:,}", f"{row.stage.patch}²", str(row.stage.batch),
+             f"= {row.split}", f"{row.megapixels:.2f}", f"{row.samples:,}", f"{row.tflops:.3g}",
+             f"{row.memory / 1e9:.1f} GB")
+            for number, row in enumerate(plan.stages)
+        ),
+    ]  # fmt: skip
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines += ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    lines += [
+        "",
+        "Mpixel and TFLOPs: per iteration, over all devices, there and back. memory: on each device, estimated; "
+        "less with run.micro_batch or run.activation_checkpointing.",
+        "learning rate: " + ", ".join(f"{rate:.3g} at {iteration:,}" for iteration, rate in plan.rates),
+    ]
+    if plan.uneven:
+        stages = ", ".join(map(str, plan.uneven))
+        lines.append(f"warning: in stages {stages} some of {plan.devices} devices wait for others (run.uneven = true)")
+    if recipe.expected:
+        lines.append(f"expected: {recipe.expected}")
+    if planned.missing:
+        lines.append(f"not here yet: {', '.join(planned.missing)}")
+    return lines
 
 
 def _duration(seconds: float) -> str:

@@ -4,10 +4,14 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from restormer_cli.data.pairs import check_names, missing_folders
 from restormer_cli.errors import UserError
 from restormer_cli.recipe import Recipe, read_recipe
+
+if TYPE_CHECKING:  # importing it would load torch
+    from restormer_cli.engine.plan import Plan
 
 QUICK = "restormer train recipes/quick/denoise.toml"
 
@@ -95,3 +99,26 @@ def _check_data(recipe: Recipe) -> None:
             f"Put them there, or name yours with --set data.train.clean=FOLDER …; without any data set, try: {QUICK}"
         )
     check_names(recipe)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a recipe would do, and which of its folders are not there yet."""
+
+    plan: "Plan"
+    missing: tuple[str, ...]
+
+
+def plan(request: Request, devices: int | None) -> Planned:
+    """Work a recipe out without training, for so many devices (default: as many as processes were launched).
+
+    Raises UserError where a batch splits unevenly, unless the recipe allows it.
+    """
+    flags = {"run.precision": request.precision, "seed": request.seed}
+    changes = tuple(f"{key}={value}" for key, value in flags.items() if value is not None)
+    recipe = read_recipe(request.recipe, request.overrides + changes)
+    missing = [place for row in (recipe.data.train, recipe.data.validate_) if row for place in missing_folders(row)]
+
+    from restormer_cli.engine.plan import make_plan
+
+    return Planned(make_plan(recipe, devices or int(os.environ.get("WORLD_SIZE", "1"))), tuple(missing))

@@ -1,6 +1,7 @@
 """What a recipe will do, worked out without doing it: `restormer train RECIPE --plan`."""
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -47,13 +48,17 @@ class Plan:
     stages: tuple[StagePlan, ...]
     rates: tuple[tuple[int, float], ...]
     """(iteration, learning rate) at the first one, at the knots of the schedule and where stages begin."""
-    uneven: tuple[str, ...]
-    """Batches that split unevenly, which the recipe allows."""
+    uneven: tuple[int, ...]
+    """Stages whose batch splits unevenly, which the recipe allows."""
 
 
 def make_plan(recipe: Recipe, devices: int) -> Plan:
-    """Work a recipe out for so many devices. Raises UserError listing every batch that cannot be shared out."""
-    problems, stages, uneven = [], [], []
+    """Work a recipe out for so many devices.
+
+    Raises UserError for batches that split unevenly, unless the recipe allows it, or that are too small.
+    """
+    stages: list[StagePlan] = []
+    uneven: list[int] = []
     last = samples = 0
     macs_per_pixel = count_operations(recipe.model, PROBE, PROBE).macs / PROBE**2
     fixed, per_pixel = memory_of(recipe)
@@ -62,13 +67,9 @@ def make_plan(recipe: Recipe, devices: int) -> Plan:
     for number, stage in enumerate(recipe.stage):
         last += stage.iterations
         samples += stage.iterations * stage.batch
-        try:
-            split = split_batch(stage.batch, devices, recipe.run.micro_batch, uneven=recipe.run.uneven)
-        except UserError as error:
-            problems.append(f"stage {number}: {error}")
-            continue
+        split = split_batch(stage.batch, devices, recipe.run.micro_batch, uneven=True)
         if not split.even:
-            uneven.append(f"stage {number}: a batch of {stage.batch} leaves some of {devices} devices waiting")
+            uneven.append(number)
         pixels, largest = stage.patch**2, max(len(rows) for share in split.shares for rows in share)
         stages.append(
             StagePlan(
@@ -81,8 +82,12 @@ def make_plan(recipe: Recipe, devices: int) -> Plan:
                 memory=round(fixed + per_pixel * largest * pixels),
             )
         )
-    if problems:
-        raise UserError("; ".join(problems))
+    if uneven and not recipe.run.uneven:
+        batches = ", ".join(f"{recipe.stage[number].batch} (stage.{number})" for number in uneven)
+        raise UserError(
+            f"batches that do not split evenly over {devices} devices: {batches}; make them multiples of {devices}, "
+            "or let some devices wait for others with --set run.uneven=true"
+        )
     whole = count_operations(recipe.model, 256, 256)
     knots = {1, cosine_split(recipe)[0] + 1, last, *(row.last + 1 for row in stages[:-1])}
     return Plan(
@@ -101,7 +106,7 @@ def memory_of(recipe: Recipe) -> tuple[float, float]:
     """Estimated bytes on a device: whatever the batch is, and per pixel of what is taken at once.
 
     Weights, gradients, two moments and the average; what the backward pass needs of the forward pass, counted by a
-    forward pass without numbers; and the widest map's gradients while they are worked on.
+    forward pass without numbers; and four of the widest maps, gradients and copies at work (docs/training-data.md compares it with measurements).
     """
     config, run = recipe.model, recipe.run
     copies = 4 + bool(recipe.ema.decay)
@@ -112,9 +117,10 @@ def memory_of(recipe: Recipe) -> tuple[float, float]:
         one = ModelConfig.from_dict(config.to_dict() | {"blocks": [1, 1, 1, 1], "refinement": 0})
         two = ModelConfig.from_dict(config.to_dict() | {"blocks": [1, 1, 1, 1], "refinement": 1})
         saved += _saved_bytes(two, half=half) - _saved_bytes(one, half=half)
-    return 4 * copies * count_parameters(config), (saved + 2 * widest) / PROBE**2
+    return 4 * copies * count_parameters(config), (saved + 4 * widest) / PROBE**2
 
 
+@cache
 def _saved_bytes(config: ModelConfig, *, half: bool, checkpointing: bool = False) -> int:
     """What autograd keeps of a forward pass over one picture of PROBE²; the weights apart."""
     kept: dict[int, torch.UntypedStorage] = {}

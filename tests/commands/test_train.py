@@ -1,6 +1,7 @@
 """A recipe in, a run folder out; what is wrong with a recipe or its data is told at once, and nothing is left."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -260,3 +261,129 @@ def test_flags_override_the_recipe(here):
     resolved = read_recipe(str(here / "run" / "recipe.toml"))
     assert (resolved.seed, resolved.run.precision) == (3, "bf16")
     assert json.loads((here / "run" / "environment.json").read_text())["device"] == "cpu"
+
+
+# --- The plan -------------------------------------------------------------------------------------------------
+
+
+def test_a_plan_is_printed_and_nothing_is_done(empty, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    result = train("defocus", "--plan", "--devices", "8")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith("defocus (defocus): 300,000 iterations, 11,040,000 pictures, 8 devices, fp32\n")
+    for part in ("26,126,644 parameters", "140.99 G", "= 5 × 8 × 1", "384²", "5,888,000", "1e-06 at 300,000", " GB\n"):
+        assert part in result.stdout, part
+    assert "not here yet: datasets/DPDD/train/inputC, " in result.stdout
+    assert "= 32 × 2 × 1" in train("defocus", "--plan").stdout  # as many as it is launched on
+    assert list(empty.iterdir()) == []
+
+
+def test_a_plan_with_an_uneven_batch_stops_unless_told_otherwise(here):
+    uneven = train("recipe.toml", "--plan", "--devices", "2")
+    assert "1 device" not in uneven.stdout
+    line = refused(uneven)
+    assert "batch of 1 on 2 devices" in line
+    changes = ("stage.1.batch=3",)
+    line = refused(train("recipe.toml", "--plan", "--devices", "2", changes=changes))
+    assert line.endswith(
+        "3 (stage.1); make them multiples of 2, or let some devices wait for others with --set run.uneven=true"
+    )
+    allowed = train("recipe.toml", "--plan", "--devices", "2", changes=(*changes, "run.uneven=true"))
+    assert allowed.exit_code == 0
+    assert "warning: in stages 1 some of 2 devices wait for others" in allowed.stdout
+
+
+def test_devices_belong_to_the_plan(here):
+    assert "--devices belongs to --plan" in refused(train("recipe.toml", "--devices", "2"))
+
+
+# --- Paired data ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def dpdd(empty: Path, samples) -> Path:
+    """Folders as the defocus recipe names them; a pair's photographs have different numbers, as in DPDD."""
+    for role, count in (("train", 3), ("val", 1)):
+        for number in range(count):
+            sharp = samples(48 + 8 * number, 64)
+            for folder, name, pixels in (
+                ("target", f"1P{2 * number}", sharp),
+                ("inputC", f"1P{2 * number + 1}", sharp // 2),
+            ):
+                path = empty / "datasets" / "DPDD" / role / folder / f"{name}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(imagecodecs.png_encode(pixels))
+    return empty / "datasets" / "DPDD"
+
+
+def test_the_defocus_recipe_literally_cut_short_leaves_weights_that_restore(dpdd, empty, write_png):
+    """`restormer train recipes/defocus.toml`, on a folder of its shape; only sizes and numbers are made small."""
+    changes = (
+        *(
+            f"stage.{row}.{key}={value}"
+            for row in range(6)
+            for key, value in (("iterations", 1), ("patch", 16 + 8 * (row > 2)), ("batch", 2))
+        ),
+        *TINY,
+    )
+    sets = [part for change in changes for part in ("--set", change)]
+    command = [SCRIPT, "train", "recipes/defocus.toml", *sets, "--device", "cpu"]
+    done = subprocess.run([*command, "--stop-after", "4"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "training defocus (defocus) for 6 iterations into runs/defocus" in done.stderr
+    run = empty / "runs" / "defocus"
+    lines = [entry for entry in metrics(run) if "iteration" in entry]
+    assert [(entry["iteration"], entry["patch"], entry["batch"]) for entry in lines] == [
+        (1, 16, 2), (2, 16, 2), (3, 16, 2), (4, 24, 2),
+    ]  # fmt: skip
+    source = write_png(empty / "blurred.png", 21, 13)
+    restore = ["restore", str(source), "sharp.png", "--weights", str(run / "weights.safetensors"), "--device", "cpu"]
+    result = CliRunner().invoke(app, restore)
+    assert result.exit_code == 0, result.output
+    assert imagecodecs.png_decode((empty / "sharp.png").read_bytes()).shape == (21, 13, 3)
+
+
+def test_every_problem_with_the_pairs_is_told_at_once_and_without_torch(dpdd, empty):
+    (dpdd / "train" / "inputC" / "1P9.png").write_bytes(b"")
+    (dpdd / "val" / "target" / "1P8.png").write_bytes(b"")
+    done = subprocess.run([sys.executable, "-c", COLD, "train", "defocus"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    line, loaded = done.stderr.splitlines()
+    assert loaded == "loaded:"
+    assert line.startswith("error: [data] 2 problems: train: datasets/DPDD/train/target has 3 pictures, ")
+    assert "; validate: datasets/DPDD/val/target has 2 pictures, " in line
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (("model.in_channels=6", "model.dual_pixel=true"), "takes 6 channels, but data.train gives 3: name the left"),
+        (('data.train.right="datasets/DPDD/train/inputC"',), "train.right gives 6 channels, but the network takes 3"),
+        (("data.train.match=name",), "train: 1P1 has no partner in datasets/DPDD/train/target"),
+        (("data.train.only=['x']",), "no picture named 'x'"),
+    ],
+)  # fmt: skip
+def test_data_that_do_not_fit_the_recipe_are_one_line(dpdd, empty, changes, message):
+    assert message in refused(train("defocus", "--out", "run", changes=changes))
+    assert not (empty / "run").exists()
+
+
+def test_a_dual_pixel_recipe_trains_on_triples(dpdd, empty):
+    for role in ("train", "val"):
+        shutil.copytree(dpdd / role / "inputC", empty / "datasets" / "DPDD16" / role / "inputL")
+        shutil.copytree(dpdd / role / "inputC", empty / "datasets" / "DPDD16" / role / "inputR")
+        shutil.copytree(dpdd / role / "target", empty / "datasets" / "DPDD16" / role / "target")
+    changes = (*TINY, "stage=[{ iterations = 1, patch = 16, batch = 2 }]")
+    result = train("defocus-dual-pixel", "--out", "run", changes=changes)
+    assert result.exit_code == 0, result.output
+    assert load_weights(empty / "run" / "weights.safetensors").config.in_channels == 6
+
+
+def test_pictures_and_pairs_that_cannot_be_used_are_all_listed(dpdd, empty, write_png):
+    (dpdd / "train" / "inputC" / "1P1.png").write_bytes(b"nothing of the kind")
+    write_png(dpdd / "train" / "target" / "1P4.png", 30, 64)
+    line = refused(train("defocus", "--out", "run"))
+    assert line.startswith("error: [data] 2 problems: train: ")
+    assert "inputC/1P1.png: " in line
+    assert "inputC/1P5.png is 64×64, but datasets/DPDD/train/target/1P4.png is 64×30" in line
+    assert not (empty / "run").exists()
