@@ -105,8 +105,9 @@ def make_plan(recipe: Recipe, devices: int) -> Plan:
 def memory_of(recipe: Recipe) -> tuple[float, float]:
     """Estimated bytes on a device: whatever the batch is, and per pixel of what is taken at once.
 
-    Weights, gradients, two moments and the average; what the backward pass needs of the forward pass, counted by a
-    forward pass without numbers; and four of the widest maps, gradients and copies at work (docs/training-data.md compares it with measurements).
+    Weights, gradients, two moments and the average; what the backward pass needs of the forward pass, counted by
+    a forward pass without numbers; and four of the widest maps, gradients and copies at work. Compared with
+    measurements in docs/training-data.md.
     """
     config, run = recipe.model, recipe.run
     copies = 4 + bool(recipe.ema.decay)

@@ -60,7 +60,7 @@ def test_memory_falls_with_half_precision_checkpointing_and_micro_batches(small:
 
     full = memory()
     assert 0.4 * full < memory(precision="bf16") < 0.7 * full
-    assert memory(activation_checkpointing=True) < 0.3 * full
+    assert memory(activation_checkpointing=True) < 0.5 * full
     assert 0.1 * full < memory(micro_batch=1) < 0.2 * full
 
 
