@@ -52,10 +52,7 @@ def train(request: Request) -> Iterator[object]:
 
     Raises UserError before training starts, KeyboardInterrupt after a stop that was asked for and went well.
     """
-    overrides = request.overrides
-    flags = {"run.precision": request.precision, "seed": request.seed, "run.track": request.track}
-    overrides += tuple(f"{key}={value}" for key, value in flags.items() if value is not None)
-    recipe = read_recipe(request.recipe, overrides)
+    recipe = _recipe(request)
     _check_data(recipe)
     folder = request.out or Path("runs") / recipe.name
 
@@ -90,10 +87,20 @@ def train(request: Request) -> Iterator[object]:
         yield Finished(Run(folder).weights)
 
 
-def _check_data(recipe: Recipe) -> None:
+def _recipe(request: Request) -> Recipe:
+    """The recipe as the flags change it."""
+    flags = {"run.precision": request.precision, "seed": request.seed, "run.track": request.track}
+    changes = tuple(f"{key}={value}" for key, value in flags.items() if value is not None)
+    return read_recipe(request.recipe, request.overrides + changes)
+
+
+def _missing(recipe: Recipe) -> list[str]:
     rows = (recipe.data.train, recipe.data.validate_)
-    missing = [place for row in rows if row is not None for place in missing_folders(row)]
-    if missing:
+    return [place for row in rows if row is not None for place in missing_folders(row)]
+
+
+def _check_data(recipe: Recipe) -> None:
+    if missing := _missing(recipe):
         raise UserError(
             f"recipe {recipe.name}: its data are not here; missing folders: {', '.join(missing)}. "
             f"Put them there, or name yours with --set data.train.clean=FOLDER …; without any data set, try: {QUICK}"
@@ -114,11 +121,8 @@ def plan(request: Request, devices: int | None) -> Planned:
 
     Raises UserError where a batch splits unevenly, unless the recipe allows it.
     """
-    flags = {"run.precision": request.precision, "seed": request.seed}
-    changes = tuple(f"{key}={value}" for key, value in flags.items() if value is not None)
-    recipe = read_recipe(request.recipe, request.overrides + changes)
-    missing = [place for row in (recipe.data.train, recipe.data.validate_) if row for place in missing_folders(row)]
+    recipe = _recipe(request)
 
     from restormer_cli.engine.plan import make_plan
 
-    return Planned(make_plan(recipe, devices or int(os.environ.get("WORLD_SIZE", "1"))), tuple(missing))
+    return Planned(make_plan(recipe, devices or int(os.environ.get("WORLD_SIZE", "1"))), tuple(_missing(recipe)))
