@@ -32,10 +32,15 @@ console = Console(
 
 def complain(message: str) -> None:
     """One red line, whatever characters a file's name brings along."""
-    line = "".join(c if c.isprintable() else "?" for c in " ".join(message.split()))
+    line = _line(" ".join(message.split()))
     if os.environ.get("RANK", "0") != "0":  # one of several processes of accelerate launch
         line = f"process {os.environ['RANK']}: {line}"
     console.print(Text(f"error: {line}", style="bold red"))
+
+
+def _line(text: str) -> str:
+    """Text without control characters, which file names may hold."""
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _animated() -> bool:
@@ -104,9 +109,9 @@ class RestoringView:
         if event.error is not None and not alone:  # of a single picture the error itself follows
             complain(event.error)
         elif event.error is None and event.seconds is not None and self._live is None:
-            console.print(Text(f"{event.target}  {event.width}×{event.height}  {event.seconds:.1f} s"))
+            console.print(Text(_line(f"{event.target}  {event.width}×{event.height}  {event.seconds:.1f} s")))
         for note in event.notes:
-            console.print(Text(f"note: {event.source}: {note}", style="yellow"))
+            console.print(Text(_line(f"note: {event.source}: {note}"), style="yellow"))
         if self._task is not None:
             self._bar.update(self._task, advance=1, description=self.rates())
 
@@ -120,7 +125,7 @@ class RestoringView:
             return
         how = "there already" if event.skipped else str(event.plan)
         memory = f", {event.predicted / 1e9:.2f} GB" if event.predicted else ""
-        console.print(Text(f"{event.target}  {event.width}×{event.height}  {how}{memory}"))
+        console.print(Text(_line(f"{event.target}  {event.width}×{event.height}  {how}{memory}")))
 
     def _count(self, event: "Restored") -> None:
         kind = event.source.suffix.lower()

@@ -211,6 +211,21 @@ def test_the_longest_names_there_are(tmp_path, colour_weights, write_png, length
     assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only here may file names be any bytes")
+def test_names_that_are_no_text_are_kept_and_do_not_reach_the_terminal(tmp_path, colour_weights, write_png):
+    sound = write_png(tmp_path / "a.png").read_bytes()
+    folder, names = tmp_path / "in", [b"\xff\xfe.png", b"\x1b[2J\n.png"]
+    folder.mkdir()
+    for name in names:
+        Path(os.fsdecode(os.path.join(os.fsencode(folder), name))).write_bytes(sound)
+    values = document(folder, tmp_path / "out", "--weights", colour_weights)
+    assert sorted(os.listdir(os.fsencode(tmp_path / "out"))) == sorted(names)
+    assert {os.fsencode(Path(file["output"]).name) for file in values["files"]} == set(names)
+    result = restore(folder, tmp_path / "out", "--weights", colour_weights, "--overwrite")
+    assert "\x1b" not in result.stderr
+    assert result.stderr.count("out/?[2J?.png  13×9") == 1
+
+
 def test_a_name_that_would_become_too_long_is_one_line(tmp_path, colour_weights, write_png):
     source = write_png(tmp_path / "in" / ("n" * 251 + ".png"))
     arguments = (source, tmp_path / "out", "--weights", colour_weights, "--suffix", "_longer")
@@ -494,6 +509,36 @@ def test_a_result_that_appears_meanwhile_is_left_alone(folder, colour_weights, m
     line = refused(restore(folder / "in", folder / "out", "--weights", colour_weights), code=3)
     assert line.endswith("out/a.png: appeared while this ran, and is left as it is")
     assert (folder / "out" / "a.png").read_bytes() == b"precious"
+
+
+def test_another_run_that_was_faster_is_no_failure_when_skipping(folder, colour_weights, monkeypatch):
+    (folder / "in" / "b.png").unlink()
+    compute = Restorer.__call__
+
+    def appear(self, pixels, **options):
+        (folder / "out").mkdir(exist_ok=True)
+        (folder / "out" / "a.png").write_bytes(b"precious")
+        return compute(self, pixels, **options)
+
+    monkeypatch.setattr(Restorer, "__call__", appear)
+    result = restore(folder / "in", folder / "out", "--weights", colour_weights, "--skip-existing")
+    assert result.exit_code == 0, result.output
+    assert "1 restored, 1 skipped, 0 failed" in result.stderr
+    assert (folder / "out" / "a.png").read_bytes() == b"precious"
+
+
+def test_a_file_that_vanishes_after_it_was_read_is_restored(folder, colour_weights, monkeypatch):
+    real = work.read_picture
+
+    def read_and_delete(path):
+        picture = real(path)
+        Path(path).unlink()
+        return picture
+
+    monkeypatch.setattr(work, "read_picture", read_and_delete)
+    result = restore(folder / "in" / "a.png", folder / "out", "--weights", colour_weights)
+    assert result.exit_code == 0, result.output
+    assert (folder / "out" / "a.png").exists()
 
 
 def test_leftovers_of_a_killed_run_are_swept(folder, colour_weights):

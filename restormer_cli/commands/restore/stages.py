@@ -71,7 +71,7 @@ class Restoring:
             tile=restorer.tile,
             notes=notes,
             threads=self.threads,
-            bytes_by_format=_lengths(jobs),
+            bytes_by_format=_lengths(jobs, self.request.skip_existing),
         )
 
     def plan(self, height: int, width: int) -> tuple[str, int | None]:
@@ -135,7 +135,7 @@ class Degrading:
             precision="fp32",
             tile=None,
             degradation=str(self.degradation),
-            bytes_by_format=_lengths(jobs),
+            bytes_by_format=_lengths(jobs, self.request.skip_existing),
         )
 
     def plan(self, height: int, width: int) -> tuple[str, int | None]:
@@ -153,10 +153,11 @@ def make_stage(request: Request) -> Restoring | Degrading:
     return Degrading(request) if request.degrade is not None else Restoring(request)
 
 
-def _lengths(jobs: list[Job]) -> dict[str, int]:
+def _lengths(jobs: list[Job], skip_existing: bool) -> dict[str, int]:
+    """Bytes of the input files that will be read, by extension."""
     lengths: dict[str, int] = {}
     for job in jobs:
-        if job.source != STANDARD and not job.trouble:
+        if job.source != STANDARD and not job.trouble and not (skip_existing and job.target.exists()):
             kind = job.source.suffix.lower()
             try:
                 lengths[kind] = lengths.get(kind, 0) + job.source.stat().st_size

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -97,8 +98,9 @@ def read_stage(request: Request, work: Work) -> None:
         work.length = len(data)
         work.picture = picture = decode_picture(data, "standard input")
     else:
+        with suppress(OSError):  # gone: reading it says so
+            work.length = job.source.stat().st_size
         work.picture = picture = read_picture(job.source)
-        work.length = job.source.stat().st_size
     if job.right is not None:
         work.right = read_picture(job.right)
     work.shape, work.bits = picture.pixels.shape, picture.bits
@@ -134,6 +136,9 @@ def write_stage(request: Request, watch: Watcher | None, work: Work) -> None:
     else:
         _make_folder(target.parent)
         if not request.overwrite and target.exists():
+            if request.skip_existing:  # another run on the same folders was faster
+                work.skipped = True
+                return
             raise Failed(f"{target}: appeared while this ran, and is left as it is")
         write_picture(target, work.pixels, like=work.picture, **options)
     if watch is not None:
