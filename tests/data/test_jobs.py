@@ -51,6 +51,17 @@ def test_a_result_with_a_new_name_may_still_be_an_input(tmp_path):
         find_jobs(tmp_path / "in", tmp_path / "in", suffix="_x", may_exist=True)
 
 
+def test_no_input_is_overwritten_through_a_link(tmp_path):
+    make(tmp_path, "in/a.png", "in/b.png", "out/b.png")
+    (tmp_path / "out" / "a.png").symlink_to(tmp_path / "in" / "a.png")  # the result would land in the input
+    with pytest.raises(UserError, match=r"out/a\.png: is an input, which is never overwritten"):
+        find_jobs(tmp_path / "in", tmp_path / "out", may_exist=True)
+    (tmp_path / "out" / "a.png").unlink()
+    (tmp_path / "in" / "c.png").symlink_to(tmp_path / "out" / "b.png")  # the input lies where a result goes
+    with pytest.raises(UserError, match=r"out/b\.png: is an input, which is never overwritten"):
+        find_jobs(tmp_path / "in", tmp_path / "out", may_exist=True)
+
+
 def test_a_folder_that_cannot_be_listed_costs_what_is_in_it(tmp_path, monkeypatch):
     make(tmp_path / "in", "a.png", "secret/b.png", "z/c.png")
     listdir = os.listdir

@@ -24,6 +24,7 @@ def test_every_picture_in_one_share_and_shares_about_even(weights, parts):
 
 def test_by_pixels_and_not_by_count():
     assert split([100, 1, 1, 1, 1, 96], 2) == [[0], [1, 2, 3, 4, 5]]
+    assert split([1, 1, 1, 1, 4], 2) == [[4], [0, 1, 2, 3]]  # the large ones are dealt first
 
 
 def test_pictures_of_unknown_size_are_spread_too():
