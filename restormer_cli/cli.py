@@ -191,7 +191,9 @@ def restore(
             callback=_task, is_eager=True, help="A bundled checkpoint (default: denoise); help tells what there is."
         ),
     ] = None,
-    weights: Annotated[str | None, typer.Option(help="Your own weights: .safetensors or official .pth.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="A file, official/TASK (the paper's), or hf:org/repo/file.")
+    ] = None,
     right: Annotated[
         str | None,
         typer.Option(metavar="DIR", help="Dual-pixel weights: folder of the second views, or LEFT=RIGHT in names."),
@@ -240,7 +242,7 @@ def restore(
         request = verb.Request(
             source=source,
             target=target,
-            weights=weights,
+            weights=report.fetched(weights),
             task=task,
             right=right,
             tile=tile,
@@ -338,11 +340,11 @@ def bench(
 ) -> None:
     """Measure speed, memory and quality, and compare."""
     with _outcome(debug):
-        from restormer_cli import report_bench
+        from restormer_cli import report, report_bench
         from restormer_cli.commands import bench as verb
 
         request = verb.Request(
-            network=network,
+            network=report.fetched(network),
             sizes=_words(sizes),
             against=_words(against),
             tiles=_numbers("--tile", tile),

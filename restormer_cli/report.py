@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.live import Live
 from rich.panel import Panel
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -45,6 +53,26 @@ def _line(text: str) -> str:
 
 def _animated() -> bool:
     return console.is_terminal and console.color_system is not None
+
+
+def fetched(name: str | None) -> str | None:
+    """Weights as they were named; those that are elsewhere are fetched first, and become a path."""
+    from restormer_cli.model import hub
+
+    if name is None or not hub.is_remote(name) or os.path.lexists(name):
+        return name
+    first = os.environ.get("RANK", "0") == "0"  # of several processes one tells
+
+    def notice(text: str) -> None:
+        if first:
+            console.print(Text(f"note: {text}", style="yellow"))
+
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
+        console=console, transient=True, disable=not (first and _animated()),
+    ) as bar:  # fmt: skip
+        task = bar.add_task(name, total=None)
+        return str(hub.fetch(name, notice, lambda done, total: bar.update(task, completed=done, total=total)))
 
 
 def show_restoring(events: Iterable[object]) -> int:

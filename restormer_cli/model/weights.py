@@ -6,6 +6,7 @@ shapes. Every file is taken as hostile: nothing in it is ever executed, and the 
 """
 
 import json
+import os
 import pickle
 import warnings
 from collections.abc import Iterable, Mapping
@@ -56,7 +57,14 @@ def bundled_tasks() -> list[str]:
 
 
 def find_weights(name: str | Path) -> Path:
-    """A path, or the name of a bundled checkpoint -> its file. Raises UserError."""
+    """A path, the name of a bundled checkpoint, or one to be fetched (model/hub.py) -> its file.
+
+    Raises UserError for a name without a file, Failed for a file that cannot be fetched.
+    """
+    if str(name).startswith(("official/", "hf:")) and not os.path.lexists(name):
+        from restormer_cli.model.hub import fetch  # which in turn loads what it has fetched
+
+        return fetch(str(name))
     path = Path(name)
     try:
         if path.is_file():
@@ -68,7 +76,8 @@ def find_weights(name: str | Path) -> Path:
         return bundled
     if path.is_dir():
         raise UserError(f"{path}: is a folder; name the weights file in it")
-    raise UserError(f"{name}: no such weights file (bundled: {', '.join(bundled_tasks()) or 'none'})")
+    bundled_names = ", ".join(bundled_tasks()) or "none"
+    raise UserError(f"{name}: no such weights file (bundled: {bundled_names}); official/… and hf:… are fetched")
 
 
 def load_weights(name: str | Path) -> Weights:
