@@ -155,7 +155,7 @@ def test_redirects_are_followed_on_the_web_only(site, fetch, tmp_path, monkeypat
         fetch("/moved")
     request = room.urllib.request.Request("https://a.test/x")
     with pytest.raises(Failed, match="not safe"):
-        room._Redirects().redirect_request(request, None, 302, "", {}, "http://a.test/x")
+        room._Redirects().redirect_request(request, None, 302, "", {}, "http://a.test/x")  # pyright: ignore
     with pytest.raises(Failed, match="no address on the web"):
         download("file:///etc/passwd", tmp_path / "file")
 
