@@ -88,13 +88,15 @@ def _terminated_like_interrupted() -> Iterator[None]:
     """SIGTERM, by which schedulers and launchers stop a run, is Ctrl-C: finish the file at hand, say what is done."""
 
     def interrupt(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # launchers send one behind a Ctrl-C, while we clean up
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _version(wanted: bool) -> None:

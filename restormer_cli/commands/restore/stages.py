@@ -1,6 +1,5 @@
 """What is done to each picture: a network, or a degradation that makes test inputs."""
 
-import os
 import zlib
 from typing import TYPE_CHECKING
 
@@ -9,6 +8,7 @@ import numpy as np
 from restormer_cli.commands.restore.values import Request, Started
 from restormer_cli.commands.restore.work import Work
 from restormer_cli.data.jobs import STANDARD, Job
+from restormer_cli.engine.machine import available_cores
 from restormer_cli.engine.peak import Peak
 from restormer_cli.engine.team import local_place
 from restormer_cli.errors import RestormerError, UserError
@@ -33,7 +33,7 @@ class Restoring:
         if request.threads is not None:
             torch.set_num_threads(request.threads)
         elif processes > 1:
-            torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
+            torch.set_num_threads(max(1, available_cores() // processes))
         self.request = request
         self.threads = torch.get_num_threads()
         self.weights = _weights(request)
