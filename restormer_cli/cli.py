@@ -338,6 +338,12 @@ def bench(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of random weights and of --degrade.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="The result as JSON on stdout, instead of tables.")] = False,
+    page: Annotated[
+        Path | None,
+        typer.Option(
+            "--report", metavar="FILE.html", help="A page with figures, tables and pictures before and after."
+        ),
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Measure speed, memory and quality, and compare."""
@@ -366,9 +372,15 @@ def bench(
             dataset=dataset,
             crop=crop,
             metrics=_words(metrics),
+            keep_views=page is not None,
             gates=verb.Gates(min_psnr, max_seconds, max_memory),
         )
-        finished = report_bench.show_benchmark(verb.bench(request), tables=not as_json)
+        drawn = None
+        if page is not None:
+            from restormer_cli.report_bench_page import BenchPage
+
+            drawn = BenchPage(page)
+        finished = report_bench.show_benchmark(verb.bench(request), tables=not as_json, page=drawn)
         if as_json:
             import json
 

@@ -5,7 +5,7 @@ On a terminal tables have lines; into a file or a pipe they go as Markdown.
 
 import io
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -20,17 +20,13 @@ from restormer_cli import report
 if TYPE_CHECKING:  # importing them would load torch
     from restormer_cli.commands.bench.values import Cost, Finished, Gate, Quality, Started, Statistic, Summary, Task
     from restormer_cli.engine.contestants import Contestant
-    from restormer_cli.engine.quality import Judged
     from restormer_cli.engine.stopwatch import Cell
+    from restormer_cli.report_bench_page import BenchPage
 
-    Watch = Callable[[Judged], None]
 
-
-def show_benchmark(events: Iterable[object], *, tables: bool = True, watch: "Watch | None" = None) -> "Finished":
-    """Show a benchmark as it goes, then its tables (unless the caller prints JSON); returns the result.
-
-    watch: called with every picture that was judged, for a page.
-    """
+def show_benchmark(events: Iterable[object], *, tables: bool = True, page: "BenchPage | None" = None) -> "Finished":
+    """Show a benchmark as it goes, then its tables (unless the caller prints JSON), and write its page where there
+    is to be one; returns the result."""
     from restormer_cli.commands.bench.values import Finished, Started
     from restormer_cli.engine.quality import Judged
 
@@ -39,6 +35,8 @@ def show_benchmark(events: Iterable[object], *, tables: bool = True, watch: "Wat
         progress = bar = None
         for event in events:
             if isinstance(event, Started):
+                if page is not None:
+                    page.start(event)
                 for line in started_lines(event):
                     report.console.print(Text(line))
                 if report._animated():
@@ -51,13 +49,16 @@ def show_benchmark(events: Iterable[object], *, tables: bool = True, watch: "Wat
                 if isinstance(event, Judged):
                     if event.error is not None:
                         report.complain(event.error)
-                    if watch is not None:
-                        watch(event)
+                    if page is not None:
+                        page.watch(event)
                 if progress is not None and bar is not None:
                     progress.update(bar, description=doing(event))
                 elif line := done_line(event):
                     report.console.print(Text(line))
     assert finished is not None
+    if page is not None:
+        page.write(finished)
+        report.console.print(Text(f"page: {page.path}"))
     if tables:
         print_tables(finished)
     for gate in finished.gates:

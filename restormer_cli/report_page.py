@@ -33,13 +33,7 @@ class RestorePage:
     def __init__(self, path: Path, request: "Request") -> None:
         """Raises UserError for a path that cannot become a page, or a file there that is no page of ours."""
         self.path, self.request = path, request
-        if path.suffix.lower() not in (".html", ".htm"):
-            raise UserError(f"--report {path}: is a web page: give it a name that ends in .html")
-        if path.is_dir():
-            raise UserError(f"--report {path}: is a folder; name a file in it, such as {path / 'report.html'}")
-        if path.exists() and not _is_page(path):
-            raise UserError(f"--report {path}: is there already, and no page of ours: give it another name")
-        check_folder(path.parent)
+        check_page(path)
         self._started: Started | None = None
         self._rows: list[Future[PictureRow]] = []
         self._share = pages.PAGE_PIXELS
@@ -136,6 +130,17 @@ def _settings(request: "Request", started: "Started") -> list[tuple[str, str]]:
     if request.right is not None:
         settings.append(("second views", request.right))
     return settings
+
+
+def check_page(path: Path) -> None:
+    """Raises UserError for a path that cannot become a page, or a file there that is no page of ours."""
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise UserError(f"--report {path}: is a web page: give it a name that ends in .html")
+    if path.is_dir():
+        raise UserError(f"--report {path}: is a folder; name a file in it, such as {path / 'report.html'}")
+    if path.exists() and not _is_page(path):
+        raise UserError(f"--report {path}: is there already, and no page of ours: give it another name")
+    check_folder(path.parent)
 
 
 def _is_page(path: Path) -> bool:
