@@ -1,6 +1,7 @@
 """The network with its optimiser and average on the devices: one step forward, all of its state out and in."""
 
 import math
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
@@ -43,6 +44,8 @@ class Learner:
             weight_decay=recipe.optimizer.weight_decay,
             fused=accelerator.device.type in FUSED,
         )
+        # Of depth-wise convolutions' gradients, whose strides differ where a side is 1; they are a few kilobytes.
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         self.model, self.optimizer = accelerator.prepare(self.network, optimizer)
         self.fresh = self.optimizer.state_dict()
 

@@ -14,28 +14,41 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from restormer_cli import __version__
+from restormer_cli.engine.restorer import choose_device
 from restormer_cli.errors import RestormerError, UserError
 
 T = TypeVar("T")
 
+TORCHRUN = "torchrun --nproc-per-node N -m restormer_cli train …"
+
 
 def make_accelerator(device: str, track: str | None, folder: Path) -> Accelerator:
-    """One process on `device` (`auto`, `cpu`, `cuda:1` …), or this process of those that `accelerate launch` started.
+    """One process on `device` (`auto`, `cpu`, `cuda:1` …), or this process of those that a launcher started.
 
     Precision is ours, not Accelerate's: that one is fixed for the life of the process, and runs may follow runs.
-    Raises UserError for a device of one's own under `accelerate launch`.
+    Raises UserError for a device of one's own under a launcher, and for a launcher that starts fewer than asked.
     """
     launched = "LOCAL_RANK" in os.environ
     if launched and device not in ("auto", "cpu"):
-        raise UserError(f"--device {device}: under accelerate launch every process gets its own; leave it out")
+        raise UserError(f"--device {device}: under a launcher every process gets its own; leave it out")
+    if os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true" and "MASTER_ADDR" in os.environ and not launched:
+        # It would train alone, with a fraction of what was asked for, and say nothing.
+        raise UserError(f"accelerate launch --cpu starts one process only: for more, use {TORCHRUN}")
     before = os.environ.get("ACCELERATE_TORCH_DEVICE")
     if device not in ("auto", "cpu"):
         os.environ["ACCELERATE_TORCH_DEVICE"] = device  # Accelerate's only way to choose among several
     try:
-        return Accelerator(cpu=device == "cpu", mixed_precision="no", log_with=track, project_dir=folder)
+        on_cpu = choose_device(device).type == "cpu"
+        accelerator = Accelerator(cpu=on_cpu, mixed_precision="no", log_with=track, project_dir=folder)
     finally:
         if before is None:
             os.environ.pop("ACCELERATE_TORCH_DEVICE", None)
+    if accelerator.num_processes != int(os.environ.get("WORLD_SIZE", "1")):
+        raise UserError(
+            f"{os.environ['WORLD_SIZE']} processes were started, but Accelerate sees {accelerator.num_processes}: "
+            f"try {TORCHRUN}"
+        )
+    return accelerator
 
 
 def on_main(accelerator: Accelerator, work: Callable[[], T]) -> T:

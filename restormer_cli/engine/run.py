@@ -65,7 +65,7 @@ class Run:
         Raises Failed where it cannot be written; the older ones are then still there.
         """
         make_folder(self.checkpoints)
-        write_atomically(self.checkpoints / f"{state['iteration']:08d}.pt", lambda stream: torch.save(state, stream))
+        write_atomically(self.checkpoints / f"{state['iteration']:08d}.pt", lambda stream: _store(state, stream))
         _sync(self.checkpoints)  # the new name too is on the disk before an old file goes
         numbers = sorted(int(path.stem) for path in self.checkpoints.glob("*.pt") if path.stem.isdigit())
         kept = [number for number in numbers if number <= state["iteration"]][-keep:]
@@ -185,6 +185,29 @@ def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 def _short(value: Any) -> str:
     return "none" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def _store(state: dict[str, Any], stream: IO[bytes]) -> None:
+    """torch.save, but a full disk is told as the system tells it, not as "unexpected pos 64 vs 0"."""
+    told: list[OSError] = []
+
+    class Listener:
+        def write(self, data: bytes) -> int:
+            try:
+                return stream.write(data)
+            except OSError as error:
+                told.append(error)
+                raise
+
+        def flush(self) -> None:
+            stream.flush()
+
+    try:
+        torch.save(state, Listener())  # pyright: ignore[reportArgumentType]
+    except RuntimeError:
+        if told:
+            raise told[0] from None
+        raise
 
 
 def _load(path: Path) -> dict[str, Any]:

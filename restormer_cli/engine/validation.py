@@ -37,7 +37,7 @@ class Validation:
         self.accelerator = accelerator
 
     def score(self, model: nn.Module, iteration: int, folder: Path) -> ValidationLog:
-        """Run the model over all pictures; `folder` receives the first few, input, output and target side by side.
+        """Run the model over all pictures; `folder` receives a few, input, output and target side by side.
 
         Every process takes part; the caller switches gradients off. Raises Failed where a picture cannot be written.
         """
@@ -53,7 +53,7 @@ class Validation:
             output = self._restore(model, self.pairs[index][0])
             if turn < len(mine):
                 scores[index] = self._psnr(index, output)
-                if index < SHOWN:
+                if turn < SHOWN and accelerator.is_main_process:  # another machine may have no such folder
                     self._keep(folder, iteration, index, output)
         model.train(was_training)
         if accelerator.num_processes > 1:
