@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from io import BytesIO
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -361,6 +362,13 @@ class Degradation:
         for step in self.steps:
             image = step(image, rng)
         return image
+
+    def of_file(self, image: Image, name: str, seed: int) -> Image:
+        """Degrade a picture by chance that depends on `seed` and its file's name alone, not on the others' number.
+
+        What `restore --degrade` and `bench --degrade` do: float32 (h, w, c) -> a new one of the same shape.
+        """
+        return self(image, np.random.default_rng([seed, crc32(name.encode(errors="replace"))]))
 
     def __str__(self) -> str:
         return "+".join(map(str, self.steps))

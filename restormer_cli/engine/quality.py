@@ -1,7 +1,6 @@
 """Pictures through contestants, scored by a protocol."""
 
 import time
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -150,7 +149,7 @@ def degrade(clean: np.ndarray, degradation: Degradation, name: str, seed: int) -
     sigma = published_sigma(degradation)
     if sigma is not None:
         return published_gaussian(clean, sigma, seed)
-    return degradation(clean, np.random.default_rng([seed, zlib.crc32(name.encode(errors="replace"))]))
+    return degradation.of_file(clean, name, seed)
 
 
 def published_sigma(degradation: Degradation | None) -> float | None:

@@ -2,6 +2,7 @@
 
 import math
 import pickle
+import zlib
 
 import numpy as np
 import pytest
@@ -569,6 +570,17 @@ def test_any_text_is_a_degradation_or_one_line_of_error(text: str):
     else:
         outcome = str(degradation)
     assert "\n" not in outcome
+
+
+def test_a_files_degradation_depends_on_its_name_and_the_seed_alone():
+    degradation = parse_degradation("gaussian:25+jpeg:50-90")
+    image = np.full((16, 16, 3), 0.5, np.float32)
+    first = degradation.of_file(image, "a.png", 7)
+    degradation.of_file(image, "b.png", 7)
+    assert np.array_equal(degradation.of_file(image, "a.png", 7), first)
+    assert np.array_equal(first, degradation(image, np.random.default_rng([7, zlib.crc32(b"a.png")])))
+    assert not np.array_equal(degradation.of_file(image, "b.png", 7), first)
+    assert not np.array_equal(degradation.of_file(image, "a.png", 8), first)
 
 
 def test_degradations_are_frozen_and_tell_each_other_apart():

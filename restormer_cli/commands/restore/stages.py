@@ -1,6 +1,5 @@
 """What is done to each picture: a network, or a degradation that makes test inputs."""
 
-import zlib
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -144,8 +143,7 @@ class Degrading:
 
     def compute(self, work: Work) -> None:
         assert work.picture is not None
-        rng = np.random.default_rng([self.request.seed, zlib.crc32(work.job.source.name.encode(errors="replace"))])
-        work.pixels = self.degradation(work.picture.pixels, rng)
+        work.pixels = self.degradation.of_file(work.picture.pixels, work.job.source.name, self.request.seed)
 
 
 def make_stage(request: Request) -> Restoring | Degrading:
