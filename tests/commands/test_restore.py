@@ -100,7 +100,8 @@ def test_a_folder_to_a_folder_mirrors_the_tree_and_leaves_other_files(tmp_path, 
     result = restore(tmp_path / "in", tmp_path / "out", "--weights", colour_weights)
     assert result.exit_code == 0, result.output
     assert files(tmp_path / "out") == ["1.png", "2.png", "deep/1.png", "deep/er/3.png"]
-    assert "4 pictures · colour.safetensors · cpu, fp32, whole pictures" in result.stderr
+    assert "4 pictures · colour.safetensors · cpu, " in result.stderr
+    assert "whole pictures" in result.stderr
     assert "4 restored, 0 failed" in result.stderr
 
 
@@ -328,14 +329,15 @@ def test_only_corrupt_pictures_are_one_line_each_and_one_for_all(tmp_path, colou
 def test_a_result_that_is_not_finite_is_refused(tmp_path, colour_weights):
     pixels = np.full((8, 8, 3), 1e38, np.float32)
     tifffile.imwrite(tmp_path / "in.tif", pixels, photometric="rgb")
-    line = refused(restore(tmp_path / "in.tif", tmp_path / "out.tif", "--weights", colour_weights), code=1)
+    arguments = ("--weights", colour_weights, "--precision", "fp32")
+    line = refused(restore(tmp_path / "in.tif", tmp_path / "out.tif", *arguments), code=1)
     assert "the result is not finite: these weights cannot restore it" in line
     assert files(tmp_path) == ["in.tif"]
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
 def test_too_little_memory_names_the_cure(tmp_path, colour_weights, write_png, monkeypatch, error):
-    def fail(*_):
+    def fail(*_, **__):
         raise error
 
     monkeypatch.setattr(Restorer, "__call__", fail)
@@ -346,7 +348,7 @@ def test_too_little_memory_names_the_cure(tmp_path, colour_weights, write_png, m
 
 
 def test_a_defect_of_ours_is_not_called_a_lack_of_memory(tmp_path, colour_weights, write_png, monkeypatch):
-    def fail(*_):
+    def fail(*_, **__):
         raise RuntimeError("shapes do not match")
 
     monkeypatch.setattr(Restorer, "__call__", fail)

@@ -335,7 +335,8 @@ def document(*arguments: object, code: int = 0, **options) -> dict:
 
 
 def test_the_document_tells_of_every_file(folder, colour_weights):
-    values = document(folder / "in", folder / "out", "--weights", colour_weights, "--tile", 12, "--overlap", 0, code=3)
+    options = ("--weights", colour_weights, "--tile", 12, "--overlap", 0, "--precision", "fp32")
+    values = document(folder / "in", folder / "out", *options, code=3)
     a, b, c = values["files"]
     assert (a["input"], a["output"]) == (str(folder / "in" / "a.png"), str(folder / "out" / "a.png"))
     assert (a["status"], a["width"], a["height"], a["channels"], a["bits"]) == ("restored", 13, 9, 3, 8)

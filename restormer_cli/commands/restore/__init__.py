@@ -21,9 +21,6 @@ from restormer_cli.engine.overlap import overlapped
 from restormer_cli.engine.team import Team, split
 from restormer_cli.errors import Failed, RestormerError, UserError
 
-ROOM = 256 << 20
-"""Bytes of decoded pictures that wait to be computed, and as many to be written."""
-
 
 def restore(request: Request, watch: Watcher | None = None) -> Iterator[Started | Planned | Restored]:
     """Restore a file or a folder, picture by picture; a bad picture costs that picture only.
@@ -98,7 +95,7 @@ def _run(request: Request, stage: Restoring | Degrading, jobs: list[Job], watch:
         compute=lambda work: guarded("compute", stage.compute, work),
         write=lambda work: guarded("write", write_stage, request, watch, work),
         size=Work.bytes,
-        room=ROOM,
+        room=stage.room,
         threads=stage.threads_beside,
     )
     with closing(works):

@@ -16,6 +16,8 @@ if TYPE_CHECKING:  # they import torch, which a mistake in the request should no
     from restormer_cli.model.weights import Weights
 
 DEFAULT_TASK = "denoise"
+ROOM = 256 << 20
+"""Bytes of decoded pictures that wait to be computed, and as many to be written."""
 HARDLY = 0.5
 """A mean change below this, in units of 1/255, is hardly one."""
 
@@ -54,6 +56,8 @@ class Restoring:
         self.peak = Peak(str(self.restorer.device))
         # Beside a processor that computes on all its cores more threads would only be in the way.
         self.threads_beside = 1 if self.restorer.device.type == "cpu" else 4
+        budget: int | None = getattr(self.restorer, "memory", None)
+        self.room = ROOM if budget is None else min(ROOM, budget // 16)  # of what the whole process may take
 
     def started(self, jobs: list[Job]) -> Started:
         request, restorer = self.request, self.restorer
@@ -88,6 +92,8 @@ class Restoring:
         pixels, said = work.picture.pixels, []
         self.peak.start()
         try:
+            if self.request.strength > 0:
+                work.plan, _ = self.plan(*work.shape[:2])
             restored = restore_pixels(
                 self.restorer,
                 pixels,
@@ -99,7 +105,6 @@ class Restoring:
         except RestormerError as error:
             raise type(error)(f"{work.picture.path}: {error}") from None
         work.pixels, work.right, work.peak = restored, None, self.peak.bytes()
-        work.plan = self.plan(*work.shape[:2])[0] if self.request.strength > 0 else None
         if self.request.strength > 0:
             work.change = float(np.abs(restored - pixels).mean()) * 255 / self.request.strength
             if work.change < HARDLY:
@@ -114,6 +119,7 @@ class Degrading:
     """A degradation, which needs no network: the same seed and name give the same picture, in any company."""
 
     threads_beside = 1
+    room = ROOM
 
     def __init__(self, request: Request) -> None:
         from restormer_cli.data.degrade import parse_degradation
