@@ -9,7 +9,6 @@ before them.
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -68,10 +67,16 @@ def peak(network: str, precision: str, checkpointing: bool, arguments: argparse.
 def measure_peak(arguments: argparse.Namespace) -> float:
     network, precision, checkpointing = arguments.peak
     learner = make_learner(network, precision, checkpointing=bool(int(checkpointing)))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = high_water()
     for _ in range(2):
         step(learner, arguments.batch, arguments.patch)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return high_water() - before
+
+
+def high_water() -> float:
+    """MiB that this process has had at most (getrusage would count the parent's too)."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
 
 
 def main() -> None:
@@ -88,6 +93,17 @@ def main() -> None:
         print(measure_peak(arguments))
         return
 
+    if not arguments.no_memory:
+        peaks = {
+            f"{network} {precision}{' with activation checkpointing' * recompute}": round(
+                peak(network, precision, recompute, arguments)
+            )
+            for network, precision in KINDS
+            for recompute in ((False, True) if network == "ours" else (False,))
+        }
+        print(json.dumps({"peak_mib": peaks}, indent=1))
+    if not arguments.rounds:
+        return
     learners = {kind: make_learner(*kind) for kind in KINDS}
     seconds: dict[tuple[str, str], list[float]] = {kind: [] for kind in KINDS}
     for number in range(arguments.rounds + 1):
@@ -104,16 +120,6 @@ def main() -> None:
             f"{network:9} {precision}  {median:6.2f} s ({spread})  "
             f"{against:.2f}× the textbook in fp32, {like:.2f}× in its own precision"
         )
-    if arguments.no_memory:
-        return
-    peaks = {
-        f"{network} {precision}{' with activation checkpointing' * recompute}": round(
-            peak(network, precision, recompute, arguments)
-        )
-        for network, precision in KINDS
-        for recompute in ((False, True) if network == "ours" else (False,))
-    }
-    print(json.dumps({"peak_mib": peaks}, indent=1))
 
 
 if __name__ == "__main__":

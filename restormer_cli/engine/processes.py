@@ -11,7 +11,7 @@ import accelerate
 import numpy
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import DistributedType, broadcast_object_list
 
 from restormer_cli import __version__
 from restormer_cli.engine.restorer import choose_device
@@ -49,6 +49,12 @@ def make_accelerator(device: str, track: str | None, folder: Path) -> Accelerato
             f"try {TORCHRUN}"
         )
     return accelerator
+
+
+def is_unsharded_fsdp(accelerator: Accelerator) -> bool:
+    """Whether FSDP was asked for but is not done: Accelerate (1.15) silently ignores it on CPUs."""
+    asked = os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
+    return asked and accelerator.distributed_type != DistributedType.FSDP
 
 
 def on_main(accelerator: Accelerator, work: Callable[[], T]) -> T:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from restormer_cli.data.dataset import Note, Reading, TrainingBatches, ahead, training_batches
 from restormer_cli.engine.learner import Learner
-from restormer_cli.engine.processes import environment, make_accelerator, on_main
+from restormer_cli.engine.processes import environment, is_unsharded_fsdp, make_accelerator, on_main
 from restormer_cli.engine.run import FORMAT, MetricsLog, Run, open_run, recipe_toml, resolved
 from restormer_cli.engine.schedule import Split, learning_rate, split_batch, stage_at
 from restormer_cli.engine.tracking import Tracker, check_tracker
@@ -100,6 +100,8 @@ def fit(
     learner = Learner(recipe, accelerator)
     # The main process alone looks at the folder, so that machines need not share a disk.
     state, notes = on_main(accelerator, lambda: open_run(folder, recipe, resume=resume, accept_changes=accept_changes))
+    if is_unsharded_fsdp(accelerator):
+        notes.append("FSDP was asked for, but Accelerate does it on GPUs only: every process has the whole network")
     yield from (Note(note) for note in notes)
     with ExitStack() as stack:
         loop = Loop(recipe, folder, learner, training, validation, splits)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from restormer_cli import atomic
 from restormer_cli.data.dataset import Note, validation_pictures
+from restormer_cli.engine import run as run_module
 from restormer_cli.engine.metrics import psnr
 from restormer_cli.engine.schedule import learning_rate
 from restormer_cli.engine.trainer import StepLog, ValidationLog, fit
@@ -437,3 +438,51 @@ def test_without_validation_pictures_there_are_no_scores(pictures: Path, tmp_pat
     values = recipe(pictures, data={"train": {"clean": str(pictures / "train")}})
     assert not validations(run(values, tmp_path / "run", stop_after=1))
     assert "validation" not in load_weights(tmp_path / "run" / "weights.safetensors").header["training"]
+
+
+def test_a_step_draws_no_random_numbers(pictures: Path, tmp_path: Path) -> None:
+    """So that a checkpoint needs no generator's state."""
+    import random
+
+    before = torch.get_rng_state(), np.random.get_state()[1], random.getstate()
+    run(recipe(pictures), tmp_path / "run")
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert np.array_equal(np.asarray(np.random.get_state()[1]), np.asarray(before[1]))
+    assert random.getstate() == before[2]
+
+
+def test_validation_pictures_are_input_output_and_target_side_by_side(
+    straight: tuple[Path, Logs], pictures: Path
+) -> None:
+    with Image.open(straight[0] / "pictures" / "00000008-1.png") as shown:
+        strip = np.asarray(shown).astype(int)
+    degraded, clean = validation_pictures(recipe(pictures))[1]
+    assert strip.shape == (32, 3 * 32, 3)
+    assert np.abs(strip[:, :32] - degraded.clip(0, 1) * 255).max() <= 0.51
+    assert np.abs(strip[:, 64:] - clean * 255).max() <= 0.51
+    assert np.abs(strip[:, 32:64] - clean * 255).mean() > 1  # neither of the two
+
+
+def test_a_damaged_checkpoint_is_told(pictures: Path, tmp_path: Path) -> None:
+    run(recipe(pictures), tmp_path / "run", stop_after=6)
+    newest = tmp_path / "run" / "checkpoints" / "00000006.pt"
+    data = bytearray(newest.read_bytes())
+    data[len(data) // 2] ^= 1  # one bit within a tensor: only the checksum knows
+    newest.write_bytes(data)
+    (note,) = [log for log in run(recipe(pictures), tmp_path / "run", resume=True) if isinstance(log, Note)]
+    assert "00000006.pt: is damaged (" in note.text
+    assert note.text.endswith("going on from iteration 4, the one before")
+
+
+def test_a_full_disk_is_told_in_the_systems_words(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full:
+        def write(self, data: bytes) -> int:
+            raise OSError(28, "No space left on device")
+
+        def flush(self) -> None:
+            pass
+
+    with pytest.raises(OSError, match="No space left on device"):
+        run_module._store({"weights": torch.zeros(9)}, Full())  # pyright: ignore[reportArgumentType]
