@@ -14,16 +14,18 @@ from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 
 from restormer_cli.data import dataset
-from restormer_cli.data.cache import decode
+from restormer_cli.data.cache import Decoded, decode
 from restormer_cli.data.dataset import (
     Note,
     Reading,
     TrainingBatches,
     ahead,
     as_picture,
+    read_pictures,
     training_batches,
     validation_pictures,
 )
+from restormer_cli.data.pairs import find_pairs
 from restormer_cli.errors import UserError
 from restormer_cli.recipe import Pairs, Recipe, Stage
 
@@ -403,6 +405,16 @@ def test_all_bad_pictures_and_pairs_are_listed(paired: Pairs) -> None:
             batches(paired, cache=cache)
         for part in (f"{clean}/p0.png: ", f"{clean}/p2.png: ", f"{degraded}/p2.png: ", "p1.png is 30×41, but "):
             assert part in str(error.value)
+
+
+def test_a_right_view_of_another_size_is_a_user_error(tmp_path: Path) -> None:
+    sizes = {"c": (20, 24), "l": (20, 24), "r": (20, 23)}
+    for folder, size in sizes.items():
+        save(tmp_path / folder / "a.png", noise(*size))
+    c, left, r = (str(tmp_path / folder) for folder in sizes)
+    pairs = find_pairs(Pairs(clean=c, degraded=left, right=r), role="train")
+    with pytest.raises(UserError, match=rf"^\[data\] train: {r}/a.png is 23×20, but {c}/a.png is 24×20$"):
+        finish(read_pictures(pairs, Decoded(3), role="train"))
 
 
 def test_a_long_reading_is_told_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
