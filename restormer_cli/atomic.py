@@ -4,8 +4,8 @@ import errno
 import os
 import re
 import secrets
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,14 +25,21 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
 
     Raises Failed, naming the file and the system's reason; NoRoom where other files would fail as well.
     """
+    with replacing(path) as stream:
+        write(stream)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """`write_atomically` for a file that is written bit by bit: it gets its name when the block ends well."""
     # The name does not contain the file's own, which may be as long as names can be.
     temporary = path.with_name(f".restormer-{secrets.token_hex(6)}.part")
     try:
-        with temporary.open("wb") as stream:
+        with temporary.open("w+b") as stream:
             if fcntl is not None:
                 with suppress(OSError):  # a file system without locks
                     fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            write(stream)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)

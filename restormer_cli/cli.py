@@ -185,7 +185,9 @@ def _tasks() -> str:
 
 @app.command(cls=Verb, epilog=_tasks())
 def restore(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="A picture, a folder of pictures, or - for stdin.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", help="A picture, a folder of pictures, a video, or - for stdin.")
+    ],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="A folder; or, for one picture, a file, or -.")],
     task: Annotated[
         str | None,

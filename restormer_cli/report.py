@@ -27,7 +27,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:  # importing them would load torch
-    from restormer_cli.commands.restore import Planned, Restored, Started
+    from restormer_cli.commands.restore import Advanced, Planned, Restored, Started
     from restormer_cli.commands.train import Planned as PlannedTraining
     from restormer_cli.commands.train import Started as TrainingStarted
     from restormer_cli.engine.trainer import StepLog, ValidationLog
@@ -77,7 +77,7 @@ def fetched(name: str | None) -> str | None:
 
 def show_restoring(events: Iterable[object]) -> int:
     """Show a restoration as it goes; returns how many pictures failed. Draws the end of an interrupted one too."""
-    from restormer_cli.commands.restore import Planned, Restored, Started
+    from restormer_cli.commands.restore import Advanced, Planned, Restored, Started
 
     view = RestoringView()
     try:
@@ -86,6 +86,8 @@ def show_restoring(events: Iterable[object]) -> int:
                 view.start(event)
             elif isinstance(event, Planned):
                 view.plan(event)
+            elif isinstance(event, Advanced):
+                view.advance(event)
             elif isinstance(event, Restored):
                 view.add(event)
     except KeyboardInterrupt:
@@ -111,7 +113,7 @@ class RestoringView:
         self.megapixels = 0.0
         self.peak = 0
         self.plans: Counter[str] = Counter()
-        self._begun = time.monotonic()
+        self._begun = self._told = time.monotonic()
         self._left: dict[str, int] = {}
         self._read: dict[str, int] = {}
         self._pixels: dict[str, int] = {}
@@ -155,6 +157,18 @@ class RestoringView:
         memory = f", {event.predicted / 1e9:.2f} GB" if event.predicted else ""
         console.print(Text(_line(f"{event.target}  {event.width}×{event.height}  {how}{memory}")))
 
+    def advance(self, event: "Advanced") -> None:
+        """A frame of a video: on a terminal the bar counts frames, else there is a line now and then."""
+        rate = event.frames / max(event.seconds, 1e-9)
+        left = "" if event.total is None else f" · {_duration(max(0, event.total - event.frames) / rate)} left"
+        if self._task is not None:
+            description = f"{rate:.2f} frames/s{left}"
+            self._bar.update(self._task, total=event.total, completed=event.frames, description=description)
+        elif time.monotonic() - self._told > 10:
+            self._told = time.monotonic()
+            of = "" if event.total is None else f" of {event.total:,}"
+            console.print(Text(f"frame {event.frames:,}{of}  {rate:.2f} frames/s{left}"))
+
     def _count(self, event: "Restored") -> None:
         kind = event.source.suffix.lower()
         self._left[kind] = self._left.get(kind, 0) - event.length
@@ -167,7 +181,7 @@ class RestoringView:
             self.peak = max(self.peak, event.peak or 0)
             if event.plan:
                 self.plans[event.plan] += 1
-            pixels = event.width * event.height
+            pixels = event.width * event.height * event.frames
             self.megapixels += pixels / 1e6
             self._read[kind] = self._read.get(kind, 0) + event.length
             self._pixels[kind] = self._pixels.get(kind, 0) + pixels

@@ -76,7 +76,7 @@ class RestorePage:
             notes=event.notes,
             error=None if event.error is None else one_line(event.error),
         )
-        if event.error is not None or not shown or STANDARD in (event.source, event.target):
+        if event.error is not None or not shown or event.frames > 1 or STANDARD in (event.source, event.target):
             return row
         try:
             before = read_picture(event.source)

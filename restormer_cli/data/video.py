@@ -63,12 +63,13 @@ def open_film(path: Path) -> "Iterator[Film]":
     """Open a video file. Raises UserError for one that cannot be read, or without PyAV."""
     try:
         import av
+        from av.error import FFmpegError
     except ImportError:
         raise UserError(f"{path}: videos need PyAV: {EXTRA}") from None
     shown = one_line(str(path))
     try:
         container = av.open(str(path.absolute()))  # absolute: a name such as "concat:x" is a file's, nothing else
-    except (av.error.FFmpegError, UnicodeError) as error:
+    except (FFmpegError, UnicodeError) as error:
         raise UserError(f"{shown}: no video that can be read ({reason(error)}); copy or download it again") from None
     with container:
         pictures = [stream for stream in container.streams.video if not _is_cover(stream)]
@@ -117,7 +118,7 @@ class Film:
 
         Raises UserError where not one frame can be decoded.
         """
-        import av
+        from av.error import FFmpegError
 
         self.stream.thread_type = "AUTO"
         copied = out.copied if out is not None else {}
@@ -131,13 +132,13 @@ class Film:
                     continue
                 try:
                     decoded = packet.decode()
-                except av.error.FFmpegError:
+                except FFmpegError:
                     self.damaged += 1
                     continue
                 for frame in decoded:
                     count += 1
                     yield _to_frame(frame)  # pyright: ignore
-        except av.error.FFmpegError:  # the file ends too early: what came is kept
+        except FFmpegError:  # the file ends too early: what came is kept
             self.damaged += 1
         if not count:
             raise UserError(f"{one_line(str(self.path))}: not one frame can be decoded; copy or download it again")
@@ -149,15 +150,15 @@ class Film:
         Raises UserError where that container or its encoder cannot hold this film, Failed where writing fails.
         """
         import av
+        from av.error import FFmpegError
 
-        writer = None
         try:
             container = av.open(stream, "w", format=container_of(target))
             with container:
                 writer = Writer(self, container, target, quality)
                 yield writer
                 writer.finish()
-        except av.error.FFmpegError as error:
+        except FFmpegError as error:
             if isinstance(error, OSError):
                 raise OSError(error.errno, error.strerror) from None  # whoever holds the stream tells of its disk
             raise Failed(f"{one_line(str(target))}: cannot be encoded ({reason(error)}): try a .mkv") from None
@@ -184,7 +185,7 @@ class Writer:
     """Streams that go over as they are, by their index in the source."""
 
     def __post_init__(self) -> None:
-        import av
+        from av.error import FFmpegError
 
         source, film = self.film.stream, self.film
         name = _encoder(source.codec_context.codec.canonical_name, self.container.format.name)
@@ -212,7 +213,7 @@ class Writer:
                 self._add_copy(stream)
         try:
             codec.open()
-        except (av.error.FFmpegError, ValueError) as error:
+        except (FFmpegError, ValueError) as error:
             size = f"{film.width} × {film.height}, {codec.pix_fmt}"
             raise UserError(
                 f"{one_line(str(self.target))}: {name} refuses {size} ({reason(error)}): try a .mkv"

@@ -11,19 +11,21 @@ from math import prod
 from typing import Any
 
 from restormer_cli.atomic import sweep
+from restormer_cli.commands.restore.film import restore_film
 from restormer_cli.commands.restore.stages import Degrading, Restoring, make_stage
-from restormer_cli.commands.restore.values import Planned, Request, Restored, Started, Watcher
+from restormer_cli.commands.restore.values import Advanced, Planned, Request, Restored, Started, Watcher
 from restormer_cli.commands.restore.work import Work, guarded, read_stage, write_stage
 from restormer_cli.data.images import WRITABLE
 from restormer_cli.data.jobs import STANDARD, Job, find_jobs
 from restormer_cli.data.probe import picture_size
+from restormer_cli.data.video import is_film
 from restormer_cli.engine.overlap import overlapped
 from restormer_cli.engine.team import Team, split
 from restormer_cli.errors import Failed, RestormerError, UserError
 
 
-def restore(request: Request, watch: Watcher | None = None) -> Iterator[Started | Planned | Restored]:
-    """Restore a file or a folder, picture by picture; a bad picture costs that picture only.
+def restore(request: Request, watch: Watcher | None = None) -> Iterator[Started | Planned | Advanced | Restored]:
+    """Restore a file or a folder, picture by picture; a bad picture costs that picture only. Or one video (film.py).
 
     Yields one Started, then a Restored per picture; in a dry run, which writes nothing, a Planned. Raises UserError
     before any work where the request is wrong, and at the end where not one picture could be restored; never leaves
@@ -34,6 +36,9 @@ def restore(request: Request, watch: Watcher | None = None) -> Iterator[Started 
         _take_part(request, team, watch)
         return
     try:
+        if is_film(request.source) and not request.source.is_dir():
+            yield from restore_film(request)
+            return
         jobs = _jobs(request)
         stage = make_stage(request)
         yield stage.started(jobs)
@@ -177,4 +182,4 @@ def _received(message: dict[str, Any]) -> Restored:
     return Restored.from_json(message)
 
 
-__all__ = ["Planned", "Request", "Restored", "Started", "Watcher", "restore"]
+__all__ = ["Advanced", "Planned", "Request", "Restored", "Started", "Watcher", "restore"]

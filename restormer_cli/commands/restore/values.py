@@ -83,6 +83,15 @@ class Planned:
 
 
 @dataclass(frozen=True)
+class Advanced:
+    """Frames of a video that are done, of how many (None: the file does not tell), and the seconds so far."""
+
+    frames: int
+    total: int | None
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Restored:
     """One picture, done, skipped (`seconds` is None) or failed (`error` says why)."""
 
@@ -111,6 +120,8 @@ class Restored:
     """The exit code that the error has on its own."""
     no_room: bool = False
     """Nothing more can be written there."""
+    frames: int = 1
+    """More than one of a video."""
 
     def to_json(self) -> dict[str, Any]:
         """For another process; `from_json` reads it back."""

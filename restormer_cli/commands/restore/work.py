@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -49,7 +50,7 @@ class Work:
 
     def event(self) -> Restored:
         height, width, channels = self.shape
-        spent = {stage: self.seconds.get(stage, 0.0) for stage in ("read", "compute", "write")}
+        spent: dict[str, Any] = {stage: self.seconds.get(stage, 0.0) for stage in ("read", "compute", "write")}
         return Restored(
             source=self.job.source,
             target=self.job.target,
