@@ -230,6 +230,9 @@ def restore(
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first picture that fails.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and how; write nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout, also after a failure.")] = False,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Write NAME.compare too: before and after side by side.")
+    ] = False,
     page: Annotated[
         Path | None,
         typer.Option("--report", metavar="FILE.html", help="A page with all of them, before and after under a slider."),
@@ -266,6 +269,7 @@ def restore(
             skip_existing=skip_existing,
             fail_fast=fail_fast,
             dry_run=dry_run,
+            compare=compare,
         )
         if as_json and str(target) == "-":
             raise UserError("--json: standard output takes the picture or the document, not both; name a file for one")

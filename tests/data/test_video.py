@@ -207,7 +207,7 @@ def test_what_cannot_be_is_refused_in_one_line(tmp_path, colour_weights, dual_pi
         (("text.mp4", "b.mp4"), "no video that can be read"),
         (("none.mp4", "b.mp4"), "no such file"),
         (("a.mp4", "b.mp4", "--right", "x"), "no second views"),
-        (("a.mp4", "b.mp4", "--weights", dual_pixel_weights), "not a video"),
+        (("a.mp4", "b.mp4", "--weights", dual_pixel_weights), "take two views of a scene"),
     ):
         paths = [tmp_path / name if name != "-" else name for name in arguments[:2]]
         result = restore(*paths, *arguments[2:], *(() if "--weights" in arguments else ("--weights", colour_weights)))

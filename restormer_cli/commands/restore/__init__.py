@@ -15,6 +15,7 @@ from restormer_cli.commands.restore.film import restore_film
 from restormer_cli.commands.restore.stages import Degrading, Restoring, make_stage
 from restormer_cli.commands.restore.values import Advanced, Planned, Request, Restored, Started, Watcher
 from restormer_cli.commands.restore.work import Work, guarded, read_stage, write_stage
+from restormer_cli.data.compare import check_comparisons
 from restormer_cli.data.images import WRITABLE
 from restormer_cli.data.jobs import STANDARD, Job, find_jobs
 from restormer_cli.data.probe import picture_size
@@ -64,14 +65,18 @@ def _jobs(request: Request) -> list[Job]:
             raise UserError(f"--ext {request.extension}: no format that can be written; choose same, {known}")
     if "/" in request.suffix or "\0" in request.suffix:
         raise UserError(f"--suffix {request.suffix}: becomes part of file names, which hold no slash")
-    return find_jobs(
+    may_exist = request.overwrite or request.skip_existing
+    jobs = find_jobs(
         request.source,
         request.target,
         extension=extension,
         suffix=request.suffix,
         right=request.right,
-        may_exist=request.overwrite or request.skip_existing,
+        may_exist=may_exist,
     )
+    if request.compare:
+        check_comparisons(jobs, may_exist)
+    return jobs
 
 
 def _dry_run(request: Request, stage: Restoring | Degrading, jobs: list[Job]) -> Iterator[Planned]:

@@ -27,8 +27,6 @@ def restore_film(request: Request) -> Iterator[Started | Planned | Advanced | Re
         raise UserError(f"{job.target}: already there: --overwrite replaces it, --skip-existing leaves it alone")
     with open_film(job.source) as film:
         stage = make_stage(request)
-        if isinstance(stage, Restoring) and stage.weights.config.dual_pixel:
-            raise UserError(f"{stage.weights.path}: dual-pixel weights take two views of a scene, not a video")
         yield stage.started([job])
         plan, predicted = stage.plan(film.height, film.width)
         if request.dry_run:
@@ -105,6 +103,8 @@ def _job(request: Request) -> Job:
         raise UserError("--overwrite and --skip-existing: give only one of them")
     if request.right is not None:
         raise UserError("--right: a video has no second views: leave it out")
+    if request.compare:
+        raise UserError("--compare: is for pictures; leave it out for a video")
     if not source.is_file():
         raise UserError(f"{source}: no such file")
     if target == STANDARD:

@@ -43,6 +43,8 @@ class Request:
     skip_existing: bool = False
     fail_fast: bool = False
     dry_run: bool = False
+    compare: bool = False
+    """Write before and after side by side too, beside each result."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from restormer_cli.commands.restore.values import Request, Restored, Watcher
+from restormer_cli.data.compare import write_comparison
 from restormer_cli.data.images import (
     MAX_PIXELS,
     WRITABLE,
@@ -142,6 +143,8 @@ def write_stage(request: Request, watch: Watcher | None, work: Work) -> None:
                 return
             raise Failed(f"{target}: appeared while this ran, and is left as it is")
         write_picture(target, work.pixels, like=work.picture, **options)
+        if request.compare:
+            work.notes += write_comparison(target, work.picture, work.pixels, **options)
     if watch is not None:
         work.notes += watch(work.job, work.picture, work.pixels)
 
