@@ -1,28 +1,35 @@
 """A picture of any size through the network: pad, run whole or in tiles, crop."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
+from dataclasses import replace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from restormer_cli.engine.strips import Strips
+from restormer_cli.engine.memory import Plan, parse_memory, plan
+from restormer_cli.engine.strips import LEVELS, Strips
 from restormer_cli.errors import UserError
 from restormer_cli.model.restormer import Restormer
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
+Notice = Callable[[str], None]
+
 
 class Restorer:
     """Restores pictures with one network: `restore = Restorer(model); clean = restore(noisy)`.
 
-    The model is never changed, so several Restorers may share one. `tile` is the side of the tiles in pixels
-    (rounded up to a multiple of 8; None: the whole picture at once), `overlap` how far neighbours share pixels.
-    Tiles are approximate: attention sees a tile's statistics instead of the picture's.
+    The model is never changed, so several Restorers may share one. `precision` is auto, fp32, bf16 or fp16 (not on a
+    CPU). `tile` is the side of the tiles in pixels (rounded up to a multiple of 8; None: whole pictures, unless memory
+    is too short), `overlap` how far neighbours share pixels. Tiles are approximate: attention sees a tile's statistics
+    instead of the picture's. `window` is that of the test-time local converter (None: global attention, as trained).
+    `memory` is the budget of the whole process, in bytes or like "6GB" (None: most of what is free). `compile` fuses
+    what torch.compile can fuse.
 
-    Raises UserError for a device or precision that is not to be had, and for impossible tiles.
+    Raises UserError for a device or precision that is not to be had, and for impossible tiles, windows or amounts.
     """
 
     def __init__(
@@ -32,6 +39,9 @@ class Restorer:
         precision: str = "auto",
         tile: int | None = None,
         overlap: int = 32,
+        window: int | None = None,
+        memory: int | str | None = None,
+        compile: bool = False,
     ) -> None:
         self.device = choose_device(device)
         self.precision = _choose_precision(precision, self.device)
@@ -44,15 +54,38 @@ class Restorer:
                 f"--overlap {overlap}: must be at least 0 and less than the tile, {self.tile}: "
                 "give a smaller --overlap or a larger --tile"
             )
+        if window is not None and window < 8:
+            raise UserError(f"--window {window}: the smallest window is 8 pixels, one at the deepest level")
         self.overlap = overlap
+        self.window = window
+        self.memory = None if memory is None else parse_memory(memory)
+        self.compile = compile
         here = next(model.parameters()).device == self.device
-        self._network = Strips(model if here else deepcopy(model).to(self.device), PRECISIONS[self.precision])
+        self._model = model if here else deepcopy(model).to(self.device)
+        self._networks: dict[str, Strips] = {}
+        self._network(self.precision)
+
+    def plan(self, height: int, width: int) -> Plan:
+        """How a picture of this size would run now. Raises UserError where `memory` is too little for any way."""
+        return plan(
+            self.config,
+            height,
+            width,
+            device=self.device,
+            precision=self.precision,
+            itemsize=PRECISIONS[self.precision].itemsize,
+            tile=self.tile,
+            window=self.window,
+            budget=self.memory,
+        )
 
     @torch.inference_mode()
-    def __call__(self, picture: np.ndarray) -> np.ndarray:
+    def __call__(self, picture: np.ndarray, notice: Notice | None = None) -> np.ndarray:
         """Floats (h, w, in_channels), nominally in [0, 1] and not clipped -> float32 (h, w, out_channels), not clamped.
 
-        Raises UserError for another number of channels, an empty picture, or integers: their range is not guessed.
+        `notice` hears, in a sentence each, what was not done as asked: tiles for want of memory, parts done again in
+        float32. Raises UserError for another number of channels, an empty picture, or integers: their range is not
+        guessed.
         """
         if picture.ndim != 3 or picture.shape[2] != self.config.in_channels or 0 in picture.shape:
             raise UserError(
@@ -62,25 +95,76 @@ class Restorer:
             raise UserError(f"picture of type {picture.dtype}: this model takes floats, 0 for black and 1 for white")
         pixels = np.require(picture, np.float32, ["C", "W"])
         x = torch.from_numpy(pixels).permute(2, 0, 1)[None].to(self.device)
-        restored = self._whole(x) if self.tile is None else self._tiled(x, self.tile)
+        notice = notice or (lambda _: None)
+        chosen = self.plan(*picture.shape[:2])
+        if chosen.kind == "tiles" and self.tile is None:
+            notice(f"memory is too short for the whole picture: tiles of {chosen.tile}, which is approximate")
+        restored = None
+        while restored is None:
+            try:
+                restored = self._planned(x, chosen, notice)
+            except (MemoryError, RuntimeError) as error:  # torch raises RuntimeError, on a GPU a kind of it
+                chosen = _smaller(chosen, error, x)
+                what = f"tiles of {chosen.tile}, which is approximate" if chosen.kind == "tiles" else "recomputing v"
+                notice(f"memory ran out: going on with {what}")
+            if restored is None and self.device.type == "cuda":
+                torch.cuda.empty_cache()
         return restored[0].permute(1, 2, 0).contiguous().cpu().numpy()
 
-    def _whole(self, x: Tensor) -> Tensor:
-        h, w = x.shape[-2:]
-        return self._network.run(pad_to_multiple_of_8(x))[..., :h, :w]
+    def _planned(self, x: Tensor, chosen: Plan, notice: Notice) -> Tensor:
+        if chosen.tile is None:
+            return self._whole(x, chosen.keep_v, notice)
+        return self._tiled(x, chosen.tile, notice)
 
-    def _tiled(self, x: Tensor, tile: int) -> Tensor:
+    def _network(self, precision: str) -> Strips:
+        """The prepared network in a precision, made when first needed."""
+        if precision not in self._networks:
+            self._networks[precision] = Strips(
+                self._model, PRECISIONS[precision], window=self.window, compiled=self.compile
+            )
+        return self._networks[precision]
+
+    def _whole(self, x: Tensor, keep_v: frozenset[int], notice: Notice) -> Tensor:
         h, w = x.shape[-2:]
-        if h <= tile and w <= tile:
-            return self._whole(x)
+        padded = pad_to_multiple_of_8(x)
+        restored = self._network(self.precision).run(padded, keep_v)
+        if self.precision != "fp32" and not _finite(restored) and _finite(x):
+            # One value that is not finite reaches every pixel by way of attention: no smaller part can be mended.
+            notice(f"{self.precision} overflowed on {w}×{h} pixels: done again in fp32")
+            restored = self._network("fp32").run(padded, keep_v)
+        return restored[..., :h, :w]
+
+    def _tiled(self, x: Tensor, tile: int, notice: Notice) -> Tensor:
+        h, w = x.shape[-2:]
+        overlap = min(self.overlap, tile // 2)
+        if self.tile is not None:
+            overlap = self.overlap
         total = x.new_zeros(1, self.config.out_channels, h, w)
         weight = x.new_zeros(1, 1, h, w)
-        for top, bottom, rows in _spans(h, tile, self.overlap):
-            for left, right, columns in _spans(w, tile, self.overlap):
+        for top, bottom, rows in _spans(h, tile, overlap):
+            for left, right, columns in _spans(w, tile, overlap):
                 share = (rows[:, None] * columns[None, :]).to(self.device)
-                total[..., top:bottom, left:right] += share * self._whole(x[..., top:bottom, left:right])
+                restored = self._whole(x[..., top:bottom, left:right], frozenset(LEVELS), notice)
+                total[..., top:bottom, left:right] += share * restored
                 weight[..., top:bottom, left:right] += share
-        return total / weight
+        return total.div_(weight)
+
+
+def _smaller(chosen: Plan, error: Exception, x: Tensor) -> Plan:
+    """The next more frugal plan after memory ran out. Raises the error again where it is another, or none is left."""
+    if isinstance(error, RuntimeError) and "memory" not in str(error).lower():
+        raise error
+    if chosen.kind == "whole":
+        return replace(chosen, kind="recompute", keep_v=frozenset())
+    side = _multiple_of_8((chosen.tile or max(x.shape[-2:])) // 2)
+    if side < 32:
+        raise error
+    return replace(chosen, kind="tiles", keep_v=frozenset(LEVELS), tile=side)
+
+
+def _finite(x: Tensor) -> bool:
+    # A sum is finite only where every term is; and it needs no map of booleans.
+    return bool(x.sum(dtype=torch.float64 if x.device.type != "mps" else None).isfinite())
 
 
 def choose_device(name: str) -> torch.device:
@@ -129,6 +213,7 @@ def _spans(side: int, tile: int, overlap: int) -> Iterator[tuple[int, int, Tenso
 
 def _choose_precision(name: str, device: torch.device) -> str:
     if name == "auto":
+        # bf16 costs the bundled checkpoint 0.055 dB (scripts/precision.py), more than the 0.02 that we allow ourselves.
         return "fp32"
     if name not in PRECISIONS:
         raise UserError(f"--precision {name}: unknown; choose auto, {', '.join(PRECISIONS)}")

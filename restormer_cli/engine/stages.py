@@ -1,7 +1,7 @@
 """Where the time goes: seconds per stage of the network, in the order in which a picture passes them."""
 
+from collections.abc import Collection
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,10 +22,9 @@ class TimedStrips(Strips):
         super().__init__(model, dtype)
         self.seconds: dict[str, float] = {}
 
-    def _level(self, *arguments: Any, **options: Any) -> Tensor:  # pyright: ignore
-        (name,) = (argument for argument in arguments if isinstance(argument, str))
+    def _level(self, name: str, x: Tensor, keep_v: Collection[int], spare: Tensor | None = None) -> Tensor:
         begun = _now(self.device)
-        result = super()._level(*arguments, **options)
+        result = super()._level(name, x, keep_v, spare)
         self.seconds[name] = _now(self.device) - begun
         return result
 

@@ -1,38 +1,55 @@
 """The same network, exactly, strip by strip: whole-picture inference that stays in the cache.
 
-Inside a block only MDTA's sums see more than a 3×3 neighbourhood, and sums over pixels add up over strips of rows
-(docs/how-it-works.md). So a block is two walks down the rows:
+Inside a block only MDTA's sums see more than a 3×3 neighbourhood, and sums over pixels add up over any partition of
+them (docs/how-it-works.md). So a block is two walks:
 
-1. `project` a strip to q, k, v; add its `gram`; keep v (or drop it, to save memory).
-2. `mix` the strip in place by the matrix built from the sums, and feed it forward in place.
+1. `gather`: `project` a strip to q, k, v; add its `gram`; keep v (or drop it, to save memory).
+2. `finish`: `mix` the strip in place by the matrix built from the sums, and feed it forward in place.
 
-The wide intermediates of a strip never leave the cache, and no full-size temporary exists beyond x and v.
-A 3×3 convolution needs a row above and below: `Rolling` carries the last two rows from strip to strip, so nothing
-is computed twice. The result is the textbook network's up to rounding (test_strips_equal_the_whole_image).
+A walk goes down the rows of a band of columns, a strip of a few rows at a time: the wide intermediates of a strip
+never leave the cache, and no full-size temporary exists beyond x and v. A 3×3 convolution needs a pixel around:
+`Rolling` carries two rows from strip to strip, and a band reads one column of each neighbour, from `Edges` where x is
+already being changed. The result is the textbook network's up to rounding (test_strips_equal_the_whole_image).
 """
 
-from collections.abc import Callable, Iterator
-from functools import cache
-from statistics import median
-from time import perf_counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from restormer_cli.model.restormer import GDFN, MDTA, Block, Gram, LayerNorm, Level, Restormer
+from restormer_cli.engine.prepared import Convolution, PreparedBlock, Product, convolution
+from restormer_cli.engine.windows import Cells
+from restormer_cli.model.restormer import Gram, Level, Restormer
 
-STRIP_BYTES = {"cpu": 4 << 20, "cuda": 512 << 20, "mps": 128 << 20}
-"""Size of the widest intermediate of a strip: a few times the second-level cache, or enough to fill a GPU."""
+STRIP_BYTES = {"cpu": 2 << 20, "cuda": 512 << 20, "mps": 128 << 20}
+"""Size of the widest intermediate of a strip: what the caches of a core hold, or enough to fill a GPU."""
 
-Rows = Iterator[tuple[int, int]]
+BAND = 128
+"""Columns of a band, where there are that many: so that a strip of several rows fits the cache."""
+
+LEVEL = {
+    "encoder_level1": 1,
+    "encoder_level2": 2,
+    "encoder_level3": 3,
+    "latent": 4,
+    "decoder_level3": 3,
+    "decoder_level2": 2,
+    "decoder_level1": 1,
+    "refinement": 1,
+}
+LEVELS = (1, 2, 3, 4)
 
 
 class Strips:
     """A Restormer prepared for inference: `run(picture)` gives what the network gives, faster and in less memory.
 
     `dtype` is that of products and features (float32, bfloat16, float16, float64); sums and softmax are float32
-    or better. The model is read, never changed. `keep_v` False recomputes v in the second walk.
+    or better. The model is read, never changed.
+    `window` is TLC's, in pixels of the picture; None is the network as it was trained, with global attention.
+    `compiled` fuses what torch.compile can fuse: for GPUs.
     """
 
     def __init__(
@@ -40,332 +57,342 @@ class Strips:
         model: Restormer,
         dtype: torch.dtype = torch.float32,
         *,
-        keep_v: bool = True,
+        window: int | None = None,
         strip_bytes: int | None = None,
+        band: int | None = None,
+        compiled: bool = False,
     ) -> None:
-        self.model = model
         self.config = model.config
         self.dtype = dtype
-        self.keep_v = keep_v
+        self.window = window
         self.device = next(model.parameters()).device
-        self.strip_bytes = strip_bytes or STRIP_BYTES.get(self.device.type, 4 << 20)
-        self.blocks = {
-            name: [PreparedBlock(block, dtype) for block in level]  # type: ignore[arg-type]
-            for name, level in model.named_children()
-            if isinstance(level, Level)
-        }
-        self.products = {
-            name: Product(layer.weight.flatten(1), layer.bias, dtype)
-            for name, layer in model.named_children()
-            if isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1)
-        }
+        on_cpu = self.device.type == "cpu"
+        self.strip_bytes = strip_bytes or STRIP_BYTES.get(self.device.type, 2 << 20)
+        self.band = band or (BAND if on_cpu else 1 << 30)
+        layers = dict(model.named_children())
+        with torch.inference_mode():
+            self.blocks = {
+                name: [PreparedBlock(block, dtype, compiled) for block in level]  # type: ignore[arg-type]
+                for name, level in layers.items()
+                if isinstance(level, Level)
+            }
+            self.reductions = {
+                name: Product(layer.weight.flatten(1), layer.bias, dtype)
+                for name, layer in layers.items()
+                if isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1)
+            }
+            wide = torch.promote_types(dtype, torch.float32)  # what meets the picture itself is not rounded
+            self.embed = convolution(layers["patch_embed"].get_submodule("proj"), wide)
+            self.output = convolution(layers["output"], wide)
+            self.resample = {
+                name: convolution(layer.get_submodule("body.0"), dtype)
+                for name, layer in layers.items()
+                if name.startswith(("down", "up"))
+            }
 
     @torch.inference_mode()
-    def run(self, picture: Tensor) -> Tensor:
-        """(1, in_channels, h, w), h and w multiples of 8 -> (1, out_channels, h, w) in float32 (or float64)."""
-        picture = picture[0].permute(1, 2, 0).contiguous()  # (h, w, c), from here to the end
-        model, wide = self.model, torch.promote_types(self.dtype, torch.float32)
-        embedded = self._convolve(model.patch_embed.get_submodule("proj"), picture)
-        kept = embedded.clone() if self.config.dual_pixel else None
-        level1 = self._level("encoder_level1", embedded)
-        level2 = self._level("encoder_level2", self._down(model.down1_2.body[0], level1))
-        level3 = self._level("encoder_level3", self._down(model.down2_3.body[0], level2))
-        x = self._level("latent", self._down(model.down3_4.body[0], level3))
+    def run(self, picture: Tensor, keep_v: Collection[int] = LEVELS) -> Tensor:
+        """(1, in_channels, h, w), h and w multiples of 8 -> (1, out_channels, h, w) in float32 (or float64).
 
-        x = self._level("decoder_level3", self._up(model.up4_3.body[0], x, level3, "reduce_chan_level3"))
+        v is kept at the levels named in `keep_v`; elsewhere it is computed twice, which saves its memory.
+        """
+        pixels = picture[0].permute(1, 2, 0).contiguous()  # (h, w, c), from here to the end
+        (height, width, _), c = pixels.shape, self.config.dim
+
+        # Level 1's skip and decoder share one buffer from the start: the encoder works in the half that the skip
+        # has in the concatenation, keeps its v in the other half, and the concatenation costs no copy.
+        canvas = torch.empty((height, width, self.config.level1_channels), dtype=self.dtype, device=self.device)
+        level1 = canvas[..., -c:]
+        self._convolve(self.embed, pixels, level1)
+        embedded = level1.clone() if self.config.dual_pixel else None
+        self._level("encoder_level1", level1, keep_v, canvas[..., :c] if self.config.concat else None)
+        level2 = self._level("encoder_level2", self._down("down1_2", level1), keep_v)
+        level3 = self._level("encoder_level3", self._down("down2_3", level2), keep_v)
+        x = self._level("latent", self._down("down3_4", level3), keep_v)
+
+        # Each skip becomes its decoder, in place.
+        x = self._level("decoder_level3", self._up("up4_3", x, level3, "reduce_chan_level3"), keep_v)
         del level3
-        x = self._level("decoder_level2", self._up(model.up3_2.body[0], x, level2, "reduce_chan_level2"))
+        x = self._level("decoder_level2", self._up("up3_2", x, level2, "reduce_chan_level2"), keep_v)
         del level2
-        x = self._up(model.up2_1.body[0], x, level1, None if self.config.concat else "reduce_chan_level1")
-        del level1, embedded
-        x = self._level("refinement", self._level("decoder_level1", x))
-        if kept is not None:
-            for a, b in self._strips(x, x.shape[2]):
-                x[a:b] += self.products["skip_conv"](kept[a:b])
-        result = self._convolve(model.output, x).to(wide)
+        if self.config.concat:
+            self._raise("up2_1", x, canvas[..., :c])
+        else:
+            self._up("up2_1", x, canvas, "reduce_chan_level1")
+        del x
+        self._level("decoder_level1", canvas, keep_v)
+        self._level("refinement", canvas, keep_v)
+        if embedded is not None:
+            skip = self.reductions["skip_conv"]
+            for a, b in self._strips(canvas, canvas.shape[2]):
+                canvas[a:b] = skip(embedded[a:b], onto=canvas[a:b])
+        result = pixels.new_empty((height, width, self.config.out_channels))
+        self._convolve(self.output, canvas, result)
         if not self.config.dual_pixel:
-            result += picture.to(wide)
+            result += pixels
         return result.permute(2, 0, 1)[None]
 
-    def _strips(self, x: Tensor, channels: int) -> Rows:
-        """Row ranges of strips whose intermediate of so many channels fits `strip_bytes`."""
-        height, width = x.shape[:2]
-        rows = max(2, self.strip_bytes // (width * channels * x.element_size()))
-        for start in range(0, height, rows):
-            yield start, min(start + rows, height)
-
-    def _level(self, name: str, x: Tensor) -> Tensor:
-        """The blocks of a level, in place: (h, w, c)."""
-        v = None
+    def _level(self, name: str, x: Tensor, keep_v: Collection[int], spare: Tensor | None = None) -> Tensor:
+        """The blocks of a level, in place: (h, w, c). `spare` is memory of x's shape that v may use."""
+        height, width, channels = x.shape
+        level = LEVEL[name]
+        v = x.new_empty(x.shape) if spare is None and level in keep_v else spare
+        cells = Cells.of(height, width, None if self.window is None else max(1, self.window >> (level - 1)))
         for block in self.blocks[name]:
-            if self.keep_v and v is None:
-                v = torch.empty_like(x)
-            matrix = self._gather(block, x, v)
-            mixed = self._mix_kept(block, x, v, matrix) if v is not None else self._mix_again(block, x, matrix)
-            self._feed_forward(block, x, mixed)
+            bands = self._bands(width)
+            rows = min(height, self._rows(bands, max(3 * channels, block.ffn_width)))
+            walk = Walk(block, x, v, cells, rows)
+            matrices = walk.matrices([walk.gather(band) for band in bands])
+            edges = Edges(x, bands, 1 if v is not None else 2)
+            for band in bands:
+                walk.finish(band, edges, matrices)
         return x
 
-    def _gather(self, block: "PreparedBlock", x: Tensor, v: Tensor | None) -> Tensor:
-        """The first walk: the sums over all pixels, and from them M; fills v where it is kept."""
-        c = x.shape[2]
-        rolling = Rolling(block.qkv_dwconv, x.shape[1], 3 * c, x)
-        gram: Gram | None = None
+    def _bands(self, width: int) -> list["Band"]:
+        """Bands as even as can be, of at most `band` columns."""
+        count = -(-width // self.band)
+        borders = [round(index * width / count) for index in range(count + 1)]
+        return [Band(left, right, width) for left, right in pairwise(borders)]
 
-        def take(qkv: Tensor, a: int, b: int) -> None:
-            nonlocal gram
-            if a == b:
-                return
-            part = block.gram(qkv[..., :c], qkv[..., c : 2 * c])
-            gram = part if gram is None else Gram(*(total + more for total, more in zip(gram, part, strict=True)))
-            if v is not None:
-                v[a:b] = qkv[..., 2 * c :]
+    def _rows(self, bands: list["Band"], channels: int) -> int:
+        """Rows of a strip whose intermediate of so many channels fits `strip_bytes`."""
+        columns = max(band.right - band.left for band in bands)
+        return max(1, self.strip_bytes // (columns * channels * self.dtype.itemsize))
 
-        for a, b in self._strips(x, 3 * c):
-            take(*rolling.push(block.qkv(block.norm1(x[a:b]))))
-        take(*rolling.finish())
-        assert gram is not None
-        return block.matrix(gram)
+    def _strips(self, x: Tensor, channels: int) -> list[tuple[int, int]]:
+        """Ranges of whole rows, each even but for the last, whose intermediate of so many channels is bounded."""
+        height, width = x.shape[:2]
+        rows = max(1, 2 * self.strip_bytes // (width * channels * self.dtype.itemsize))
+        rows += rows % 2
+        return [(a, min(a + rows, height)) for a in range(0, height, rows)]
 
-    def _mix_kept(self, block: "PreparedBlock", x: Tensor, v: Tensor, matrix: Tensor) -> Rows:
-        """x += M v, in place, a strip at a time; yields the rows that are done."""
-        product = Product(matrix, block.project_out_bias, self.dtype)
-        for a, b in self._strips(x, block.ffn_width):
-            x[a:b] += product(v[a:b])
-            yield a, b
+    def _convolved(self, layer: Convolution, x: Tensor, take: Callable[[int, int, Tensor], None]) -> None:
+        """A 3×3 convolution of the whole map, (h, w, c): `take` gets the first row, the end, and (rows, w, c')."""
+        height, width, channels = x.shape
 
-    def _mix_again(self, block: "PreparedBlock", x: Tensor, matrix: Tensor) -> Rows:
-        """The same with v computed again; rows are read one strip ahead of those that are changed."""
-        product = Product(matrix, block.project_out_bias, self.dtype)
-        rolling = Rolling(block.v_dwconv, x.shape[1], x.shape[2], x)
-
-        def mix(v: Tensor, a: int, b: int) -> tuple[int, int]:
-            if a < b:
-                x[a:b] += product(v)
-            return a, b
-
-        for a, b in self._strips(x, block.ffn_width):
-            yield mix(*rolling.push(block.v(block.norm1(x[a:b]))))
-        yield mix(*rolling.finish())
-
-    def _feed_forward(self, block: "PreparedBlock", x: Tensor, mixed: Rows) -> None:
-        """x += GDFN(norm(x)), in place, following the rows that `mixed` finishes."""
-        rolling = Rolling(block.ffn_dwconv, x.shape[1], block.ffn_width, x)
-
-        def finish(wide: Tensor, a: int, b: int) -> None:
-            if a < b:
-                x[a:b] += block.ffn_out(block.gate(wide))
-
-        for a, b in mixed:
-            if a < b:
-                finish(*rolling.push(block.ffn_in(block.norm2(x[a:b]))))
-        finish(*rolling.finish())
-
-    def _convolve(self, layer: nn.Module, x: Tensor) -> Tensor:
-        """A 3×3 convolution of the whole map: (h, w, c) -> (h, w, c')."""
-        result = None
-        for a, b, strip in self._convolved(layer, x):
-            if result is None:
-                result = strip.new_empty((*x.shape[:2], strip.shape[2]))
-            result[a:b] = strip
-        assert result is not None
-        return result
-
-    def _convolved(self, layer: nn.Module, x: Tensor) -> Iterator[tuple[int, int, Tensor]]:
-        """The same, strip by strip: yields (first row, end, rows)."""
-        assert isinstance(layer, nn.Conv2d)
-        weight = layer.weight.to(self.dtype, memory_format=torch.channels_last)
-        bias = None if layer.bias is None else layer.bias.to(self.dtype)
-        height = x.shape[0]
-        for a, b in self._strips(x, max(x.shape[2], weight.shape[0])):
+        for a, b in self._strips(x, max(channels, layer.outputs)):
             top, bottom = max(a - 1, 0), min(b + 1, height)
-            rows = x[top:bottom].to(self.dtype)[None].permute(0, 3, 1, 2)
-            strip = F.conv2d(rows, weight, bias, padding=1)[0].permute(1, 2, 0)
-            yield a, b, strip[a - top : strip.shape[0] - (bottom - b)]
+            space = torch.empty((b - a + 2, width + 2, channels), dtype=layer.dtype, device=self.device)
+            space[:, 0] = space[:, -1] = 0
+            if top == a:
+                space[0] = 0
+            if bottom == b:
+                space[-1] = 0
+            space[top - a + 1 : bottom - a + 1, 1:-1] = x[top:bottom]
+            take(a, b, layer(space))
 
-    def _down(self, layer: nn.Module, x: Tensor) -> Tensor:
+    def _convolve(self, layer: Convolution, x: Tensor, result: Tensor) -> None:
+        """(h, w, c) -> `result`, (h, w, c')."""
+
+        def take(a: int, b: int, rows: Tensor) -> None:
+            result[a:b] = rows
+
+        self._convolved(layer, x, take)
+
+    def _down(self, name: str, x: Tensor) -> Tensor:
         """Convolve and pixel-unshuffle: (h, w, c) -> (h/2, w/2, 2c)."""
         height, width, channels = x.shape
-        result = x.new_empty((height // 2, width // 2, 2 * channels))
-        # (h/2, y, w/2, x, c/2) seen through the result's (h/2, w/2, c/2, y, x)
+        result = torch.empty((height // 2, width // 2, 2 * channels), dtype=self.dtype, device=self.device)
+        # (h/2, y, w/2, x, c/2) seen through the result's (h/2, w/2, c/2, y, x); strips begin and end at even rows.
         spread = result.unflatten(2, (channels // 2, 2, 2)).permute(0, 3, 1, 4, 2)
-        for a, _, strip in self._convolved(layer, x):
-            for y in (0, 1):  # strips may begin at an odd row
-                first = a + (a + y) % 2
-                rows = strip[first - a :: 2]
-                if rows.shape[0]:
-                    spread[first // 2 : first // 2 + rows.shape[0], y] = rows.unflatten(1, (width // 2, 2))
+
+        def take(a: int, b: int, rows: Tensor) -> None:
+            spread[a // 2 : b // 2] = rows.unflatten(1, (width // 2, 2)).unflatten(0, ((b - a) // 2, 2))
+
+        self._convolved(self.resample[name], x, take)
         return result
 
-    def _up(self, layer: nn.Module, x: Tensor, skip: Tensor, reduce: str | None) -> Tensor:
-        """Convolve, pixel-shuffle, join the skip, reduce: (h, w, c) and (2h, 2w, c/2) -> (2h, 2w, c/2 or c)."""
-        half = x.shape[2] // 2
-        result = skip.new_empty((*skip.shape[:2], self.products[reduce].outputs if reduce else 2 * half))
-        for a, b, strip in self._convolved(layer, x):
-            raised = strip.unflatten(2, (half, 2, 2)).permute(0, 3, 1, 4, 2).reshape(2 * (b - a), -1, half)
-            if reduce is None:
-                result[2 * a : 2 * b, :, :half] = raised
-                result[2 * a : 2 * b, :, half:] = skip[2 * a : 2 * b]
+    def _raise(self, name: str, x: Tensor, result: Tensor) -> None:
+        """Convolve and pixel-shuffle: (h, w, c) -> `result`, (2h, 2w, c/2)."""
+
+        def take(a: int, b: int, rows: Tensor) -> None:
+            spread = result[2 * a : 2 * b].unflatten(1, (-1, 2)).unflatten(0, (-1, 2))  # (h, y, w, x, c/2)
+            spread.copy_(rows.unflatten(2, (-1, 2, 2)).permute(0, 3, 1, 4, 2))
+
+        self._convolved(self.resample[name], x, take)
+
+    def _up(self, name: str, x: Tensor, skip: Tensor, reduce: str) -> Tensor:
+        """Convolve, pixel-shuffle, join the skip and reduce to the skip's place: (h, w, c) and (2h, 2w, c/2)."""
+        half, product = x.shape[2] // 2, self.reductions[reduce]
+
+        def take(a: int, b: int, rows: Tensor) -> None:
+            below = skip[2 * a : 2 * b]
+            joined = below.new_empty((*below.shape[:2], 2 * half))
+            spread = joined[..., :half].unflatten(1, (-1, 2)).unflatten(0, (-1, 2))
+            spread.copy_(rows.unflatten(2, (half, 2, 2)).permute(0, 3, 1, 4, 2))
+            joined[..., half:] = below
+            below.copy_(product(joined))
+
+        self._convolved(self.resample[name], x, take)
+        return skip
+
+
+@dataclass(frozen=True)
+class Band:
+    """The columns [left, right) of a map, `width` columns wide in all."""
+
+    left: int
+    right: int
+    width: int
+
+    @property
+    def own(self) -> slice:
+        """Its columns."""
+        return slice(self.left, self.right)
+
+    @cached_property
+    def around(self) -> "Band":
+        """The band with a column more on either side, where the map goes on."""
+        return Band(max(self.left - 1, 0), min(self.right + 1, self.width), self.width)
+
+    def within(self, other: "Band") -> slice:
+        """Its columns as `other` counts them."""
+        return slice(self.left - other.left, self.right - other.left)
+
+
+@dataclass(frozen=True)
+class Walk:
+    """The two walks of one block down the map x (h, w, c), in place, `rows` rows at a time."""
+
+    block: PreparedBlock
+    x: Tensor
+    v: Tensor | None
+    """Where v is kept; None: computed again in the second walk."""
+    cells: Cells
+    rows: int
+
+    def gather(self, band: Band) -> dict[int, Gram]:
+        """The first walk: the sums of every cell in the band; fills v."""
+        block, c = self.block, self.block.channels
+        rolling = Rolling(block.qkv_dwconv, band, self)
+        sums: dict[int, Gram] = {}
+        for a, b in self._strips():
+            parts, first, end = rolling.push(block.qkv(block.norm1(self.x[a:b, band.around.own])), b)
+            if first == end:
+                continue
+            qkv = parts[0]
+            if self.v is not None:
+                self.v[first:end, band.own] = qkv[..., 2 * c :]
+            for cell, rows, columns in self.cells.pieces(first, end, band.left, band.right):
+                part = block.gram(qkv[rows, columns])
+                if cell in sums:
+                    part = Gram(*(total.add_(more) for total, more in zip(sums[cell], part, strict=True)))
+                sums[cell] = part
+        return sums
+
+    def matrices(self, sums: Sequence[dict[int, Gram]]) -> list[Product]:
+        """The bands' sums -> M of every cell, prepared."""
+        down, across = self.cells.shape
+        parts = [[band[cell] for band in sums if cell in band] for cell in range(down * across)]
+        totals = [Gram(*(torch.stack(terms).sum(0) for terms in zip(*cell, strict=True))) for cell in parts]
+        matrices = self.cells.means(self.block.matrix(self.cells.windows(totals)))
+        return [Product(matrix, self.block.project_out_bias, self.x.dtype) for matrix in matrices]
+
+    def finish(self, band: Band, edges: "Edges", matrices: list[Product]) -> None:
+        """The second walk: mix, then feed forward, each strip in place."""
+        block, x, outer = self.block, self.x, band.around
+        recalled = Rolling(block.v_dwconv, outer, self) if self.v is None else None
+        feed = Rolling(block.ffn_dwconv, band, self)
+        for a, b in self._strips():
+            if recalled is None:
+                assert self.v is not None
+                v = self.v[a:b, outer.own]
             else:
-                joined = torch.cat((raised, skip[2 * a : 2 * b]), dim=2)
-                result[2 * a : 2 * b] = self.products[reduce](joined)
-        return result
+                parts, a, b = recalled.push(block.v(block.norm1(edges.read(band, outer.around, a, b))), b)
+                if a == b:
+                    continue
+                v = parts[0]
+            mixed = self._mix(edges.read(band, outer, a, b), v, a, b, outer, matrices)
+            x[a:b, band.own] = mixed[:, band.within(outer)]
+            parts, first, end = feed.push(block.ffn_in(block.norm2(mixed)), b, block.parts)
+            if first < end:
+                self._add(x[first:end, band.own], block.ffn_out, block.gate(parts))
+
+    def _mix(self, x: Tensor, v: Tensor, a: int, b: int, band: Band, matrices: list[Product]) -> Tensor:
+        """x + M v, with every cell's own M."""
+        if len(matrices) == 1:
+            return matrices[0](v, onto=x)
+        for cell, rows, columns in self.cells.pieces(a, b, band.left, band.right):
+            x[rows, columns] = matrices[cell](v[rows, columns].contiguous(), onto=x[rows, columns].contiguous())
+        return x
+
+    def _add(self, x: Tensor, product: Product, rows: Tensor) -> None:
+        """x += product(rows), rounded once."""
+        if x.dtype.itemsize >= 4:
+            x += product(rows)
+        else:
+            x.copy_(product(rows, onto=x.contiguous()))
+
+    def _strips(self) -> Iterator[tuple[int, int]]:
+        for a in range(0, self.x.shape[0], self.rows):
+            yield a, min(a + self.rows, self.x.shape[0])
+
+
+class Edges:
+    """The map as it was before the second walk began to change it, around the borders between bands."""
+
+    def __init__(self, x: Tensor, bands: list[Band], reach: int) -> None:
+        self.x = x
+        self.reach = reach
+        self.kept = {band.right: x[:, max(band.right - reach, 0) : band.right + reach].clone() for band in bands[:-1]}
+
+    def read(self, band: Band, outer: Band, a: int, b: int) -> Tensor:
+        """Rows a to b of `outer`: `band`'s own columns as they are now, its neighbours' as they were; contiguous."""
+        if outer.left == band.left and outer.right == band.right:
+            return self.x[a:b, band.own].clone()
+        rows = self.x.new_empty((b - a, outer.right - outer.left, self.x.shape[2]))
+        rows[:, band.within(outer)] = self.x[a:b, band.own]
+        if outer.left < band.left:
+            start = max(band.left - self.reach, 0)
+            rows[:, : band.left - outer.left] = self.kept[band.left][a:b, outer.left - start : band.left - start]
+        if outer.right > band.right:
+            start = max(band.right - self.reach, 0)
+            rows[:, band.right - outer.left :] = self.kept[band.right][a:b, band.right - start : outer.right - start]
+        return rows
 
 
 class Rolling:
-    """A depth-wise 3×3 convolution fed strip after strip: rows in, the rows that are then complete out.
+    """Depth-wise 3×3 convolutions fed strip after strip: rows in, the rows that are then complete out.
 
-    The last two rows are carried over, so each is computed once. Without a convolution rows pass straight through.
+    The last two rows are carried over, so each is computed once. The channels may be split over several
+    convolutions. Without a convolution rows pass straight through.
     """
 
-    def __init__(self, layer: "Depthwise | None", width: int, channels: int, like: Tensor) -> None:
-        self.layer = layer
+    def __init__(self, layers: tuple[Convolution, ...] | None, band: Band, walk: Walk) -> None:
+        self.layers = layers
+        self.band = band
+        self.height = walk.x.shape[0]
         self.done = 0
-        self.carried = like.new_zeros((1, width, channels))  # the zero row above the picture
-        self.below = like.new_zeros((1, width, channels))
+        self.filled = 1  # with the row of zeros above the map
+        columns = band.right - band.left + 2
+        self.spaces = [walk.x.new_empty((walk.rows + 4, columns, layer.outputs)) for layer in layers or ()]
+        for space in self.spaces:
+            space[0] = space[:, 0] = space[:, -1] = 0
 
-    def push(self, rows: Tensor) -> tuple[Tensor, int, int]:
-        """(n, w, c) -> complete rows, their first index and end."""
-        if self.layer is None:
-            start, self.done = self.done, self.done + rows.shape[0]
-            return rows, start, self.done
-        rows = torch.cat((self.carried, rows))
-        self.carried = rows[-2:].clone()
-        start, self.done = self.done, self.done + max(0, rows.shape[0] - 2)
-        return self.layer(rows) if start < self.done else self.below[:0], start, self.done
-
-    def finish(self) -> tuple[Tensor, int, int]:
-        """The last row, whose lower neighbour is the zero row below the picture."""
-        if self.layer is None:
-            return self.below[:0], self.done, self.done
-        return self.push(self.below)
-
-
-class Depthwise:
-    """A 3×3 depth-wise convolution without padding above and below: (n + 2, w, c) -> (n, w, c)."""
-
-    def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
-        self.weight = weight.to(dtype)
-        self.bias = None if bias is None else bias.to(dtype)
-
-    def __call__(self, rows: Tensor) -> Tensor:
-        planes = rows[None].permute(0, 3, 1, 2)  # in this order torch sees channels-last, and copies nothing
-        return F.conv2d(planes, self.weight, self.bias, padding=(0, 1), groups=rows.shape[2])[0].permute(1, 2, 0)
-
-
-class PreparedBlock:
-    """A block's weights as inference wants them; the steps are named as in `model.restormer`."""
-
-    def __init__(self, block: Block, dtype: torch.dtype) -> None:
-        attention, feed = block.attn, block.ffn
-        assert isinstance(attention, MDTA)
-        assert isinstance(feed, GDFN)
-        channels = attention.qkv.in_channels
-        self.norm1, self.norm2 = Norm(block.norm1, dtype), Norm(block.norm2, dtype)
-        self.attention = attention
-        self.wide = torch.promote_types(dtype, torch.float32)
-        weight, bias = attention.qkv.weight.flatten(1), attention.qkv.bias
-        self.qkv = Product(weight, bias, dtype)
-        self.v = Product(weight[2 * channels :], None if bias is None else bias[2 * channels :], dtype)
-        self.qkv_dwconv = self.v_dwconv = None
-        if attention.qkv_dwconv is not None:
-            weight, bias = attention.qkv_dwconv.weight, attention.qkv_dwconv.bias
-            self.qkv_dwconv = Depthwise(weight, bias, dtype)
-            self.v_dwconv = Depthwise(weight[2 * channels :], None if bias is None else bias[2 * channels :], dtype)
-        self.project_out_bias = attention.project_out.bias
-
-        # Hidden widths like 255 fall between vector registers; channels of zeros change nothing.
-        self.gated = feed.gated
-        hidden = feed.project_out.in_channels
-        spare = -hidden % 16
-        parts = 2 if self.gated else 1
-        self.ffn_width = parts * (hidden + spare)
-
-        def padded(tensor: Tensor | None) -> Tensor | None:
-            if tensor is None or not spare:
-                return tensor
-            return torch.cat([F.pad(part, [0, 0] * (part.ndim - 1) + [0, spare]) for part in tensor.chunk(parts)])
-
-        weight = padded(feed.project_in.weight.flatten(1))
-        assert weight is not None
-        self.ffn_in = Product(weight, padded(feed.project_in.bias), dtype)
-        self.ffn_dwconv = None
-        if feed.dwconv is not None:
-            weight = padded(feed.dwconv.weight)
-            assert weight is not None
-            self.ffn_dwconv = Depthwise(weight, padded(feed.dwconv.bias), dtype)
-        self.ffn_out = Product(F.pad(feed.project_out.weight.flatten(1), (0, spare)), feed.project_out.bias, dtype)
-
-    def gram(self, q: Tensor, k: Tensor) -> Gram:
-        """A strip's q and k -> its sums, in float32 or better."""
-        return self.attention.gram(q[None].to(self.wide), k[None].to(self.wide))
-
-    def matrix(self, gram: Gram) -> Tensor:
-        """The sums -> M, (c, c)."""
-        return self.attention.matrix(gram)[0]
-
-    def gate(self, wide: Tensor) -> Tensor:
-        """GELU of one half times the other, or plain GELU."""
-        if not self.gated:
-            return F.gelu(wide)
-        gate, value = wide.chunk(2, dim=-1)
-        return F.gelu(gate).mul_(value)
-
-
-class Norm:
-    """LayerNorm of a strip; statistics in float32 or better whatever the strip's type."""
-
-    def __init__(self, norm: LayerNorm, dtype: torch.dtype) -> None:
-        self.weight = norm.body.weight.to(dtype)
-        self.bias = None if norm.body.bias is None else norm.body.bias.to(dtype)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        if self.bias is not None:
-            return F.layer_norm(x, self.weight.shape, self.weight, self.bias)
-        _, _, rstd = torch.native_layer_norm(x, self.weight.shape, None, None, 1e-5)
-        return (x * rstd).to(x.dtype) * self.weight
-
-
-class Product:
-    """x W^T + b over the last axis, by the fastest product that this processor has for the shape."""
-
-    def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
-        self.weight = weight.detach().to(dtype).contiguous()
-        self.bias = None if bias is None else bias.detach().to(dtype)
-        self.outputs = weight.shape[0]
-        self.packed = None
-        if self.weight.device.type == "cpu" and prefers_onednn(*self.weight.shape, dtype):
-            self.packed = torch.ops.mkldnn._reorder_linear_weight(self.weight)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        if self.packed is None:
-            return F.linear(x, self.weight, self.bias)
-        return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
-
-
-@cache
-def prefers_onednn(outputs: int, inputs: int, dtype: torch.dtype) -> bool:
-    """Whether oneDNN's prepacked product beats `F.linear` for this shape, by a short measurement.
-
-    False where the private operators are missing or do not take the type.
-    """
-    if dtype not in (torch.float32, torch.bfloat16):
-        return False
-    x, weight = torch.randn(4096, inputs).to(dtype), torch.randn(outputs, inputs).to(dtype)
-    try:
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight)
-        torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "")
-    except (AttributeError, RuntimeError):
-        return False
-    ours: Callable[[], Tensor] = lambda: torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "")  # noqa: E731
-    plain: Callable[[], Tensor] = lambda: F.linear(x, weight)  # noqa: E731
-    return _seconds(ours) < _seconds(plain)
-
-
-def _seconds(work: Callable[[], Tensor], times: int = 5) -> float:
-    work()
-    taken = []
-    for _ in range(times):
-        begun = perf_counter()
-        work()
-        taken.append(perf_counter() - begun)
-    return median(taken)
+    def push(self, rows: Tensor, end: int, parts: int = 1) -> tuple[list[Tensor], int, int]:
+        """(n, columns around the band, c), up to row `end` of the map -> the band's complete rows, first, end."""
+        start = self.done
+        inside = self.band.within(self.band.around)
+        if self.layers is None:
+            self.done = end
+            return list(rows[:, inside].chunk(parts, dim=-1)), start, end
+        first = 1 - inside.start  # zeros where the map ends
+        used = self.filled + rows.shape[0]
+        last = end == self.height
+        pieces = rows.split([layer.outputs for layer in self.layers], dim=-1)
+        for space, piece in zip(self.spaces, pieces, strict=True):
+            space[self.filled : used, first : first + piece.shape[1]] = piece
+            if last:
+                space[used] = 0
+        used += last
+        complete = used - 2
+        if complete > 0:
+            results = [layer(space[:used]) for layer, space in zip(self.layers, self.spaces, strict=True)]
+            for space in self.spaces:
+                space[:2] = space[complete:used].clone()
+            self.filled = 2
+            self.done += complete
+        else:
+            results = []
+            self.filled = used
+        return results, start, self.done

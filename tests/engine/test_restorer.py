@@ -8,7 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from restormer_cli.engine import memory
 from restormer_cli.engine.restorer import Restorer, _spans, choose_device, pad_to_multiple_of_8
+from restormer_cli.engine.strips import LEVELS, Strips
 from restormer_cli.errors import UserError
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.restormer import Restormer
@@ -314,3 +316,66 @@ def test_the_default_network_is_what_the_model_room_says():
     """Restorer reads the configuration off the model, not off a default."""
     config = ModelConfig(in_channels=1, out_channels=1, dim=4, blocks=(1, 1, 1, 1), heads=(1, 1, 1, 1), refinement=0)
     assert Restorer(Restormer(config), device="cpu").config is config
+
+
+def test_tiles_for_want_of_memory_are_said_aloud(tiny_network, monkeypatch):
+    monkeypatch.setattr(memory, "held", lambda device: 0)
+    monkeypatch.setattr(memory, "TILES", (64,))
+    network, pixels, said = tiny_network(), picture(96, 96), []
+    needed = Restorer(network, device="cpu").plan(96, 96).bytes
+    restored = Restorer(network, device="cpu", memory=needed - 1000)(pixels, said.append)
+    assert restored.shape == pixels.shape
+    assert said == ["memory is too short for the whole picture: tiles of 64, which is approximate"]
+
+
+def test_memory_that_runs_out_loses_no_picture(tiny_network, monkeypatch):
+    pixels, said, sides = picture(200, 160), [], []
+    run = Strips.run
+
+    def short(self, x, keep_v=LEVELS):
+        sides.append((max(x.shape[-2:]), len(tuple(keep_v))))
+        if max(x.shape[-2:]) > 64:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 20 MiB")
+        return run(self, x, keep_v)
+
+    monkeypatch.setattr(Strips, "run", short)
+    restored = Restorer(tiny_network(), device="cpu")(pixels, said.append)
+    assert np.isfinite(restored).all()
+    assert sides[:4] == [(200, 4), (200, 0), (104, 4), (56, 4)]
+    assert said[0] == "memory ran out: going on with recomputing v"
+    assert said[-1] == "memory ran out: going on with tiles of 56, which is approximate"
+
+
+def test_other_errors_are_not_taken_for_want_of_memory(tiny_network, monkeypatch):
+    def broken(self, x, keep_v=LEVELS):
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr(Strips, "run", broken)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        Restorer(tiny_network(), device="cpu")(picture(16, 16))
+
+
+def test_what_overflows_in_low_precision_is_done_again_in_fp32(tiny_network, monkeypatch):
+    network, pixels, said = tiny_network(), picture(24, 16), []
+    exact = Restorer(network, device="cpu", precision="fp32")(pixels)
+    run = Strips.run
+
+    def overflow(self, x, keep_v=LEVELS):
+        return run(self, x, keep_v) * (float("inf") if self.dtype == torch.bfloat16 else 1)
+
+    monkeypatch.setattr(Strips, "run", overflow)
+    restored = Restorer(network, device="cpu", precision="bf16")(pixels, said.append)
+    assert np.array_equal(restored, exact)
+    assert said == ["bf16 overflowed on 16×24 pixels: done again in fp32"]
+
+
+def test_a_window_changes_the_answer_only_where_the_picture_is_larger(tiny_network):
+    network, large, small = tiny_network(), picture(48, 64), picture(16, 24)
+    whole, local = (Restorer(network, device="cpu", window=window) for window in (None, 24))
+    assert np.abs(whole(large) - local(large)).max() > 1e-6
+    np.testing.assert_allclose(whole(small), local(small), atol=1e-6)
+
+
+def test_an_impossible_window_is_told(tiny_network):
+    with pytest.raises(UserError, match="the smallest window is 8"):
+        Restorer(tiny_network(), device="cpu", window=7)

@@ -1,13 +1,18 @@
 """Strips against the textbook network: exact, whatever the strip height, shape or variant."""
 
+import math
+from functools import partial
+
 import pytest
 import torch
 
-from restormer_cli.engine import strips
-from restormer_cli.engine.strips import Depthwise, Product, Rolling, Strips
+from restormer_cli.engine import prepared
+from restormer_cli.engine.prepared import Convolution, Product
+from restormer_cli.engine.strips import LEVELS, Band, Rolling, Strips, Walk
+from restormer_cli.engine.windows import Cells
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.restormer import Restormer
-from restormer_cli.model.textbook import TextbookRestormer
+from restormer_cli.model.textbook import TextbookRestormer, TransposedAttention
 
 VARIANTS = {
     "colour": {},
@@ -36,17 +41,26 @@ def textbook(model: Restormer, picture: torch.Tensor) -> torch.Tensor:
         return judge(picture)
 
 
-@pytest.mark.parametrize("keep_v", [True, False], ids=["v kept", "v recomputed"])
+@pytest.mark.parametrize("keep_v", [LEVELS, ()], ids=["v kept", "v recomputed"])
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
 def test_strips_equal_the_whole_image(variant, keep_v):
     model = network(**variant)
-    for size in ((8, 8), (7 * 8, 11 * 8), (13 * 8, 5 * 8)):
+    for size in ((8, 8), (3 * 8, 7 * 8), (5 * 8, 2 * 8)):
         picture = torch.rand(1, model.config.in_channels, *size, dtype=torch.float64)
         expected = textbook(model, picture)
         scale = expected.abs().max().item()
-        for strip_bytes in (1, 20_000, 1 << 30):
-            result = Strips(model, torch.float64, keep_v=keep_v, strip_bytes=strip_bytes).run(picture)
+        for strip_bytes, band in ((6_000, 16), (60_000, None), (1 << 30, 5)):
+            result = Strips(model, torch.float64, strip_bytes=strip_bytes, band=band).run(picture, keep_v)
             assert (result - expected).abs().max().item() <= 1e-12 * max(1, scale)
+
+
+@pytest.mark.parametrize("keep_v", [LEVELS, ()], ids=["v kept", "v recomputed"])
+def test_strips_of_a_single_row_and_bands_of_a_single_column(keep_v):
+    model = network(bias=True)
+    picture = torch.rand(1, 3, 16, 8, dtype=torch.float64)
+    expected = textbook(model, picture)
+    result = Strips(model, torch.float64, strip_bytes=1, band=1).run(picture, keep_v)
+    assert (result - expected).abs().max().item() <= 1e-12 * max(1, expected.abs().max().item())
 
 
 @pytest.mark.parametrize("size", [(8, 8), (8, 1024), (1024, 8), (104, 152)])
@@ -80,27 +94,99 @@ def test_the_model_is_never_changed():
     assert torch.equal(picture, kept)
 
 
-def test_products_fall_back_where_the_private_operators_are_missing(monkeypatch):
-    strips.prefers_onednn.cache_clear()
-    monkeypatch.setattr(strips.torch.ops, "mkldnn", object())
-    weight, x = torch.randn(5, 3), torch.randn(7, 3)
-    product = Product(weight, None, torch.float32)
-    strips.prefers_onednn.cache_clear()
-    assert product.packed is None
-    assert torch.allclose(product(x), x @ weight.T)
+def test_hidden_operators_change_nothing(monkeypatch):
+    model = network(bias=True).float()
+    picture = torch.rand(1, 3, 24, 40)
+    caches = (prepared.has_onednn, prepared.prefers_onednn)
+    fast = Strips(model).run(picture)
+    for cached in caches:
+        cached.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(prepared.torch.ops, "mkldnn", object())
+        plain = Strips(model)
+        assert not plain.embed.packed
+        assert not plain.reductions["reduce_chan_level3"].packed
+        result = plain.run(picture)
+    for cached in caches:
+        cached.cache_clear()
+    assert (result - fast).abs().max().item() <= 1e-5 * fast.abs().max().item()
+
+
+def test_a_sum_onto_bfloat16_is_rounded_once():
+    """x + W v in bfloat16 is the exact sum, rounded: not the rounded product, added and rounded again."""
+    generator = torch.Generator().manual_seed(3)
+    x, v, weight = (torch.randn(size, generator=generator).bfloat16() for size in ((32, 1, 32), (32, 1, 32), (32, 32)))
+    once = (x.double() + v.double() @ weight.double().T).bfloat16()
+    twice = x + (v.double() @ weight.double().T).bfloat16()
+    result = Product(weight, None, torch.bfloat16)(v, onto=x)
+    assert (result != once).sum() < 0.2 * (twice != once).sum()
+
+
+def local(model: Restormer, picture: torch.Tensor, window: int) -> torch.Tensor:
+    """TLC written directly: every window its own softmax, outputs averaged where windows overlap."""
+
+    def starts(side, size):
+        count = math.ceil(side / size)
+        step = math.ceil((side - size) / (count - 1)) if count > 1 else 0
+        return [min(index * step, side - size) for index in range(count)]
+
+    def attend(attention, x):
+        scale = picture.shape[2] // x.shape[2]
+        (height, width), size = x.shape[2:], window // scale
+        qkv = attention.qkv_dwconv(attention.qkv(x))
+        total, covered = torch.zeros_like(x), torch.zeros_like(x)
+        rows, columns = min(size, height), min(size, width)
+        for top in starts(height, rows):
+            for left in starts(width, columns):
+                part = (slice(None), slice(None), slice(top, top + rows), slice(left, left + columns))
+                q, k, v = (
+                    t.reshape(attention.heads, -1, rows * columns) for t in qkv[part].contiguous().chunk(3, dim=1)
+                )
+                q, k = (torch.nn.functional.normalize(t, dim=-1) for t in (q, k))
+                mixed = (q @ k.mT * attention.temperature).softmax(-1) @ v
+                total[part] += mixed.reshape(1, -1, rows, columns)
+                covered[part] += 1
+        return attention.project_out(total / covered)
+
+    judge = TextbookRestormer(model.config).double()
+    judge.load_state_dict(model.state_dict())
+    for module in judge.modules():
+        if isinstance(module, TransposedAttention):
+            module.forward = partial(attend, module)  # pyright: ignore[reportAttributeAccessIssue]
+    with torch.no_grad():
+        return judge(picture)
+
+
+@pytest.mark.parametrize("keep_v", [LEVELS, ()], ids=["v kept", "v recomputed"])
+@pytest.mark.parametrize(
+    ("size", "window"), [((48, 72), 32), ((40, 88), 24), ((72, 16), 40), ((24, 24), 64), ((104, 8), 16)]
+)
+def test_cells_equal_windows_computed_one_by_one(size, window, keep_v):
+    model = network(bias=True)
+    picture = torch.rand(1, 3, *size, dtype=torch.float64)
+    expected = local(model, picture, window)
+    for strip_bytes, band in ((30_000, 12), (1 << 30, None)):
+        result = Strips(model, torch.float64, window=window, strip_bytes=strip_bytes, band=band).run(picture, keep_v)
+        assert (result - expected).abs().max().item() <= 1e-12 * max(1, expected.abs().max().item())
+    if window < max(size):
+        assert (expected - textbook(model, picture)).abs().max().item() > 1e-6
 
 
 @pytest.mark.parametrize("cuts", [[9], [1] * 9, [2, 3, 4], [8, 1]])
 def test_rolling_computes_every_row_once_and_in_order(cuts):
     weight = torch.randn(3, 1, 3, 3, dtype=torch.float64)
     rows = torch.randn(9, 5, 3, dtype=torch.float64)
-    rolling = Rolling(Depthwise(weight, None, torch.float64), 5, 3, rows)
+    layers = tuple(Convolution(part, None, torch.float64, depthwise=True) for part in weight.split((1, 2)))
+    walk = Walk(None, rows, None, Cells.of(9, 5, None), 9)  # pyright: ignore[reportArgumentType]
+    rolling = Rolling(layers, Band(0, 5, 5), walk)
     parts, at = [], 0
     for count in cuts:
-        done, start, end = rolling.push(rows[at : at + count])
-        assert (start, end) == (sum(len(part) for part in parts), start + len(done))
-        parts.append(done)
+        done, start, end = rolling.push(rows[at : at + count], at + count)
         at += count
-    parts.append(rolling.finish()[0])
+        assert start == sum(len(part) for part in parts)
+        assert end == (at if at == 9 else max(0, at - 1))
+        if done:
+            parts.append(torch.cat(done, dim=-1))
+            assert end == start + len(parts[-1])
     expected = torch.nn.functional.conv2d(rows.permute(2, 0, 1)[None], weight, padding=1, groups=3)[0].permute(1, 2, 0)
     assert torch.allclose(torch.cat(parts), expected, atol=1e-12)

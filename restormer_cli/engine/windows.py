@@ -1,0 +1,99 @@
+"""The test-time local converter (TLC; Chu et al., ECCV 2022), exactly, by cells.
+
+TLC gives every window of the feature map an attention of its own and averages the windows' outputs where they
+overlap. All window borders together cut the map into cells. A window's sums are the sums of its cells; and since
+the output is linear in v, averaging the outputs at a pixel is applying the mean of the windows' matrices M. So TLC
+costs no more pixels than global attention, however much the windows overlap.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from restormer_cli.model.restormer import Gram
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The windows along one side of the map."""
+
+    side: int
+    window: int
+    """At most `side`."""
+
+    @cached_property
+    def starts(self) -> tuple[int, ...]:
+        """ceil(side / window) windows at even steps, rounded up; the last one moved back to end at the border."""
+        count = -(-self.side // self.window)
+        if count == 1:
+            return (0,)
+        step = -(-(self.side - self.window) // (count - 1))
+        return (*(index * step for index in range(count - 1)), self.side - self.window)
+
+    @cached_property
+    def borders(self) -> tuple[int, ...]:
+        """Where cells begin, and the end."""
+        return tuple(sorted({*self.starts, *(start + self.window for start in self.starts)}))
+
+    @cached_property
+    def covers(self) -> Tensor:
+        """(windows, cells): 1 where the window holds the cell."""
+        starts, firsts = torch.tensor(self.starts)[:, None], torch.tensor(self.borders[:-1])[None]
+        return ((starts <= firsts) & (firsts < starts + self.window)).double()
+
+    def pieces(self, first: int, end: int) -> Iterator[tuple[int, int, int]]:
+        """The cells that meet [first, end): (cell, from, to)."""
+        for cell, (a, b) in enumerate(pairwise(self.borders)):
+            if a < end and first < b:
+                yield cell, max(a, first), min(b, end)
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The map cut at all window borders; a single cell where attention is global."""
+
+    rows: Axis
+    columns: Axis
+
+    @classmethod
+    def of(cls, height: int, width: int, window: int | None) -> "Cells":
+        """The cells of a map of height × width pixels; None: one window, the whole map."""
+        rows, columns = (Axis(side, side if window is None else min(window, side)) for side in (height, width))
+        return cls(rows, columns)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Cells down and across."""
+        return len(self.rows.borders) - 1, len(self.columns.borders) - 1
+
+    def windows(self, sums: list[Gram]) -> Gram:
+        """The sums of every cell, row by row -> those of every window."""
+        if len(sums) == 1:
+            return sums[0]
+
+        def gather(parts: tuple[Tensor, ...]) -> Tensor:
+            cells = torch.cat(parts).unflatten(0, self.shape)
+            rows, columns = (axis.covers.to(cells) for axis in (self.rows, self.columns))
+            return torch.einsum("rp,cq,pq...->rc...", rows, columns, cells).flatten(0, 1)
+
+        return Gram(*(gather(parts) for parts in zip(*sums, strict=True)))
+
+    def means(self, matrices: Tensor) -> Tensor:
+        """M of every window -> the mean M of every cell, (cells, c, c)."""
+        if matrices.shape[0] == 1:
+            return matrices
+        rows, columns = (axis.covers.to(matrices) for axis in (self.rows, self.columns))
+        rows, columns = rows / rows.sum(0), columns / columns.sum(0)
+        windows = matrices.unflatten(0, (rows.shape[0], columns.shape[0]))
+        return torch.einsum("rp,cq,rcij->pqij", rows, columns, windows).flatten(0, 1)
+
+    def pieces(self, top: int, bottom: int, left: int, right: int) -> Iterator[tuple[int, slice, slice]]:
+        """The cells that meet a rectangle: (cell, its rows, its columns), both counted from the rectangle's corner."""
+        across = list(self.columns.pieces(left, right))
+        for row, a, b in self.rows.pieces(top, bottom):
+            for column, c, d in across:
+                yield row * self.shape[1] + column, slice(a - top, b - top), slice(c - left, d - left)
