@@ -206,8 +206,18 @@ def restore(
         int | None, typer.Option(min=8, metavar="N", help="Side of the tiles, in pixels (default: no tiles).")
     ] = None,
     overlap: Annotated[int, typer.Option(min=0, metavar="N", help="Pixels that neighbouring tiles share.")] = 32,
+    window: Annotated[
+        str | None,
+        typer.Option(metavar="N|auto", help="Attention of windows (TLC); auto: the largest patch of the training."),
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option(metavar="6GB", help="Budget of the whole process (default: most of what is free).")
+    ] = None,
     device: Device = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16, or fp16 (not on a CPU).")] = "auto",
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Fuse with torch.compile: slow to start, for GPUs and many pictures.")
+    ] = False,
     threads: Annotated[int | None, typer.Option(min=1, metavar="N", help="Processor threads (default: all).")] = None,
     ensemble: Annotated[
         bool, typer.Option("--ensemble", help="Average over 8 turned and mirrored copies; 8 times slower.")
@@ -254,6 +264,9 @@ def restore(
             right=right,
             tile=tile,
             overlap=overlap,
+            window=window,
+            memory=memory,
+            compiled=compiled,
             device=device,
             precision=precision,
             threads=threads,

@@ -43,8 +43,8 @@ def restore_pixels(
     if strength == 0:
         return pixels
     network: Network = restorer
-    if notice is not None and hasattr(restorer, "plan"):
-        network = partial(restorer, notice=notice)  # pyright: ignore
+    if notice is not None:
+        network = partial(restorer, notice=notice)
     try:
         restored = _through(network, restorer.config.in_channels, pixels, right, ensemble)
     except (MemoryError, RuntimeError) as error:  # torch raises RuntimeError, on a GPU a kind of it

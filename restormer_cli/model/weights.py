@@ -50,6 +50,15 @@ class Weights:
         task = self.header.get("task")
         return task if isinstance(task, str) else None
 
+    @property
+    def largest_patch(self) -> int | None:
+        """Side of the largest training patch, if the header's recipe tells."""
+        recipe = self.header.get("recipe")
+        stages = recipe.get("stage") if isinstance(recipe, dict) else None
+        rows = [row for row in stages if isinstance(row, dict)] if isinstance(stages, list) else []
+        patches = [row.get("patch") for row in rows]
+        return max((patch for patch in patches if isinstance(patch, int) and patch >= 8), default=None)
+
 
 def bundled_tasks() -> list[str]:
     """Names of the checkpoints in the package."""

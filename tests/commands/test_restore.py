@@ -357,7 +357,7 @@ def test_a_defect_of_ours_is_not_called_a_lack_of_memory(tmp_path, colour_weight
 
 
 def test_a_file_that_cannot_be_written_leaves_no_part(tmp_path, colour_weights, write_png, monkeypatch):
-    def fail(*_):
+    def fail(*_, **__):
         raise OSError(28, "No space left on device")
 
     write_png(tmp_path / "in" / "a.png")
@@ -515,3 +515,27 @@ def test_the_library_call_yields_a_start_and_a_result_per_picture(tmp_path, pict
     assert isinstance(restored, verb.Restored)
     assert (restored.width, restored.height, restored.error) == (13, 9, None)
     assert restored.seconds is not None
+
+
+def test_window_and_memory_reach_the_network_and_the_plan(tmp_path, colour_weights, write_png):
+    source = write_png(tmp_path / "in.png", 48, 64)
+    flags = ("--weights", colour_weights, "--window", "24", "--memory", "3GB", "--json")
+    result = restore(source, tmp_path / "out.png", *flags)
+    assert result.exit_code == 0, result.output
+    assert '"plan": "whole picture, window 24"' in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--window", "wide"), "--window wide: give a number of pixels, or auto"),
+        (("--window", "4"), "the smallest window is 8"),
+        (("--memory", "much"), "not an amount of memory; write it like 6GB"),
+        (("--memory", "1MB"), "too little"),
+    ],
+)
+def test_impossible_windows_and_budgets_are_told(tmp_path, colour_weights, write_png, flags, said):
+    source = write_png(tmp_path / "in.png", 16, 24)
+    line = refused(restore(source, tmp_path / "out.png", "--weights", colour_weights, *flags))
+    assert said in line
+    assert not (tmp_path / "out.png").exists()

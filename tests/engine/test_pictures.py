@@ -24,7 +24,7 @@ class Stub:
         self.config = SimpleNamespace(in_channels=channels, dual_pixel=dual_pixel)
         self.function = function
 
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+    def __call__(self, pixels: np.ndarray, notice: object = None) -> np.ndarray:
         assert pixels.shape[2] == self.config.in_channels
         assert pixels.flags["C_CONTIGUOUS"]
         return self.function(pixels)

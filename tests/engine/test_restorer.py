@@ -1,5 +1,6 @@
 """A picture of any size comes out as if it had been padded by hand; tiles leave neither seam nor border."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -8,7 +9,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from restormer_cli.engine import memory
 from restormer_cli.engine.restorer import Restorer, _spans, choose_device, pad_to_multiple_of_8
 from restormer_cli.engine.strips import LEVELS, Strips
 from restormer_cli.errors import UserError
@@ -171,7 +171,7 @@ def test_a_tile_that_holds_the_picture_equals_the_whole(tiny_network, tile):
 def test_tiles_leave_no_seam(tiny_network, monkeypatch, overlap, axis):
     """With what is worst for tiles, a network of nothing but statistics, which differ from tile to tile:
     between two tiles the result climbs in steps as small as the overlap allows."""
-    monkeypatch.setattr(Restorer, "_whole", lambda _, x: x.mean(dim=(2, 3), keepdim=True).expand_as(x))
+    monkeypatch.setattr(Restorer, "_whole", lambda _, x, *__: x.mean(dim=(2, 3), keepdim=True).expand_as(x))
     ramp = np.linspace(0, 1, 128, dtype=np.float32)
     pixels = np.moveaxis(np.broadcast_to(ramp[:, None, None], (128, 64, 3)), 0, axis)
     restored = Restorer(tiny_network(), device="cpu", tile=64, overlap=overlap)(pixels)
@@ -319,11 +319,10 @@ def test_the_default_network_is_what_the_model_room_says():
 
 
 def test_tiles_for_want_of_memory_are_said_aloud(tiny_network, monkeypatch):
-    monkeypatch.setattr(memory, "held", lambda device: 0)
-    monkeypatch.setattr(memory, "TILES", (64,))
-    network, pixels, said = tiny_network(), picture(96, 96), []
-    needed = Restorer(network, device="cpu").plan(96, 96).bytes
-    restored = Restorer(network, device="cpu", memory=needed - 1000)(pixels, said.append)
+    restorer, pixels, said = Restorer(tiny_network(), device="cpu"), picture(96, 96), []
+    chosen = replace(restorer.plan(96, 96), kind="tiles", tile=64)
+    monkeypatch.setattr(Restorer, "plan", lambda *_: chosen)
+    restored = restorer(pixels, said.append)
     assert restored.shape == pixels.shape
     assert said == ["memory is too short for the whole picture: tiles of 64, which is approximate"]
 

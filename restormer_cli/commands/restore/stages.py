@@ -22,6 +22,10 @@ HARDLY = 0.5
 """A mean change below this, in units of 1/255, is hardly one."""
 
 
+PUBLISHED_WINDOW = 384
+"""Where the weights say nothing of their training: what suits the published ones (TLC, Chu et al., ECCV 2022)."""
+
+
 class Restoring:
     """The network, ready."""
 
@@ -52,6 +56,9 @@ class Restoring:
             precision=request.precision,
             tile=request.tile,
             overlap=request.overlap,
+            window=_window(request.window, self.weights),
+            memory=request.memory,
+            compile=request.compiled,
         )
         self.peak = Peak(str(self.restorer.device))
         # Beside a processor that computes on all its cores more threads would only be in the way.
@@ -79,11 +86,8 @@ class Restoring:
 
     def plan(self, height: int, width: int) -> tuple[str, int | None]:
         """How a picture of this size runs, in words, and the bytes that it is predicted to need."""
-        if hasattr(self.restorer, "plan"):
-            plan = self.restorer.plan(height, width)  # pyright: ignore
-            return str(plan), plan.bytes
-        tile = self.restorer.tile
-        return f"tiles of {tile}" if tile and max(height, width) > tile else "whole picture", None
+        plan = self.restorer.plan(height, width)
+        return str(plan), plan.bytes
 
     def compute(self, work: Work) -> None:
         from restormer_cli.engine.pictures import restore_pixels
@@ -113,6 +117,16 @@ class Restoring:
                     "it is clean already, or these are weights for another task"
                 )
         work.notes += tuple(said)
+
+
+def _window(text: str | None, weights: "Weights") -> int | None:
+    if text is None:
+        return None
+    if text == "auto":
+        return weights.largest_patch or PUBLISHED_WINDOW
+    if not text.isdecimal():
+        raise UserError(f"--window {text}: give a number of pixels, or auto")
+    return int(text)
 
 
 class Degrading:

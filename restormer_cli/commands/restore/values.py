@@ -27,6 +27,10 @@ class Request:
     """For dual-pixel weights: the folder of the second views, or LEFT=RIGHT in their names."""
     tile: int | None = None
     overlap: int = 32
+    window: str | None = None
+    """TLC's window in pixels, or "auto"."""
+    memory: str | None = None
+    compiled: bool = False
     device: str = "auto"
     precision: str = "auto"
     threads: int | None = None
