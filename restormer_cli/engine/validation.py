@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from restormer_cli.atomic import write_atomically
 from restormer_cli.data.dataset import as_picture, validation_pictures
-from restormer_cli.engine.metrics import psnr
+from restormer_cli.engine.metrics import luma8, psnr, round8
 from restormer_cli.engine.run import make_folder
 from restormer_cli.recipe import Recipe
 
@@ -71,7 +71,7 @@ class Validation:
         degraded, clean = self.pairs[index]
         degraded = as_picture(degraded, clean.shape[2])
         if self.channel == "y" and clean.shape[2] == 3:
-            degraded, clean, output = (_luma(picture) for picture in (degraded, clean, output))
+            degraded, clean, output = (luma8(round8(picture)) / 255 for picture in (degraded, clean, output))
         return torch.tensor([psnr(picture, clean, peak=1.0) for picture in (output, degraded)])
 
     def _keep(self, folder: Path, iteration: int, index: int, output: np.ndarray) -> None:
@@ -83,9 +83,3 @@ class Validation:
         data = bytes(imagecodecs.png_encode(np.ascontiguousarray(samples), level=4))
         make_folder(folder)
         write_atomically(folder / f"{iteration:08d}-{index}.png", lambda stream: stream.write(data))
-
-
-def _luma(picture: np.ndarray) -> np.ndarray:
-    """(h, w, 3) in [0, 1], rounded to 8 bits as a file would be -> the rounded Y of BT.601, video range, of 255."""
-    samples = np.rint(picture.clip(0, 1) * 255).astype(np.float64) / 255
-    return np.rint(samples @ np.array([65.481, 128.553, 24.966]) + 16) / 255

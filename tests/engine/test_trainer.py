@@ -13,7 +13,7 @@ from PIL import Image
 from restormer_cli import atomic
 from restormer_cli.data.dataset import Note, validation_pictures
 from restormer_cli.engine import run as run_module
-from restormer_cli.engine.metrics import psnr
+from restormer_cli.engine.metrics import luma8, psnr, round8
 from restormer_cli.engine.schedule import learning_rate
 from restormer_cli.engine.trainer import StepLog, ValidationLog, fit
 from restormer_cli.errors import Failed, UserError
@@ -486,3 +486,15 @@ def test_a_full_disk_is_told_in_the_systems_words(
 
     with pytest.raises(OSError, match="No space left on device"):
         run_module._store({"weights": torch.zeros(9)}, Full())  # pyright: ignore[reportArgumentType]
+
+
+def test_the_y_channel_is_scored_where_the_recipe_says_so(
+    straight: tuple[Path, Logs], pictures: Path, tmp_path: Path
+) -> None:
+    y = recipe(pictures, validation={"every": 8, "crop": 32, "degrade": ["gaussian:25"], "channel": "y"})
+    (score,) = validations(run(y, tmp_path / "run"))
+    expected = [
+        psnr(luma8(round8(degraded)), luma8(round8(clean)), peak=255) for degraded, clean in validation_pictures(y)
+    ]
+    assert score.input_psnr == pytest.approx(np.mean(expected))
+    assert score.input_psnr > validations(straight[1])[-1].input_psnr + 1  # noise in Y is weaker
