@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from restormer_cli.data.images import Picture
 
 PAGE_PIXELS = 24_000_000
-"""Pixels that a page shows in all, per side: about 30 MB of HTML for noisy photographs."""
+"""Pixels that a page shows in all, per side: 20 to 60 MB of HTML for photographs with noise at σ 25
+(scripts/page_size.py), less for others."""
 LEAST_PIXELS = 150_000
 MOST_SLIDERS = 300
 """More pictures than this are listed, but not shown: a browser has to hold them all."""
