@@ -15,7 +15,7 @@ from restormer_cli.cli import app
 from restormer_cli.commands.bench import Request, plan, summary
 from restormer_cli.engine.contestants import OURS, Contestant
 from restormer_cli.engine.stopwatch import Cell
-from restormer_cli.errors import UserError
+from restormer_cli.errors import Failed, UserError
 
 
 def bench(*arguments: object) -> Result:
@@ -233,6 +233,23 @@ def test_a_picture_that_fails_exits_3_and_is_left_out_of_every_mean(colour_weigh
     assert {summary["pictures"] for summary in quality["summaries"]} == {1}
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert "b.png" in line
+
+
+def test_a_picture_that_one_contestant_fails_on_counts_for_none(monkeypatch, colour_weights, clean):
+    """Means over different pictures would not compare."""
+
+    def fail_on_c(kind, run, degraded, right):
+        if degraded.shape[1] == 26:
+            raise Failed("tv: not today")
+        return run(degraded)
+
+    monkeypatch.setattr("restormer_cli.engine.quality._classical", fail_on_c)
+    options = ("--clean", clean, "--degrade", "gaussian:25", "--against", "tv", "--json")
+    result = bench(colour_weights, *options)
+    assert result.exit_code == 3, result.output
+    quality = json.loads(result.stdout)["quality"]
+    assert {(row["group"], row["pictures"]) for row in quality["summaries"]} == {(None, 2)}
+    assert len({(row["contestant"] or {}).get("kind") for row in quality["summaries"]}) == 3
 
 
 def test_nothing_but_bad_pictures_is_an_input_error(colour_weights, tmp_path):
