@@ -123,6 +123,12 @@ def _settings(request: "Request", started: "Started") -> list[tuple[str, str]]:
     settings.append(("pictures", f"in tiles of {started.tile}" if started.tile else "whole"))
     if started.tile:
         settings.append(("overlap", f"{request.overlap} pixels"))
+    if request.window is not None:
+        settings.append(
+            ("window of attention", request.window if request.window == "auto" else f"{request.window} pixels")
+        )
+    if request.memory is not None:
+        settings.append(("memory", request.memory))
     if request.ensemble:
         settings.append(("ensemble", "8 turned and mirrored copies"))
     if request.strength != 1:
