@@ -12,7 +12,7 @@ from restormer_cli.engine.restorer import pad_to_multiple_of_8
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.restormer import Restormer
 
-LIMITS = {"fp32": 0.05, "fp16": 1.0, "bf16": 8.0}
+LIMITS = {"fp32": 0.05, "fp16": 2.0, "bf16": 16.0}
 """The largest error at any sample that an artefact may have, in units of 1/255 (docs/export.md)."""
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee")
 """In scikit-image's wheel, free to use (NASA; CC0)."""

@@ -91,7 +91,8 @@ class ChannelNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.bias is not None:
-            return F.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias).permute(0, 3, 1, 2)
+            normed = F.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias)
+            return normed.permute(0, 3, 1, 2).contiguous()
         wide = x.float()
         variance = (wide - wide.mean(1, keepdim=True)).square().mean(1, keepdim=True)
         return (wide * torch.rsqrt(variance + 1e-5)).to(x.dtype) * self.weight[:, None, None]
