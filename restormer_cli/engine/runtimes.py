@@ -16,12 +16,17 @@ import torch
 from torch import Tensor
 
 from restormer_cli.engine.extras import require
+from restormer_cli.engine.memory import SHARE, TILES, Plan, free, held
 from restormer_cli.engine.program import NOTES
 from restormer_cli.errors import UserError
 from restormer_cli.model.config import ModelConfig
 
 RUNTIMES = (".onnx", ".pt2", ".xml")
 """Extensions of files that hold a graph and not just weights."""
+
+
+MAPS = 40
+"""Full-resolution maps of `dim` channels that a runtime holds at its peak (docs/export.md); for planning only."""
 
 
 class Runtime(Protocol):
@@ -58,12 +63,26 @@ class Exported:
         self.precision = str(self.header.get("precision", "fp32"))
         self.least = int(self.header.get("least_side", 8))
         self.device = torch.device("cpu")
+        self.largest_patch: int | None = None
+        """No window fits a finished graph."""
 
     @property
     def task(self) -> str | None:
         """The task in the metadata, if there is one."""
         task = self.header.get("task")
         return task if isinstance(task, str) else None
+
+    def check(self, device: str, precision: str, window: int | None, compile: bool) -> None:
+        """Raises UserError where something is asked of a finished graph that it cannot give."""
+        what = f"{self.path.name} is a finished graph"
+        if device not in ("auto", "cpu"):
+            raise UserError(f"--device {device}: {what}, which runs on the CPU here: leave --device out")
+        if precision not in ("auto", self.precision):
+            raise UserError(f"--precision {precision}: {what} in {self.precision}: leave --precision out")
+        if window is not None:
+            raise UserError(f"--window {window}: {what} with global attention: use the weights themselves, or --tile")
+        if compile:
+            raise UserError(f"--compile: {what}: leave --compile out, or export with it")
 
     def run(self, picture: Tensor) -> Tensor:
         """float32 (b, in_channels, h, w) -> float32 (b, out_channels, h, w).
@@ -73,6 +92,32 @@ class Exported:
         if min(picture.shape[-2:]) < self.least:
             raise UserError(f"{self.path}: takes pictures from {self.least} pixels a side on; this one is smaller")
         return self._runtime.run(picture.contiguous())
+
+
+def plan_graph(network: Exported, height: int, width: int, *, tile: int | None, budget: int | None) -> Plan:
+    """The whole picture where it fits, else the largest tiles that do; `budget` is for the whole process, in bytes.
+
+    Raises UserError where the smallest tiles do not fit a budget that was asked for.
+    """
+    base = held(network.device)
+    limit = base + int(SHARE * free(network.device)) if budget is None else budget
+
+    def need(side: int | None) -> int:
+        h, w = (height, width) if side is None else (min(height, side), min(width, side))
+        return base + 4 * h * w * MAPS * network.config.dim + 4 * height * width * network.config.out_channels
+
+    sides = (tile if max(height, width) > tile else None,) if tile else (None, *TILES)
+    for side in sides:
+        if tile or need(side) <= limit:
+            break
+    else:
+        side = TILES[-1]
+        if budget is not None:
+            raise UserError(
+                f"--memory {budget / 1e9:.2f}GB: too little for {width}×{height} pixels even in tiles of {side}: "
+                f"needs {need(side) / 1e9:.2f}GB"
+            )
+    return Plan("whole" if side is None else "tiles", frozenset(), side, None, network.precision, need(side))
 
 
 class OnnxRuntime:

@@ -109,6 +109,38 @@ def test_the_onnx_file_tells_what_it_is_and_runs_at_sizes_that_nobody_checked(ex
     assert loaded.run(x[..., :1, :1]).shape == (3, 3, 1, 1)
 
 
+def test_restore_runs_an_exported_file_with_the_same_answer_whole_and_in_tiles(exported, samples) -> None:
+    from restormer_cli.engine.restorer import Restorer
+
+    folder, _ = exported
+    picture = samples(43, 70).astype("float32") / 255
+    loaded, network = Exported(folder / "out.onnx"), load_weights(folder / "in.safetensors").model
+    choices: tuple[dict[str, Any], ...] = ({}, {"tile": 32, "overlap": 8})
+    for options in choices:
+        ours, theirs = Restorer(network, **options), Restorer(loaded, **options)
+        assert str(theirs.plan(43, 70)) == str(ours.plan(43, 70))
+        assert abs(ours(picture) - theirs(picture)).max() < 0.01 / 255
+    assert Restorer(loaded, memory="2GB").plan(4000, 6000).kind == "tiles"
+    with pytest.raises(UserError, match="too little for"):
+        Restorer(loaded, memory="1MB").plan(100, 100)
+    wrongs: tuple[dict[str, Any], ...] = ({"window": 64}, {"compile": True}, {"precision": "bf16"}, {"device": "cuda"})
+    for wrong in wrongs:
+        with pytest.raises(UserError, match="is a finished graph"):
+            Restorer(loaded, **wrong)
+
+
+def test_restore_takes_an_exported_file_on_the_command_line(exported, tmp_path: Path, write_png) -> None:
+    folder, _ = exported
+    source = write_png(tmp_path / "in.png")
+    answers = []
+    for name in ("in.safetensors", "out.onnx"):
+        target = tmp_path / f"{name}.png"
+        result = CliRunner().invoke(app, ["restore", str(source), str(target), "--weights", str(folder / name)])
+        assert result.exit_code == 0, result.output
+        answers.append(target.read_bytes())
+    assert answers[0] == answers[1]
+
+
 def test_two_channels_swapped_in_the_graph_are_caught(
     exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
