@@ -92,7 +92,8 @@ def _network(options: dict):
     network = Restormer(ModelConfig.from_dict(options)).eval()
     with torch.no_grad():
         for parameter in network.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.05)  # away from ones and zeros, where mistakes hide
+            # Away from ones and zeros, where mistakes hide, and no further: the answer has to stay a picture's size.
+            parameter.add_(torch.randn_like(parameter) * 0.2 * parameter.abs().mean().clamp_min(0.05))
     return network
 
 
@@ -220,7 +221,7 @@ def _write_theirs(folder: Path, number: int, found, picture) -> None:
 
     torch.manual_seed(number)
     with torch.inference_mode():
-        state = {key: value + 0.05 * torch.randn_like(value) for key, value in found.model.state_dict().items()}
+        state = {key: value * (1 + 0.1 * torch.randn_like(value)) for key, value in found.model.state_dict().items()}
         found.model.load_state_dict(state)
         torch.save({"params": state}, folder / f"theirs-{number}.pth")
         torch.save({"picture": picture, "answer": found.model(picture)}, folder / f"theirs-{number}.tensors")

@@ -386,7 +386,7 @@ def test_the_expansion_in_the_header_wins_over_the_inferred_one(tmp_path: Path) 
 @pytest.mark.parametrize("name", ["x.safetensors", "x.pth"])
 def test_half_precision_is_stored_as_such_and_loads_as_single(tmp_path: Path, name: str) -> None:
     model, path = tiny(), tmp_path / name
-    save_weights(path, model, {}, half=True)
+    save_weights(path, model, {}, dtype=torch.float16)
     stored = load_file(path) if name == "x.safetensors" else torch.load(path, weights_only=True)["params"]
     assert {value.dtype for value in stored.values()} == {torch.float16}
     loaded = load_weights(path).model
