@@ -414,7 +414,7 @@ def test_a_saved_pth_is_in_the_official_layout(tmp_path: Path) -> None:
     model = tiny()
     save_weights(tmp_path / "x.pth", model, HEADER)
     content = torch.load(tmp_path / "x.pth", weights_only=True)
-        assert list(content) == ["params", "restormer_cli"]  # ours beside theirs, as JSON; others pass over it
+    assert list(content) == ["params", "restormer_cli"]  # ours beside theirs, as JSON; others pass over it
     assert content["params"].keys() == model.state_dict().keys()
     assert all(torch.equal(content["params"][key], value) for key, value in model.state_dict().items())
 
