@@ -413,6 +413,43 @@ def bench(
         raise typer.Exit(3)
 
 
+@app.command(cls=Verb)
+def export(
+    weights: Annotated[str, typer.Argument(help="A bundled checkpoint's name, .safetensors, or official .pth.")],
+    target: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Its extension decides: .safetensors .pth .onnx .pt2 .xml (OpenVINO).")
+    ],
+    precision: Annotated[str, typer.Option(help="fp32, fp16 or bf16, where the format allows.")] = "fp32",
+    any_size: Annotated[
+        bool, typer.Option("--any-size", help="The graph pads and crops: pictures of any size, not of multiples of 8.")
+    ] = False,
+    compile_: Annotated[
+        bool, typer.Option("--compile", help="A .pt2 of machine code for this kind of processor (AOTInductor).")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT where it exists.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The artefact's metadata as JSON on stdout.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Write weights for other tools, each file loaded back and checked before it is kept."""
+    with _outcome(debug):
+        from restormer_cli import report_export
+        from restormer_cli.commands import export as verb
+
+        request = verb.Request(
+            weights=weights,
+            target=target,
+            precision=precision,
+            any_size=any_size,
+            compile=compile_,
+            overwrite=overwrite,
+        )
+        finished = report_export.show_export(verb.export(request))
+        if as_json:
+            import json
+
+            typer.echo(json.dumps(finished.metadata, indent=2))
+
+
 def _words(text: str | None) -> tuple[str, ...]:
     """The entries of a list such as `256,512`."""
     return tuple(word.strip() for word in (text or "").split(",") if word.strip())

@@ -52,7 +52,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, normed: Tensor) -> Tensor:
         channels = x.shape[1]
         # In fp32 whatever the weights are: the sums over a picture's pixels overflow fp16.
-        q, k = (part(normed).float().unflatten(1, (self.heads, -1)).flatten(3) for part in (self.q, self.k))
+        q, k = (part(normed).flatten(2).float().unflatten(1, (self.heads, -1)) for part in (self.q, self.k))
         lengths = q.square().sum(-1)[..., :, None] * k.square().sum(-1)[..., None, :]
         products = (q @ k.transpose(-2, -1)) * lengths.clamp_min(1e-24).rsqrt()
         attention = torch.softmax(products * self.temperature, dim=-1).to(x.dtype)
@@ -91,7 +91,8 @@ class ChannelNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.bias is not None:
-            return F.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias).permute(0, 3, 1, 2)
+            normed = F.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias)
+            return normed.permute(0, 3, 1, 2).contiguous()
         wide = x.float()
         variance = (wide - wide.mean(1, keepdim=True)).square().mean(1, keepdim=True)
         return (wide * torch.rsqrt(variance + 1e-5)).to(x.dtype) * self.weight[:, None, None]

@@ -3,7 +3,6 @@
 import io
 import json
 import shutil
-import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ LARGEST = 65536
 """Sides that a graph takes at most, in pixels."""
 LEAST_ANY = 9
 """torch.export proves nothing about the one padded size of 8, so a program with `any_size` starts above it."""
+COMPILERS = ("g++", "c++", "clang++")
 NOTES = "restormer-cli.json"
 """The entry of a `.pt2` package that holds the metadata."""
 
@@ -53,19 +53,18 @@ def pack_program(program: ExportedProgram, metadata: Mapping[str, object]) -> by
     return stream.getvalue()
 
 
-def compile_program(program: ExportedProgram, folder: Path, metadata: Mapping[str, str]) -> bytes:
+def compile_program(model: Restormer, folder: Path, precision: str = "fp32", any_size: bool = False) -> bytes:
     """A `.pt2` package of machine code for this kind of processor (AOTInductor), built in `folder`.
 
-    The metadata, strings only, are the package's own. Raises UserError where no C++ compiler is to be found.
+    Raises UserError where no C++ compiler is to be found.
     """
+    if not any(shutil.which(name) for name in COMPILERS):
+        raise UserError("--compile: needs a C++ compiler, and there is none: apt install g++ (or leave --compile out)")
     from torch._inductor import aoti_compile_and_package
 
-    if not any(shutil.which(name) for name in ("g++", "c++", "clang++")):
-        raise UserError("--compile: needs a C++ compiler, and there is none: apt install g++ (or leave --compile out)")
+    program = export_program(model, precision, any_size)
     target = folder / "compiled.pt2"
-    with torch.no_grad(), warnings.catch_warnings(), tempfile.TemporaryDirectory(dir=folder):
+    with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        aoti_compile_and_package(
-            program, package_path=str(target), inductor_configs={"aot_inductor.metadata": dict(metadata)}
-        )
+        aoti_compile_and_package(program, package_path=str(target))
     return target.read_bytes()

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from restormer_cli.engine.memory import Plan, parse_memory, plan
+from restormer_cli.engine.runtimes import Exported, plan_graph
 from restormer_cli.engine.strips import LEVELS, Strips
 from restormer_cli.errors import UserError
 from restormer_cli.model.restormer import Restormer
@@ -27,14 +28,15 @@ class Restorer:
     is too short), `overlap` how far neighbours share pixels. Tiles are approximate: attention sees a tile's statistics
     instead of the picture's. `window` is that of the test-time local converter (None: global attention, as trained).
     `memory` is the budget of the whole process, in bytes or like "6GB" (None: most of what is free). `compile` fuses
-    what torch.compile can fuse.
+    what torch.compile can fuse. An `Exported` network runs in its own runtime, in its own precision, on the CPU: then
+    there is no choice of these, nor of `window`.
 
     Raises UserError for a device or precision that is not to be had, and for impossible tiles, windows or amounts.
     """
 
     def __init__(
         self,
-        model: Restormer,
+        model: Restormer | Exported,
         device: str = "auto",
         precision: str = "auto",
         tile: int | None = None,
@@ -43,8 +45,12 @@ class Restorer:
         memory: int | str | None = None,
         compile: bool = False,
     ) -> None:
-        self.device = choose_device(device)
-        self.precision = _choose_precision(precision, self.device)
+        if isinstance(model, Exported):
+            model.check(device, precision, window, compile)
+            self.device, self.precision = model.device, model.precision
+        else:
+            self.device = choose_device(device)
+            self.precision = _choose_precision(precision, self.device)
         self.config = model.config
         if tile is not None and tile < 8:
             raise UserError(f"--tile {tile}: the smallest tile is 8 pixels")
@@ -60,13 +66,18 @@ class Restorer:
         self.window = window
         self.memory = None if memory is None else parse_memory(memory)
         self.compile = compile
+        self._networks: dict[str, Strips] = {}
+        if isinstance(model, Exported):
+            self._model = model
+            return
         here = next(model.parameters()).device == self.device
         self._model = model if here else deepcopy(model).to(self.device)
-        self._networks: dict[str, Strips] = {}
         self._network(self.precision)
 
     def plan(self, height: int, width: int) -> Plan:
         """How a picture of this size would run now. Raises UserError where `memory` is too little for any way."""
+        if isinstance(self._model, Exported):
+            return plan_graph(self._model, height, width, tile=self.tile, budget=self.memory)
         return plan(
             self.config,
             height,
@@ -104,6 +115,8 @@ class Restorer:
             try:
                 restored = self._planned(x, chosen, notice)
             except (MemoryError, RuntimeError) as error:  # torch raises RuntimeError, on a GPU a kind of it
+                if isinstance(self._model, Exported):
+                    raise
                 chosen = _smaller(chosen, error, x)
                 what = f"tiles of {chosen.tile}, which is approximate" if chosen.kind == "tiles" else "recomputing v"
                 notice(f"memory ran out: going on with {what}")
@@ -118,6 +131,7 @@ class Restorer:
 
     def _network(self, precision: str) -> Strips:
         """The prepared network in a precision, made when first needed."""
+        assert not isinstance(self._model, Exported)
         if precision not in self._networks:
             self._networks[precision] = Strips(
                 self._model, PRECISIONS[precision], window=self.window, compiled=self.compile
@@ -127,6 +141,8 @@ class Restorer:
     def _whole(self, x: Tensor, keep_v: frozenset[int], notice: Notice) -> Tensor:
         h, w = x.shape[-2:]
         padded = pad_to_multiple_of_8(x)
+        if isinstance(self._model, Exported):
+            return self._model.run(padded)[..., :h, :w]
         restored = self._network(self.precision).run(padded, keep_v)
         if self.precision != "fp32" and not _finite(restored) and _finite(x):
             # One value that is not finite reaches every pixel by way of attention: no smaller part can be mended.

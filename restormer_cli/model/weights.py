@@ -107,17 +107,20 @@ def load_weights(name: str | Path) -> Weights:
     return Weights(model=model.eval(), config=config, header=header, path=path)
 
 
-def save_weights(path: str | Path, model: torch.nn.Module, header: Mapping[str, Any], *, half: bool = False) -> None:
+def save_weights(
+    path: str | Path, model: torch.nn.Module, header: Mapping[str, Any], *, dtype: torch.dtype = torch.float32
+) -> None:
     """Write a Restormer's weights atomically; `.pth` gives the official layout, anything else safetensors.
 
-    `half` stores float16. Raises Failed where the file cannot be written.
+    `dtype` is what they are stored as. The official layout is `params`; the header stands beside it, as JSON under
+    `restormer_cli`, which nobody else reads. Raises Failed where the file cannot be written.
     """
     path = Path(path)
     config: ModelConfig = model.config  # type: ignore[assignment]
-    dtype = torch.float16 if half else torch.float32
     state = {key: value.detach().to("cpu", dtype).contiguous() for key, value in model.state_dict().items()}
     if path.suffix == ".pth":
-        write_atomically(path, lambda stream: torch.save({"params": state}, stream))
+        beside = {"restormer_cli": json.dumps(dict(header))} if header else {}
+        write_atomically(path, lambda stream: torch.save({"params": state, **beside}, stream))
         return
     entries = {**header, "format": FORMAT, "model": config.to_dict()}
     data = save(state, metadata={key: _to_text(value) for key, value in entries.items()})

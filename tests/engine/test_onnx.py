@@ -14,7 +14,7 @@ pytest.importorskip("onnxruntime", reason="pip install 'restormer-cli[export]'")
 @pytest.mark.parametrize(
     ("kind", "any_size"),
     [
-        ({}, True),
+        pytest.param({}, True, marks=pytest.mark.slow),
         pytest.param({}, False, marks=pytest.mark.slow),
         pytest.param({"norm": "bias-free"}, False, marks=pytest.mark.slow),
         pytest.param({"norm": "bias-free", "in_channels": 1, "out_channels": 1}, True, marks=pytest.mark.slow),

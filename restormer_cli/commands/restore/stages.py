@@ -1,5 +1,6 @@
 """What is done to each picture: a network, or a degradation that makes test inputs."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,7 @@ from restormer_cli.engine.team import local_place
 from restormer_cli.errors import RestormerError, UserError
 
 if TYPE_CHECKING:  # they import torch, which a mistake in the request should not wait for
+    from restormer_cli.engine.runtimes import Exported
     from restormer_cli.model.weights import Weights
 
 DEFAULT_TASK = "denoise"
@@ -33,6 +35,7 @@ class Restoring:
         import torch
 
         from restormer_cli.engine.restorer import Restorer, choose_device
+        from restormer_cli.engine.runtimes import Exported
 
         place, processes = local_place()
         if request.threads is not None:
@@ -49,9 +52,10 @@ class Restoring:
             )
         if request.right is not None and not self.weights.config.dual_pixel:
             raise UserError(f"--right: {self.weights.path.name} takes one picture; two views need dual-pixel weights")
-        device = choose_device(request.device)
+        graph = isinstance(self.weights, Exported)
+        device = torch.device("cpu") if graph and request.device == "auto" else choose_device(request.device)
         self.restorer = Restorer(
-            self.weights.model,
+            self.weights if isinstance(self.weights, Exported) else self.weights.model,
             device=f"cuda:{place}" if processes > 1 and device.type == "cuda" and device.index is None else str(device),
             precision=request.precision,
             tile=request.tile,
@@ -119,7 +123,7 @@ class Restoring:
         work.notes += tuple(said)
 
 
-def _window(text: str | None, weights: "Weights") -> int | None:
+def _window(text: str | None, weights: "Weights | Exported") -> int | None:
     if text is None:
         return None
     if text == "auto":
@@ -184,11 +188,14 @@ def _lengths(jobs: list[Job], skip_existing: bool) -> dict[str, int]:
     return lengths
 
 
-def _weights(request: Request) -> "Weights":
+def _weights(request: Request) -> "Weights | Exported":
+    from restormer_cli.engine.runtimes import RUNTIMES, Exported
     from restormer_cli.model.weights import bundled_tasks, load_weights
 
     if request.weights is not None and request.task is not None:
         raise UserError("--weights and --task: give only one of them, a file of your own or a bundled task")
+    if request.weights is not None and Path(request.weights).suffix.lower() in RUNTIMES:
+        return Exported(request.weights)
     if request.weights is not None:
         return load_weights(request.weights)
     task = request.task or DEFAULT_TASK

@@ -1,0 +1,197 @@
+"""Exported networks in the runtimes that they were made for: ONNX Runtime, torch.export, AOTInductor, OpenVINO.
+
+Each is a network to the Restorer: `.config`, `.precision`, and `.run(picture)` on (b, in_channels, h, w), h and w
+multiples of 8. Only files that `restormer export` wrote: they tell in their metadata which network they hold.
+A compiled `.pt2` is machine code and runs as such: take it only from people whose programs you would run.
+"""
+
+import json
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from restormer_cli.engine.extras import require
+from restormer_cli.engine.memory import SHARE, TILES, Plan, free, held
+from restormer_cli.engine.program import NOTES
+from restormer_cli.errors import UserError
+from restormer_cli.model.config import ModelConfig
+
+RUNTIMES = (".onnx", ".pt2", ".xml")
+"""Extensions of files that hold a graph and not just weights."""
+
+
+MAPS = 40
+"""Full-resolution maps of `dim` channels that a runtime holds at its peak (docs/export.md); for planning only."""
+
+
+class Runtime(Protocol):
+    """What every runtime below is: float32 (b, in_channels, h, w) -> float32 (b, out_channels, h, w), on the CPU."""
+
+    metadata: dict[str, Any]
+
+    def run(self, picture: Tensor) -> Tensor: ...
+
+
+class Exported:
+    """An exported file, ready to run: its network's shape, what its file says of it, and `run`.
+
+    Raises UserError naming the file where it is damaged, foreign, or its runtime is not installed.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise UserError(f"{path}: no such file")
+        kind = {".onnx": OnnxRuntime, ".xml": OpenVino, ".pt2": open_program}[self.path.suffix.lower()]
+        try:
+            self._runtime: Runtime = kind(self.path)
+        except UserError:
+            raise
+        except Exception as error:  # each runtime has a dozen kinds of its own
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise UserError(f"{path}: damaged, or not for this runtime ({reason[0][:200]})") from None
+        self.header = self._runtime.metadata
+        try:
+            self.config = ModelConfig.from_dict(self.header["model"])
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise UserError(f"{path}: was not written by `restormer export`: export the weights again") from None
+        self.precision = str(self.header.get("precision", "fp32"))
+        self.least = int(self.header.get("least_side", 8))
+        self.device = torch.device("cpu")
+        self.largest_patch: int | None = None
+        """No window fits a finished graph."""
+
+    @property
+    def task(self) -> str | None:
+        """The task in the metadata, if there is one."""
+        task = self.header.get("task")
+        return task if isinstance(task, str) else None
+
+    def check(self, device: str, precision: str, window: int | None, compile: bool) -> None:
+        """Raises UserError where something is asked of a finished graph that it cannot give."""
+        what = f"{self.path.name} is a finished graph"
+        if device not in ("auto", "cpu"):
+            raise UserError(f"--device {device}: {what}, which runs on the CPU here: leave --device out")
+        if precision not in ("auto", self.precision):
+            raise UserError(f"--precision {precision}: {what} in {self.precision}: leave --precision out")
+        if window is not None:
+            raise UserError(f"--window {window}: {what} with global attention: use the weights themselves, or --tile")
+        if compile:
+            raise UserError(f"--compile: {what}: leave --compile out, or export with it")
+
+    def run(self, picture: Tensor) -> Tensor:
+        """float32 (b, in_channels, h, w) -> float32 (b, out_channels, h, w).
+
+        h and w are multiples of 8, or anything from `least` on where the file was exported with --any-size.
+        """
+        if min(picture.shape[-2:]) < self.least:
+            raise UserError(f"{self.path}: takes pictures from {self.least} pixels a side on; this one is smaller")
+        return self._runtime.run(picture.contiguous())
+
+
+def plan_graph(network: Exported, height: int, width: int, *, tile: int | None, budget: int | None) -> Plan:
+    """The whole picture where it fits, else the largest tiles that do; `budget` is for the whole process, in bytes.
+
+    Raises UserError where the smallest tiles do not fit a budget that was asked for.
+    """
+    base = held(network.device)
+    limit = base + int(SHARE * free(network.device)) if budget is None else budget
+
+    def need(side: int | None) -> int:
+        h, w = (height, width) if side is None else (min(height, side), min(width, side))
+        return base + 4 * h * w * MAPS * network.config.dim + 4 * height * width * network.config.out_channels
+
+    sides = (tile if max(height, width) > tile else None,) if tile else (None, *TILES)
+    for side in sides:
+        if tile or need(side) <= limit:
+            break
+    else:
+        side = TILES[-1]
+        if budget is not None:
+            raise UserError(
+                f"--memory {budget / 1e9:.2f}GB: too little for {width}×{height} pixels even in tiles of {side}: "
+                f"needs {need(side) / 1e9:.2f}GB"
+            )
+    return Plan("whole" if side is None else "tiles", frozenset(), side, None, network.precision, need(side))
+
+
+class OnnxRuntime:
+    def __init__(self, path: Path) -> None:
+        require(str(path), "export", "onnxruntime")
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = 3
+        # Its arena rounds every block up to a power of two: half the memory without it, at the same speed.
+        options.enable_cpu_mem_arena = False
+        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self.metadata = _read_values(self._session.get_modelmeta().custom_metadata_map)
+
+    def run(self, picture: Tensor) -> Tensor:
+        return torch.from_numpy(np.asarray(self._session.run(["output"], {"input": picture.numpy()})[0]))
+
+
+class OpenVino:
+    def __init__(self, path: Path) -> None:
+        require(str(path), "openvino", "openvino")
+        import openvino
+
+        core = openvino.Core()
+        model = core.read_model(str(path))
+        if not model.has_rt_info("restormer_cli"):
+            raise UserError(f"{path}: was not written by `restormer export`: export the weights again")
+        self.metadata = json.loads(str(model.get_rt_info("restormer_cli").astype(str)))
+        options = {
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            # Its default is bf16 wherever the processor has it, whatever the model says.
+            "INFERENCE_PRECISION_HINT": "f32",
+        }
+        self._request = core.compile_model(model, "CPU", options).create_infer_request()
+
+    def run(self, picture: Tensor) -> Tensor:
+        return torch.from_numpy(np.array(self._request.infer([picture.numpy()])[0]))
+
+
+class Program:
+    """A `.pt2`: a graph of PyTorch's own operators, or one that AOTInductor compiled."""
+
+    def __init__(self, network: Any, metadata: dict[str, Any]) -> None:
+        self._network, self.metadata = network, metadata
+
+    def run(self, picture: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self._network(picture)
+
+
+def open_program(path: Path) -> Program:
+    """Load a `.pt2` of either kind. Raises UserError where it is not one of ours."""
+    with zipfile.ZipFile(path) as package:
+        names = package.namelist()
+        notes = [name for name in names if name.endswith(f"/extra/{NOTES}")]
+        if not notes:
+            raise UserError(f"{path}: was not written by `restormer export`: export the weights again")
+        metadata = json.loads(package.read(notes[0]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if any("/aotinductor/" in name for name in names):
+            from torch._inductor import aoti_load_package
+
+            return Program(aoti_load_package(str(path)), metadata)
+        return Program(torch.export.load(str(path)).module(), metadata)
+
+
+def _read_values(values: dict[str, str]) -> dict[str, Any]:
+    """Strings or JSON, as `annotate_onnx` writes them."""
+    read: dict[str, Any] = {}
+    for key, value in values.items():
+        try:
+            read[key] = json.loads(value)
+        except ValueError:
+            read[key] = value
+    return read
