@@ -208,7 +208,7 @@ def _build(request: Request, kind: str, weights: "Weights", folder: Path) -> Fil
     graph = build_onnx(weights.model, precision, request.any_size)
     if kind == ".onnx":
         return lambda metadata: {".onnx": annotate_onnx(graph, metadata)}
-    from restormer_cli.engine.openvino import build_openvino
+    from restormer_cli.engine.openvino_file import build_openvino
 
     return lambda metadata: build_openvino(annotate_onnx(graph, {}), folder, request.precision == "fp16", metadata)
 
