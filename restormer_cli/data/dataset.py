@@ -225,14 +225,17 @@ class TrainingBatches:
                 (index, top, left), picture = other, another
         turn, mirror = (int(rng.integers(4)), bool(rng.integers(2))) if self.augment.flips else (0, False)
 
-        def cut(picture: np.ndarray) -> np.ndarray:
-            crop = np.rot90(_crop(picture, top, left, patch), turn)
+        def cut(picture: np.ndarray, margin: int = 0) -> np.ndarray:
+            crop = np.rot90(_crop(picture, top, left, patch, margin), turn)
             return to_float(crop[:, ::-1] if mirror else crop)
 
-        clean = cut(picture)
         if self.degradation is not None and self.pictures.pairs[index].degraded is None:
-            return self.degradation(clean, rng), clean
-        return np.concatenate([cut(view) for view in self.pictures.views(index)], axis=2), clean
+            # A blur brings light from outside the patch, as it does anywhere but at a picture's border.
+            margin = self.degradation.reach
+            around = cut(picture, margin)
+            inside = (slice(margin, margin + patch),) * 2
+            return self.degradation(around, rng)[inside], around[inside]
+        return np.concatenate([cut(view) for view in self.pictures.views(index)], axis=2), cut(picture)
 
     def _place(self, rng: np.random.Generator, patch: int) -> tuple[int, int, int]:
         index, top, left, height, width = self.places.draw(rng)
@@ -332,11 +335,19 @@ def to_float(stored: np.ndarray) -> np.ndarray:
     return np.divide(stored, np.float32(65535 if stored.dtype == np.uint16 else 255), out=result, dtype=np.float32)
 
 
-def _crop(picture: np.ndarray, top: int, left: int, patch: int) -> np.ndarray:
-    """(h, w, c) -> (patch, patch, c); smaller pictures are reflected at the right and bottom, as published."""
-    crop = picture[top : top + patch, left : left + patch]
-    down, right = patch - crop.shape[0], patch - crop.shape[1]
-    return np.pad(crop, ((0, down), (0, right), (0, 0)), mode="reflect") if down or right else crop
+def _crop(picture: np.ndarray, top: int, left: int, patch: int, margin: int = 0) -> np.ndarray:
+    """(h, w, c) -> (patch + 2 · margin, the same, c); the margin is mirrored where the picture ends.
+
+    Without a margin smaller pictures are reflected at the right and bottom, as published.
+    """
+    above, before = max(0, top - margin), max(0, left - margin)
+    crop = picture[above : top + patch + margin, before : left + patch + margin]
+    side = patch + 2 * margin
+    lacks = (above - top + margin, before - left + margin)
+    pads = [(lack, side - lack - n) for lack, n in zip(lacks, crop.shape[:2], strict=True)]
+    if not any(map(any, pads)):
+        return crop
+    return np.pad(crop, (*pads, (0, 0)), mode="symmetric" if margin else "reflect")
 
 
 def _gradient(picture: np.ndarray, top: int, left: int, patch: int) -> float:

@@ -185,21 +185,34 @@ def rain(
     tilt: float,
     peak: float,
     width: float,
+    depth: float = 2.0,
+    spread: float = 2.0,
+    soft: float = 1.0,
 ) -> Image:
     """Add white streaks of rain and clip to [0, 1]: (h, w, c) -> (h, w, c).
 
     `density`: percent of pixels that begin a streak (0 to 10). `length`: of the nearest drops' streaks, in
-    pixels (1 to 1000). `tilt`: degrees from vertical (-45 to 45), positive falls to the right, ± 2 from
-    streak to streak. `peak`: brightness of the nearest drops (0 to 1). `width`: at half the brightness, in
-    pixels (0.5 to 20). Drops are up to twice as far as the nearest, with streaks as much shorter and darker.
+    pixels (1 to 1000). `tilt`: degrees from vertical (-45 to 45), positive falls to the right, ± `spread` (0 to
+    20) from streak to streak. `peak`: brightness of the nearest drops (0 to 1). `width`: at half the brightness,
+    in pixels (0.5 to 20). The farthest drops are `depth` times (1 to 10) as far as the nearest, their streaks as
+    much shorter and darker. `soft`: 1 for streaks that fade towards their ends, 0 for even ones.
     """
     rows, columns, _ = image.shape
-    layer = _streaks(rows, columns, rng, density / 100, length, tilt, width)
+    layer = _streaks(rows, columns, rng, density / 100, length, tilt, width, depth, spread, soft)
     return np.clip(image + np.float32(peak) * layer[..., None], 0, 1, dtype=np.float32)
 
 
 def _streaks(
-    height: int, width: int, rng: np.random.Generator, density: float, length: float, tilt: float, wide: float
+    height: int,
+    width: int,
+    rng: np.random.Generator,
+    density: float,
+    length: float,
+    tilt: float,
+    wide: float,
+    depth: float,
+    spread: float,
+    soft: float,
 ) -> Image:
     """The light of streaks, the nearest drop's being 1, overlaps added: (h, w); `density` per pixel."""
     rows = math.ceil(length)
@@ -208,8 +221,8 @@ def _streaks(
     count = rng.poisson(density * (height + rows) * (width + 2 * margin))
     top = rng.integers(-rows, height, count)
     left = rng.uniform(-margin, width + margin, count)
-    slope = np.tan(np.radians(tilt + rng.uniform(-2, 2, count)))
-    depth = rng.uniform(0.5, 1, count)
+    slope = np.tan(np.radians(tilt + rng.uniform(-spread, spread, count)))
+    nearness = rng.uniform(1 / depth, 1, count)
 
     # One entry of `light` for each streak, each of its rows, and each column that it touches in that row.
     row = np.arange(rows)[:, None]
@@ -218,9 +231,9 @@ def _streaks(
     layer = np.zeros(height * width)
     batch = max(1, 2**22 // (rows * len(touched)))  # a downpour on a large picture must not fill the memory
     for start in range(0, count, batch):
-        y0, x0, lean, near = (v[start : start + batch, None, None] for v in (top, left, slope, depth))
+        y0, x0, lean, near = (v[start : start + batch, None, None] for v in (top, left, slope, nearness))
         along = (row + 0.5) * np.sqrt(1 + lean**2) / (near * length)
-        taper = np.sin(np.pi * np.clip(along, 0, 1))  # soft ends
+        taper = np.where(along < 1, np.sin(np.pi * np.clip(along, 0, 1)) ** soft, 0)
         x = x0 + lean * row
         column = np.floor(x).astype(int) + touched
         light = near * taper * np.exp2(-((2 * (column - x) / wide) ** 2))
@@ -307,6 +320,8 @@ class Kind:
     about: str
     example: str
     parameters: tuple[Parameter, ...] = ()
+    reach: Callable[..., float] = lambda **_: 0.0
+    """Pixels from which a pixel may take its light, by the parameters' largest values; 0: none but itself."""
 
 
 @dataclass(frozen=True)
@@ -320,6 +335,13 @@ class Operation:
         kind = KINDS[self.kind]
         drawn = {p.name: p.draw(span, rng) for p, span in zip(kind.parameters, self.values, strict=True)}
         return kind.apply(image, rng, **drawn)
+
+    @property
+    def reach(self) -> int:
+        """How far away a pixel may still have a share in another, in pixels."""
+        kind = KINDS[self.kind]
+        most = {p.name: max(abs(span.lo), abs(span.hi)) for p, span in zip(kind.parameters, self.values, strict=True)}
+        return math.ceil(kind.reach(**most))
 
     def __str__(self) -> str:
         words = []
@@ -362,6 +384,11 @@ class Degradation:
         for step in self.steps:
             image = step(image, rng)
         return image
+
+    @property
+    def reach(self) -> int:
+        """How far away a pixel may still have a share in another, in pixels: the margin that a crop needs."""
+        return sum(max(operation.reach for operation in step.choices) for step in self.steps)
 
     def of_file(self, image: Image, name: str, seed: int) -> Image:
         """Degrade a picture by chance that depends on `seed` and its file's name alone, not on the others' number.
@@ -526,6 +553,7 @@ KINDS = {
             Parameter("radius", Span(1, 6), Span(0, 100), "pixels"),
             Parameter("vary", Span(0, 0), Span(0, 1), "of the radius"),
         ),
+        reach=lambda radius, vary: radius * (1 + vary),
     ),
     "motion": Kind(
         motion,
@@ -536,6 +564,8 @@ KINDS = {
             Parameter("angle", Span(-90, 90), Span(-360, 360), "degrees from horizontal"),
             Parameter("shake", Span(0, 0), Span(0, 10), "of the steady speed"),
         ),
+        # No point of a path is farther from its mean than half its length; one more pixel to interpolate.
+        reach=lambda length, **_: length / 2 + 1,
     ),
     "rain": Kind(
         rain,
@@ -547,6 +577,9 @@ KINDS = {
             Parameter("tilt", Span(-28, 28), Span(-45, 45), "degrees from vertical"),
             Parameter("peak", Span(0.2, 0.5), Span(0, 1), "of white"),
             Parameter("width", Span(1, 2), Span(0.5, 20), "pixels"),
+            Parameter("depth", Span(2, 2), Span(1, 10), "times the nearest drop's distance"),
+            Parameter("spread", Span(2, 2), Span(0, 20), "degrees"),
+            Parameter("soft", Span(1, 1), Span(0, 1), "of a half wave"),
         ),
     ),
     "jpeg": Kind(

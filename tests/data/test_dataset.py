@@ -13,7 +13,7 @@ import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 
-from restormer_cli.data import dataset
+from restormer_cli.data import dataset, degrade
 from restormer_cli.data.cache import Decoded, decode
 from restormer_cli.data.dataset import (
     Note,
@@ -194,6 +194,30 @@ def test_pictures_smaller_than_the_patch_are_reflected_right_and_bottom(
         assert any(np.array_equal(crop, pixels[rows][:, left : left + 16]) for left in range(width - 15))
     else:
         assert np.array_equal(crop, pixels[rows][:, columns])
+
+
+@pytest.mark.parametrize("flips", [False, True])
+def test_a_blur_takes_light_from_outside_the_patch_and_mirrors_only_at_the_pictures_border(
+    tmp_path: Path, flips: bool
+) -> None:
+    pixels = noise(26, 29)
+    save(tmp_path / "a.png", pixels)
+    source = batches(Pairs(clean=str(tmp_path)), flips=flips, steps=("defocus:3",))
+    blurred = degrade.defocus(pixels.astype(np.float32) / 255, np.random.default_rng(), radius=3)
+    degraded, clean = source.batch(1, stage(16), range(40))
+    tops = set()
+    for part, crop in zip(degraded, clean, strict=True):
+        turn, top, left = find(crop, pixels)[0]
+        np.testing.assert_allclose(turns(part)[turn], blurred[top : top + 16, left : left + 16], atol=2e-6)
+        tops.add(top)
+    assert {0, 10} <= tops  # both borders occur
+
+
+def test_a_blurred_picture_smaller_than_the_patch_is_mirrored(tmp_path: Path) -> None:
+    save(tmp_path / "a.png", noise(5, 9))
+    degraded, clean = batches(Pairs(clean=str(tmp_path)), steps=("motion:9",)).batch(1, stage(16), range(3))
+    assert degraded.shape == clean.shape == (3, 16, 16, 3)
+    assert np.isfinite(degraded).all()
 
 
 def test_textured_prefers_texture(tmp_path: Path) -> None:

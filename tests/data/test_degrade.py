@@ -295,6 +295,30 @@ def test_blur_is_the_convolution_with_symmetric_borders(shape: tuple[int, int]):
     np.testing.assert_allclose(out, expected, atol=2e-6)
 
 
+@pytest.mark.parametrize(
+    "spec", ["defocus:3.4", "defocus:0-2,vary=0.9", "motion:11,angle=-90..90", "motion:0-14,shake=0-10", "gaussian:50",
+             "motion:9|defocus:4+defocus:2@0.5", "rain:0"]
+)  # fmt: skip
+def test_no_light_comes_from_beyond_the_reach(spec: str):
+    degradation = parse_degradation(spec)
+    image = photograph(101, 107)
+    for seed in range(12):
+        whole = degradation(image, generator(seed))
+        reach = degradation.reach
+        window = np.zeros_like(image)
+        window[40 - reach : 48 + reach, 40 - reach : 48 + reach] = image[
+            40 - reach : 48 + reach, 40 - reach : 48 + reach
+        ]
+        part = degradation(window, generator(seed))
+        np.testing.assert_allclose(part[40:48, 40:48], whole[40:48, 40:48], atol=2e-6)
+
+
+def test_the_reach_is_that_of_the_steps_together():
+    assert parse_degradation("gaussian:25+jpeg:80+round8+rain").reach == 0
+    assert parse_degradation("defocus:0-5+gaussian:2").reach == 5
+    assert parse_degradation("defocus:2,vary=1|motion:20+motion:10@0.1").reach == 11 + 6
+
+
 def test_a_varying_defocus_is_sharper_here_and_softer_there():
     dots = np.zeros((181, 181, 1), np.float32)
     dots[10::20, 10::20] = 1
@@ -402,6 +426,31 @@ def test_rain_in_batches_is_the_same_rain(monkeypatch: pytest.MonkeyPatch):
     assert wet.mean() == pytest.approx(0.001 * 0.1 * depth * 100 * taper * profile, rel=0.05)
 
 
+def test_even_streaks_of_one_distance_and_direction_are_all_alike():
+    dark = np.zeros((1201, 1301, 1), np.float32)
+    usual = {"density": 0.002, "length": 20, "tilt": 0, "peak": 0.3, "width": 1}
+    wet = degrade.rain(dark, generator(), **usual, depth=1, spread=0, soft=0)[..., 0]
+    labels = components(wet > 0.003)
+    inner = [box for box in ndimage.find_objects(labels) if box[0].start > 0 and box[0].stop < 1201]
+    assert len(inner) > 10
+    assert {box[0].stop - box[0].start for box in inner} == {20}
+    # The brightness of every row of a streak is that of its first; a soft streak begins and ends dark.
+    rows = [wet[box].sum(axis=1) for box in inner if box[1].stop - box[1].start < 5]
+    assert all(np.allclose(light, light[0], rtol=1e-5) for light in rows)
+    assert not np.array_equal(wet, degrade.rain(dark, generator(), **usual, depth=1, spread=0)[..., 0])
+
+
+def test_the_spread_of_rain_is_in_its_streaks_directions():
+    dark = np.zeros((1201, 1301, 1), np.float32)
+    usual = {"density": 0.002, "length": 40, "tilt": 0, "peak": 0.3, "width": 1, "depth": 1}
+    widest = [
+        max(box[1].stop - box[1].start for box in ndimage.find_objects(components(wet > 0.003)))
+        for wet in (degrade.rain(dark, generator(), **usual, spread=spread)[..., 0] for spread in (0, 15))
+    ]
+    assert widest[0] < 6
+    assert 8 < widest[1] < 6 + 40 * math.tan(math.radians(15))
+
+
 def test_no_rain_is_no_change():
     assert np.array_equal(rain(photograph(), density=0), photograph())
 
@@ -480,6 +529,21 @@ def test_probabilities_0_and_1_are_never_and_always():
     for _ in range(20):
         assert np.array_equal(parse_degradation("round8@0")(image, rng), image)
         assert not np.array_equal(parse_degradation("round8@1")(image, rng), image)
+
+
+def test_photographers_files_can_be_said():
+    """Noise of two kinds; a part of the inputs clipped and rounded, a part of them JPEG, of both samplings."""
+    noise = "gaussian:0-50|gaussian:0-50|gaussian:0-50|poisson_gaussian:30-3000,read=0-10"
+    spec = [noise, "round8@0.5", "jpeg:70-98|jpeg:70-98,subsampling=444@0.4"]
+    files, shares = parse_degradation(spec), np.zeros(3)
+    bright = np.full((16, 16, 3), 0.98, np.float32)
+    for seed in range(400):
+        noisy, result = parse_degradation(noise)(bright, generator(seed)), files(bright, generator(seed))
+        assert np.array_equal(result, files(bright, generator(seed)))
+        rounded = np.array_equal(result, degrade.round8(noisy, generator()))
+        shares += [np.array_equal(result, noisy), rounded, not rounded and result.max() <= 1]
+    # Untouched 0.5 · 0.6; rounded and no more 0.5 · 0.6; compressed 0.4.
+    np.testing.assert_allclose(shares / 400, [0.3, 0.3, 0.4], atol=0.07)
 
 
 def test_one_of_the_alternatives_is_applied_each_equally_often():
