@@ -568,15 +568,17 @@ def strangers(out: Path, entries: Iterable[dict]) -> list[str]:
 
 
 def near_duplicates(out: Path, threshold: int) -> tuple[int, list[tuple[int, str, str]]]:
-    """Compare every two pictures in OUT. Returns how many pictures there are, and (distance, a, b) for each
-    pair whose hashes differ in at most `threshold` of 64 bits."""
-    hashes = {}
+    """Compare every two pictures in OUT, one of them mirrored too. Returns how many pictures there are, and
+    (distance, a, b) for each pair whose hashes differ in at most `threshold` of 64 bits."""
+    hashes: dict[str, tuple[int, int]] = {}
     for role in ROLES:
         for path in sorted((out / role).glob("*.png")):
             pixels = read_png(path)
             if pixels is not None:
-                hashes[f"{role}/{path.stem}"] = perceptual_hash(pixels)
-    pairs = (((a ^ b).bit_count(), x, y) for (x, a), (y, b) in combinations(hashes.items(), 2))
+                hashes[f"{role}/{path.stem}"] = perceptual_hash(pixels), perceptual_hash(pixels[:, ::-1])
+    pairs = (
+        (min((a ^ b).bit_count() for b in other), x, y) for (x, (a, _)), (y, other) in combinations(hashes.items(), 2)
+    )
     return len(hashes), sorted(pair for pair in pairs if pair[0] <= threshold)
 
 
@@ -585,9 +587,11 @@ def near_duplicates(out: Path, threshold: int) -> tuple[int, list[tuple[int, str
 
 def summarise(entries: Sequence[dict], missing: dict[str, str], out: Path) -> None:
     for role in ROLES:
-        sizes = [entry["written"] for entry in entries if entry["role"] == role]
-        megapixels = sum(w * h for w, h in sizes) / 1e6
-        print(f"{role:9}{len(sizes):4} photographs {megapixels:7.1f} megapixels  {out / role}")
+        listed = [entry for entry in entries if entry["role"] == role]
+        megapixels = sum(w * h for w, h in (entry["written"] for entry in listed)) / 1e6
+        print(f"{role:9}{len(listed):4} photographs {megapixels:7.1f} megapixels  {out / role}")
+        if listed:  # what the header of weights that were trained on them says
+            print(f"         sha256 {hash_manifest(listed)}")
     for what, why in sorted(missing.items()):
         print(f"missing  {what}: {why}")
     for stranger in strangers(out, entries):

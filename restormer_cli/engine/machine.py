@@ -39,7 +39,7 @@ def describe_machine(threads: int) -> Machine:
         except PackageNotFoundError:
             continue
     return Machine(
-        processor=_processor(),
+        processor=processor_name(),
         instructions=torch.backends.cpu.get_cpu_capability(),
         cores=available_cores(),
         threads=threads,
@@ -72,7 +72,8 @@ def _meminfo(key: str) -> int | None:
     return None
 
 
-def _processor() -> str:
+def processor_name() -> str:
+    """The processor, as the system calls it."""
     path = Path("/proc/cpuinfo")
     if path.exists():
         for line in path.read_text().splitlines():

@@ -20,6 +20,7 @@ from torch import Tensor
 from restormer_cli.data.dataset import Note, Reading, TrainingBatches, ahead, training_batches
 from restormer_cli.engine.learner import Learner
 from restormer_cli.engine.processes import environment, is_unsharded_fsdp, make_accelerator, on_main
+from restormer_cli.engine.provenance import describe_data, describe_device, earlier_legs, training_record
 from restormer_cli.engine.run import FORMAT, MetricsLog, Run, open_run, recipe_toml, resolved
 from restormer_cli.engine.schedule import Split, learning_rate, split_batch, stage_at
 from restormer_cli.engine.tracking import Tracker, check_tracker
@@ -138,12 +139,19 @@ class Loop:
         self.scale = 1.0
         self.score: ValidationLog | None = None
         self.seconds = 0.0
+        self.machines: list[str] = []
+        self.data: dict[str, Any] = {}
+        self.earlier: list[dict[str, Any]] = []
 
     def begin(self, state: dict[str, Any] | None) -> None:
         """Take up a checkpoint's state, or none, and write down what runs on what."""
+        self.earlier = earlier_legs(self.recipe) if state is None else state.get("earlier", [])
         if state is not None:
+            self.machines = list(state.get("machines", []))
             self._take_up(state)
         if self.main and self.done < self.recipe.iterations:
+            self.data = describe_data(self.training)
+            self.machines = list(dict.fromkeys([*self.machines, describe_device(self.accelerator)]))
             self.files.write("recipe.toml", recipe_toml(self.recipe))
             self.files.write("environment.json", json.dumps(environment(self.accelerator), indent=1))
             self.metrics = MetricsLog(self.files.metrics, 0 if state is None else state["metrics_bytes"])
@@ -261,6 +269,8 @@ class Loop:
             "scale": self.scale,
             "score": None if self.score is None else asdict(self.score),
             "seconds": self.seconds,
+            "machines": self.machines,
+            "earlier": self.earlier,
             "metrics_bytes": self.metrics.sync(),
             "recipe": resolved(self.recipe),
         }
@@ -269,11 +279,17 @@ class Loop:
 
     def _header(self) -> dict[str, Any]:
         recipe, score = self.recipe, self.score
-        training: dict[str, Any] = {
-            "iterations": self.done, "of": recipe.iterations, "seconds": round(self.seconds)
-        }  # fmt: skip
+        leg: dict[str, Any] = {
+            "iterations": self.done,
+            "of": recipe.iterations,
+            "seconds": round(self.seconds),
+            "seed": recipe.seed,
+            "machines": self.machines,
+            "data": self.data,
+        }
         if score is not None:
-            training["validation"] = {"psnr": score.psnr, "input_psnr": score.input_psnr, "pictures": score.pictures}
+            leg["validation"] = {"psnr": score.psnr, "input_psnr": score.input_psnr, "pictures": score.pictures}
+        training = training_record(leg, self.earlier)
         header = {"task": recipe.task, "recipe": json.loads(resolved(recipe)), "training": training}
         return header | ({"licence": recipe.licence} if recipe.licence else {})
 

@@ -1,5 +1,6 @@
 """A run writes what it promises, and an interrupted one ends with the bits of an uninterrupted one."""
 
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -13,6 +14,7 @@ from PIL import Image
 from restormer_cli import atomic
 from restormer_cli.data.dataset import Note, validation_pictures
 from restormer_cli.engine import run as run_module
+from restormer_cli.engine import trainer
 from restormer_cli.engine.metrics import luma8, psnr, round8
 from restormer_cli.engine.schedule import learning_rate
 from restormer_cli.engine.trainer import StepLog, ValidationLog, fit
@@ -162,6 +164,39 @@ def test_the_weights_of_a_run_describe_themselves(straight: tuple[Path, Logs], p
     average = {k.removeprefix("module."): v for k, v in checkpoint(folder, 8)["average"].items() if k != "n_averaged"}
     assert_same_bits(dict(weights.model.state_dict()), average)
     assert not torch.equal(average["output.weight"], checkpoint(folder, 8)["model"]["output.weight"])
+
+
+def test_the_header_says_where_the_weights_come_from(
+    straight: tuple[Path, Logs], pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over interruptions and legs: hours, machines, data, seed and score."""
+    first = load_weights(straight[0] / "weights.safetensors")
+    training = first.header["training"]
+    assert training["seed"] == 100
+    assert training["data"]["pictures"] == 2
+    assert len(training["data"]["sha256"]) == 64
+    assert [machine.endswith(", 1 thread") for machine in training["machines"]] == [True]
+    assert training["hours"] == round(training["seconds"] / 3600, 2)
+    assert "earlier" not in training
+
+    begun = tmp_path / "first.safetensors"
+    record = training | {"seconds": 7200, "machines": ["an abacus"], "earlier": [{"task": "before", "seconds": 3600}]}
+    save_weights(begun, first.model, {"task": "denoise", "training": record})
+    digest = hashlib.sha256(begun.read_bytes()).hexdigest()
+    second = recipe(pictures, init=str(begun), task="defocus", seed=3)
+    run(second, tmp_path / "second", stop_after=5)
+    save_weights(begun, first.model, {"task": "another"})  # replaced while the run is interrupted
+    monkeypatch.setattr(trainer, "describe_device", lambda _: "another machine")
+    run(second, tmp_path / "second", resume=True)
+    training = load_weights(tmp_path / "second" / "weights.safetensors").header["training"]
+    assert training["seed"] == 3
+    assert training["machines"] == [*first.header["training"]["machines"], "another machine"]
+    assert [leg.get("task") for leg in training["earlier"]] == ["before", "denoise"]
+    denoise = training["earlier"][1]
+    assert (denoise["sha256"], denoise["seconds"], denoise["machines"]) == (digest, 7200, ["an abacus"])
+    assert denoise["validation"] == first.header["training"]["validation"]
+    assert "of" not in denoise
+    assert training["hours"] == pytest.approx(3 + training["seconds"] / 3600, abs=0.006)
 
 
 def test_the_last_score_is_that_of_the_written_weights(straight: tuple[Path, Logs], pictures: Path) -> None:

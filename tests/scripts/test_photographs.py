@@ -180,6 +180,8 @@ def test_a_duplicate_across_the_split_is_found(tmp_path, capsys):
     Image.fromarray(chelsea[4:]).save(tmp_path / "validate/d.png")
     assert photographs.main(["--check-duplicates", "--out", str(tmp_path)]) == 4
     assert "CROSSES" in capsys.readouterr().out
+    Image.fromarray(chelsea[:, ::-1]).save(tmp_path / "validate/d.png")  # mirrored
+    assert photographs.main(["--check-duplicates", "--out", str(tmp_path)]) == 4
     assert photographs.main(["--check-duplicates", "--out", str(tmp_path / "nothing")]) == 1
 
 
