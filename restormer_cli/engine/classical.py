@@ -1,7 +1,7 @@
 """The classical methods that people would otherwise reach for, each with the one strength that matters.
 
-They are told what they need: σ, and the blur's kernel where the degradation has one. Their strength is tuned by
-`tune` on the very pictures that are scored afterwards, which favours them: what they reach is what they can.
+They are told what they need: σ, and the blur's kernel where the degradation has one. Their strength is given, or
+tuned by `tune` on the very pictures that are scored afterwards, which favours them: what they reach is what they can.
 """
 
 from collections.abc import Callable, Sequence
@@ -152,6 +152,33 @@ def _bm3d(picture: np.ndarray, hints: Hints, strength: float) -> np.ndarray:
     return np.asarray(bm3d.bm3d(picture[..., 0].astype(np.float64), sigma))[..., None]
 
 
+def _unsharp(picture: np.ndarray, hints: Hints, strength: float) -> np.ndarray:
+    from scipy.ndimage import gaussian_filter
+
+    return picture + strength * (picture - gaussian_filter(picture, (2, 2, 0), mode="mirror"))
+
+
+def _opening(picture: np.ndarray, hints: Hints, strength: float) -> np.ndarray:
+    """What is bright and narrower than this across goes, as streaks of rain do, and white poles."""
+    from scipy.ndimage import grey_opening
+
+    return grey_opening(picture, size=(1, int(strength), 1), mode="mirror")
+
+
+def _guided(picture: np.ndarray, hints: Hints, strength: float) -> np.ndarray:
+    """He et al., "Guided image filtering" (2010), each channel its own guide: a linear function of it per window."""
+    from scipy.ndimage import uniform_filter
+
+    def mean(plane: np.ndarray) -> np.ndarray:
+        return uniform_filter(plane, 9, mode="mirror", axes=(0, 1))
+
+    guide = picture.astype(np.float64)
+    centre = mean(guide)
+    variance = mean(guide**2) - centre**2
+    slope = variance / (variance + strength**2)
+    return mean(slope) * guide + mean((1 - slope) * centre)
+
+
 def _wiener(picture: np.ndarray, hints: Hints, strength: float) -> np.ndarray:
     if hints.kernel is None:
         return _local_wiener(picture, hints, strength)
@@ -208,6 +235,9 @@ METHODS = {
     ),
     "richardson-lucy": Method(_richardson_lucy, "Richardson-Lucy, iterations", (3, 6, 12, 25, 50), deblurs=True),
     "median": Method(_median, "median filter, side in pixels", (3, 5, 7, 9, 11)),
+    "guided": Method(_guided, "guided filter, 9×9, edges above the strength are kept", (0.03, 0.06, 0.12, 0.25, 0.5)),
+    "opening": Method(_opening, "grey opening across upright streaks, width in pixels", (3, 5, 7, 9)),
+    "unsharp": Method(_unsharp, "unsharp mask of radius 2, amount", (0.25, 0.5, 1.0, 1.5, 2.0, 3.0)),
     "bilateral": Method(_bilateral, "bilateral filter, colour width a multiple of σ", (0.7, 1.0, 1.5, 2.0, 3.0)),
 }
 

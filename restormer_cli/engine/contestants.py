@@ -4,6 +4,7 @@ A contestant is a small value; `prepare` turns it into a function from picture t
 that is called. Every one gets the same weights, the same picture and the same number of threads.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -58,6 +59,8 @@ class Contestant:
     memory: str | None = None
     hints: Hints | None = None
     """What a classical method is told about the degradation; None: σ 25, no blur."""
+    strength: float | None = None
+    """A classical method's, where it is given; None: tuned, or its middle one where there are no pictures."""
 
     @property
     def name(self) -> str:
@@ -83,6 +86,24 @@ class Contestant:
         return on_cpu and self.precision in _PRECISIONS[self.kind]
 
 
+def read_kind(word: str) -> tuple[str, float | None]:
+    """`bm3d` or `bm3d=1.15`: a contestant's kind, and its strength where one is given. Raises UserError."""
+    kind, equals, text = (part.strip() for part in word.partition("="))
+    if not equals:
+        return kind, None
+    if kind not in METHODS:
+        raise UserError(f"--against {word}: only classical methods have a strength: {', '.join(METHODS)}")
+    try:
+        strength = float(text)
+    except ValueError:
+        strength = math.nan
+    if not (math.isfinite(strength) and strength > 0):
+        raise UserError(
+            f"--against {word}: the strength is a number above 0, such as {kind}={METHODS[kind].strengths[0]:g}"
+        )
+    return kind, strength
+
+
 def check_kinds(kinds: tuple[str, ...]) -> None:
     """Raises UserError for a contestant that is unknown, or whose package is not installed."""
     known = (*PEERS, *METHODS)
@@ -106,7 +127,7 @@ def prepare(contestant: Contestant, network: Network, threads: int, onnx: Path |
     Raises UserError where it cannot be had.
     """
     if contestant.classical:
-        return METHODS[contestant.kind].prepare(contestant.hints or Hints())
+        return METHODS[contestant.kind].prepare(contestant.hints or Hints(strength=contestant.strength))
     if contestant.kind == OURS:
         return _ours(contestant, network)
     if needs_onnx(contestant.kind):

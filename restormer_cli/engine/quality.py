@@ -229,7 +229,8 @@ def _measure(
 
 
 def tune_contestant(contestant: Contestant, source: Source, protocol: Protocol) -> Contestant:
-    """A classical method, told what can be known and with the best strength for crops of these very pictures."""
+    """A classical method, told what can be known, with the strength that is given, or else the best one for crops of
+    these very pictures."""
     step = max(1, len(source.samples) // TUNING_PICTURES)
     pairs = []
     for sample in source.samples[::step][:TUNING_PICTURES]:
@@ -240,8 +241,8 @@ def tune_contestant(contestant: Contestant, source: Source, protocol: Protocol) 
         pairs.append((centre(degraded, TUNING_SIDE), centre(clean, TUNING_SIDE)))
     hints = hints_for(source.degradation, [degraded for degraded, _ in pairs])
     METHODS[contestant.kind].prepare(hints)  # refuses what it cannot do
-    if not pairs:
-        return replace(contestant, hints=hints)
+    if contestant.strength is not None or not pairs:
+        return replace(contestant, hints=replace(hints, strength=contestant.strength))
 
     def score(result: np.ndarray, clean: np.ndarray) -> float:
         return protocol.score(result.astype(np.float32), clean).psnr

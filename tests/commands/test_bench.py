@@ -111,6 +111,9 @@ def test_sizes_that_are_none(text):
     [
         (["nothing"], "no such weights file"),
         (["paper", "--against", "magic"], "--against magic: unknown; choose from textbook, compile"),
+        (["paper", "--against", "textbook=2"], "only classical methods have a strength: nl-means"),
+        (["paper", "--against", "tv=-1"], "--against tv=-1: the strength is a number above 0, such as tv=0.7"),
+        (["paper", "--against", "tv=much"], "--against tv=much: the strength is"),
         (["paper", "--precision", "fp8"], "--precision fp8: unknown"),
         (["paper", "--precision", "fp32,fp16"], "use bf16 or fp32 on a CPU"),
         (["paper", "--sizes", "64,big"], "--sizes big"),
@@ -180,6 +183,26 @@ def test_quality_is_summed_up_over_all_and_by_folder(judged):
         statistic = quality["summaries"][index]["measures"]["psnr"]
         assert statistic["mean"] == pytest.approx(sum(pictures) / 3)
         assert statistic["deviation"] == pytest.approx(stdev(pictures))
+
+
+def test_a_clean_photograph_comes_through_and_a_file_is_scored_as_a_file(colour_weights, clean):
+    """Two questions that are asked of a denoiser: does it leave alone what is clean, and does it help a JPEG?"""
+    result = bench(colour_weights, "--clean", clean, "--degrade", "round8", "--min-psnr", 99, "--json")
+    assert result.exit_code == 4, result.output
+    document = json.loads(result.stdout)
+    untouched, restored = document["quality"]["summaries"][:2]
+    assert untouched["measures"]["psnr"]["mean"] is None  # the input is the clean picture
+    assert document["gates"][0]["worst"] == restored["measures"]["psnr"]["mean"] > 5
+
+    options = ("--clean", clean, "--degrade", "gaussian:15+jpeg:85", "--against", "tv=1,median=3")
+    result = bench(colour_weights, *options, "--json")
+    assert result.exit_code == 0, result.output
+    quality = json.loads(result.stdout)["quality"]
+    assert (quality["protocol"]["name"], quality["degradation"]) == ("plain", "gaussian:15+jpeg:85")
+    file, _, tv, median_filter = (row for row in quality["summaries"] if row["group"] is None)
+    assert 20 < file["measures"]["psnr"]["mean"] < 33
+    told = [(row["contestant"]["strength"], row["contestant"]["sigma"]) for row in (tv, median_filter)]
+    assert told == [(1, 15 / 255), (3, 15 / 255)]
 
 
 def test_the_protocol_is_printed_beside_its_numbers(judged, colour_weights, clean):

@@ -202,3 +202,13 @@ def test_tuning_uses_crops_of_at_most_six_pictures(folder, monkeypatch):
     assert [degraded.shape for degraded, _ in seen] == [(128, 128, 3)] * 6
     assert tuned.hints is not None
     assert (tuned.hints.strength, tuned.hints.sigma) == (2.0, 25 / 255)
+
+
+def test_a_given_strength_is_taken_as_it_is(folder, monkeypatch):
+    clean = folder("clean", "a.png")
+    monkeypatch.setattr(quality, "tune", lambda *_: pytest.fail("tuned"))
+    source = Source(find_samples(clean, None), parse_degradation("defocus:3+gaussian:2"))
+    given = quality.tune_contestant(Contestant("wiener", strength=0.02), source, PROTOCOLS["plain"])
+    assert given.hints is not None
+    assert (given.hints.strength, given.hints.sigma) == (0.02, 2 / 255)
+    assert given.hints.kernel is not None  # it is still told the blur

@@ -8,7 +8,7 @@ import torch
 from restormer_cli.commands.bench.values import Request, Started, Task
 from restormer_cli.data.degrade import parse_degradation
 from restormer_cli.engine.classical import METHODS
-from restormer_cli.engine.contestants import OURS, Contestant, check_kinds
+from restormer_cli.engine.contestants import OURS, Contestant, check_kinds, read_kind
 from restormer_cli.engine.flops import count_operations, count_parameters
 from restormer_cli.engine.machine import describe_machine
 from restormer_cli.engine.network import PAPER, Network, find_network
@@ -24,7 +24,7 @@ DEFAULT_TASK = "denoise"
 
 def start(request: Request) -> Started:
     """What will be measured. Raises UserError."""
-    check_kinds(request.against)
+    check_kinds(tuple(read_kind(word)[0] for word in request.against))
     _check_flags(request)
     judging = request.clean is not None
     network = find_network(request.network or (DEFAULT_TASK if judging else PAPER), request.seed)
@@ -87,9 +87,10 @@ def list_contestants(request: Request) -> tuple[tuple[Contestant, ...], tuple[st
             for tile in request.tiles or (0,):
                 for window in request.windows or (0,):
                     found.append(replace(ours, tile=tile or None, window=window or None))
-            for kind in request.against:
+            for kind, strength in map(read_kind, request.against):
                 # Classical methods have one precision, whatever the network's.
-                other = Contestant(kind) if kind in METHODS else Contestant(kind, precision, device)
+                given = Contestant(kind, strength=strength)
+                other = given if kind in METHODS else Contestant(kind, precision, device)
                 if other.offers():
                     found.append(other)
                 else:
