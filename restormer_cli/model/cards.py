@@ -1,11 +1,17 @@
-"""What checkpoints say about themselves, read from their headers alone: no tensor, no torch."""
+"""What checkpoints say about themselves, read from their headers and the cards beside them: no tensor, no torch."""
 
 import json
+import tomllib
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
+CARDS = CHECKPOINTS / "cards.toml"
+"""Limits and failure cases of the bundled checkpoints, in words."""
+MEASURED = CHECKPOINTS / "measured.json"
+"""Their figures, as scripts/results.py measured them, with the hash of the weights that it measured."""
 MAX_HEADER = 16 << 20
 
 REPAIRS = {
@@ -29,21 +35,68 @@ class Card:
     header: dict[str, Any]
 
     @property
+    def written(self) -> dict[str, Any]:
+        """What cards.toml says of a bundled checkpoint; nothing of other files."""
+        return read_cards().get(self.name, {}) if self.path.parent == CHECKPOINTS else {}
+
+    @property
+    def measured(self) -> dict[str, Any]:
+        """What was measured of a bundled checkpoint, if it was of these very weights."""
+        if self.path.parent != CHECKPOINTS or not MEASURED.is_file():
+            return {}
+        found = json.loads(MEASURED.read_text(encoding="utf-8")).get(self.name, {})
+        return found if found.get("weights") == sha256(self.path.read_bytes()).hexdigest() else {}
+
+    @property
     def repairs(self) -> str:
-        """What it is for, with the degradation it was trained on where pictures were made worse for it."""
+        """What it is for, in a few words."""
         task = str(self.header.get("task") or self.name)
-        words = self.header.get("repairs") or REPAIRS.get(task, task)
+        return str(self.header.get("repairs") or REPAIRS.get(task, task))
+
+    @property
+    def spoilt(self) -> str | None:
+        """How clean pictures were made worse for training, where they were."""
         steps = _at(self.header, "recipe", "degrade", "steps")
-        return f"{words} ({'+'.join(map(str, steps))})" if isinstance(steps, list) and steps else str(words)
+        return " + ".join(map(str, steps)) if isinstance(steps, list) and steps else None
 
     @property
     def training(self) -> str:
-        """How long, and on patches up to which size."""
+        """How long, on patches up to which size."""
         iterations, stages = _at(self.header, "training", "iterations"), _at(self.header, "recipe", "stage")
         words = f"{iterations:,} iterations" if isinstance(iterations, int) else "training not recorded"
         patches = [_at(stage, "patch") for stage in stages] if isinstance(stages, list) else []
         patches = [patch for patch in patches if isinstance(patch, int)]
         return f"{words}, patches up to {max(patches)}²" if patches else words
+
+    @property
+    def history(self) -> str:
+        """`training`, and the hours, legs and machines behind it, as far as they are recorded."""
+        words = [self.training]
+        hours, earlier = _at(self.header, "training", "hours"), _at(self.header, "training", "earlier")
+        earlier = earlier if isinstance(earlier, list) else []
+        if isinstance(hours, float):
+            words.append(f"{hours:.1f} hours" + (" with what it started from" if earlier else ""))
+        legs = [
+            f"{_at(leg, 'task')} ({n:,} iterations)" for leg in earlier if isinstance(n := _at(leg, "iterations"), int)
+        ]
+        words += [f"after {' and '.join(legs)}"] if legs else []
+        machines = _at(self.header, "training", "machines")
+        words += [f"on {' and '.join(map(str, machines))}"] if isinstance(machines, list) and machines else []
+        return ", ".join(words)
+
+    @property
+    def failures(self) -> list[str]:
+        """Where it fails, each with what it does to a sample's PSNR, where that was measured."""
+        failures, figures = self.written.get("failures", []), self.measured.get("failures", [])
+        found = []
+        for number, failure in enumerate(failures):
+            words = failure["words"]
+            if number < len(figures):
+                before, after = figures[number]["before"], figures[number]["after"]
+                change = f"to {after:.1f} dB" if before is None else f"from {before:.1f} to {after:.1f} dB"
+                words += f" ({failure['degrade']}: {change})"
+            found.append(words)
+        return found
 
     @property
     def score(self) -> str:
@@ -62,19 +115,40 @@ class Card:
         """The card in one line."""
         return f"{self.repairs}; {self.training}; {self.score}"
 
-    def page(self) -> str:
-        """The card in full, a fact a line."""
-        model = self.header.get("model")
-        facts = {"repairs": self.repairs, "training": self.training, "validation": self.score}
-        if data := _at(self.header, "recipe", "data", "train"):
+    def facts(self) -> dict[str, str]:
+        """What its header says, by label."""
+        model, data = self.header.get("model"), _at(self.header, "recipe", "data", "train")
+        facts = {"made for": self.spoilt or "", "training": self.history, "validation": self.score}
+        if data:
             folders = data.values() if isinstance(data, dict) else [data]
             facts["data"] = ", ".join(folder for folder in folders if isinstance(folder, str))
+            digest = _at(self.header, "training", "data", "sha256")
+            facts["data"] += f" (sha256 {digest[:16]}…)" if isinstance(digest, str) else ""
         if isinstance(model, dict):
-            blocks = "-".join(map(str, model.get("blocks", [])))
+            blocks = model.get("blocks")
+            blocks = "-".join(map(str, blocks)) if isinstance(blocks, list) else blocks
             facts["network"] = f"dim {model.get('dim')}, blocks {blocks}, refinement {model.get('refinement')}"
         facts["licence"] = str(self.header.get("licence") or "not recorded")
         facts["file"] = f"{self.path} ({self.path.stat().st_size / 1e6:.1f} MB)"
-        return "\n".join([self.name, *(f"  {label:<11}{value}" for label, value in facts.items())])
+        return {label: text for label, text in facts.items() if text}
+
+    def page(self) -> str:
+        """The card in full, a fact a line; of a bundled checkpoint also what it reaches, its limits and failures."""
+        rows = [("repairs", str(self.written.get("repairs") or self.repairs)), *self.facts().items()]
+        for label, texts in (
+            ("reaches", self.measured.get("results", [])),
+            ("limits", self.written.get("limits", [])),
+            ("fails", self.failures),
+        ):
+            rows += [("" if number else label, text) for number, text in enumerate(texts)]
+        if self.written:
+            rows.append(("pictures", f"docs/cards/{self.name}.md"))
+        return "\n".join([self.name, *(f"  {label:<11}{value}" for label, value in rows)])
+
+
+def read_cards() -> dict[str, Any]:
+    """cards.toml: name of a checkpoint -> repairs, limits and failures."""
+    return tomllib.loads(CARDS.read_text(encoding="utf-8"))
 
 
 def bundled_cards() -> list[Card]:

@@ -1,14 +1,18 @@
 """What checkpoints say about themselves, without torch, whatever their headers hold."""
 
+import json
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restormer_cli.model.cards import Card, bundled_cards, read_header
+from restormer_cli.data.degrade import parse_degradation
+from restormer_cli.model import cards
+from restormer_cli.model.cards import Card, bundled_cards, read_cards, read_header
 from restormer_cli.model.weights import bundled_tasks, load_weights
 
 HEADER = {
@@ -27,8 +31,7 @@ HEADER = {
 
 def test_a_line_says_what_it_repairs_how_it_was_trained_and_what_it_scored():
     assert Card("denoise", Path(), HEADER).line() == (
-        "noise (gaussian:0-50+jpeg:70-95); 1,400 iterations, patches up to 128²; "
-        "36.96 dB from 20.18 on 13 photographs with gaussian:25"
+        "noise; 1,400 iterations, patches up to 128²; 36.96 dB from 20.18 on 13 photographs with gaussian:25"
     )
 
 
@@ -36,8 +39,65 @@ def test_a_page_adds_data_network_licence_and_file(tmp_path):
     (tmp_path / "x").write_bytes(b"0" * 1_500_000)
     page = Card("denoise", tmp_path / "x", {**HEADER, "repairs": "grain"}).page()
     assert page.splitlines()[0] == "denoise"
-    for words in ("grain (gaussian", "photographs/train", "blocks 2-2-2-4", "Apache-2.0", "x (1.5 MB)"):
+    for words in (
+        "grain",
+        "gaussian:0-50 + jpeg:70-95",
+        "photographs/train",
+        "blocks 2-2-2-4",
+        "Apache-2.0",
+        "x (1.5 MB)",
+    ):
         assert words in page
+
+
+def test_a_page_says_how_the_weights_came_about():
+    training = {
+        "iterations": 900,
+        "hours": 5.26,
+        "machines": ["an abacus, 2 threads"],
+        "data": {"sha256": "abcdef0123456789" * 4},
+        "earlier": [{"task": "denoise", "iterations": 1400}, {"task": "unknown"}],
+    }
+    page = Card("defocus", Path(__file__), {**HEADER, "training": training}).page()
+    assert "900 iterations, patches up to 128², 5.3 hours with what it started from" in page
+    assert "after denoise (1,400 iterations), on an abacus, 2 threads" in page
+    assert "photographs/train (sha256 abcdef0123456789…)" in page
+
+
+def test_every_bundled_checkpoint_has_its_limits_and_failures_on_its_page():
+    written = read_cards()
+    for card in bundled_cards():
+        page = card.page()
+        for text in (*written[card.name]["limits"], *(failure["words"] for failure in written[card.name]["failures"])):
+            assert text in page
+        assert f"docs/cards/{card.name}.md" in page
+
+
+def test_every_failure_case_can_be_made_from_a_shipped_sample():
+    for card in read_cards().values():
+        assert set(card) == {"repairs", "limits", "failures"}
+        for failure in card["failures"]:
+            parse_degradation(failure["degrade"])
+            assert failure.get("photograph", "chelsea") in ("chelsea", "rocket")
+
+
+def test_figures_are_shown_for_the_weights_that_were_measured_and_no_others(tmp_path, monkeypatch):
+    (tmp_path / "denoise.safetensors").write_bytes(b"weights")
+    figures = {"before": 20.04, "after": 20.16}
+    document = {
+        "results": ["σ 25: 38.00 dB from 20.50 (bm3d 37.00)"],
+        "failures": [figures, {**figures, "before": None}],
+    }
+    monkeypatch.setattr(cards, "CHECKPOINTS", tmp_path)
+    monkeypatch.setattr(cards, "MEASURED", tmp_path / "measured.json")
+    card = Card("denoise", tmp_path / "denoise.safetensors", HEADER)
+    assert "reaches" not in card.page()
+    for weights, shown in ((sha256(b"weights").hexdigest(), True), ("of others", False)):
+        (tmp_path / "measured.json").write_text(json.dumps({"denoise": {"weights": weights, **document}}))
+        assert (line in card.page()) == shown
+        assert (": from 20.0 to 20.2 dB)" in card.page()) == shown
+        assert (": to 20.2 dB)" in card.page()) == shown
+        assert "limits" in card.page()
 
 
 @pytest.mark.parametrize("header", [{}, {"training": 3, "recipe": "x", "model": []}, {"recipe": {"stage": [1, {}]}}])
