@@ -84,10 +84,8 @@ def test_every_failure_case_can_be_made_from_a_shipped_sample():
 def test_figures_are_shown_for_the_weights_that_were_measured_and_no_others(tmp_path, monkeypatch):
     (tmp_path / "denoise.safetensors").write_bytes(b"weights")
     figures = {"before": 20.04, "after": 20.16}
-    document = {
-        "results": ["σ 25: 38.00 dB from 20.50 (bm3d 37.00)"],
-        "failures": [figures, {**figures, "before": None}],
-    }
+    line = "σ 25: 38.00 dB from 20.50 (bm3d 37.00)"
+    document = {"results": [line], "failures": [figures, {**figures, "before": None}]}
     monkeypatch.setattr(cards, "CHECKPOINTS", tmp_path)
     monkeypatch.setattr(cards, "MEASURED", tmp_path / "measured.json")
     card = Card("denoise", tmp_path / "denoise.safetensors", HEADER)
