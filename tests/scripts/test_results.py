@@ -1,0 +1,144 @@
+"""The comparisons can be run, are run once, and are told as they came out."""
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from restormer_cli.data.degrade import parse_degradation
+from restormer_cli.engine.classical import METHODS
+from restormer_cli.recipe import bundled_recipes
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+sys.path.insert(0, str(SCRIPTS))
+try:
+    import result_pages
+    import results
+    import strengths
+finally:
+    sys.path.remove(str(SCRIPTS))
+
+ROWS = {row["key"]: row for row in strengths.read_rows()}
+
+
+def document(**means: float | None) -> dict:
+    """What bench would say: a contestant of each name with a mean PSNR; `input` is the degraded picture."""
+    summaries = [
+        {
+            "group": None,
+            "contestant": None
+            if name == "input"
+            else {"name": name, "kind": name.split("_")[0], "tile": 256 if "_" in name else None, "strength": 1.5},
+            "measures": {"psnr": {"mean": mean, "deviation": 0.5}, "ssim": {"mean": 0.9, "deviation": 0.1}},
+            "seconds_per_megapixel": None if name == "input" else 2.0 if name == "restormer" else 44.0,
+        }
+        for name, mean in means.items()
+    ]
+    machine = {"processor": "abacus", "instructions": "beads", "threads": 2, "libraries": {"torch": "1"}, "load": 0.1}
+    return {"machine": machine, "quality": {"summaries": summaries, "failed": 0, "crop": 512}}
+
+
+def measured(key: str, **means: float | None) -> result_pages.Measured:
+    return result_pages.Measured(ROWS[key], ["restormer", "bench"], document(**means))
+
+
+@pytest.mark.parametrize("row", ROWS.values(), ids=str)
+def test_every_comparison_can_be_run_and_has_its_place_on_the_page(row):
+    parse_degradation(row["degrade"])
+    assert f"compact/{row['task']}" in bundled_recipes()
+    assert set(row["against"]) <= METHODS.keys()
+    assert row["than"] in (*row["against"], "input", "clean", "whole")
+    text = (result_pages.DOCS / "results.md").read_text(encoding="utf-8")
+    assert text.count(f"<!-- {row['key']} -->") == text.count(f"<!-- /{row['key']} -->") == 1
+
+
+def test_every_method_has_a_strength_that_was_tuned_on_training_photographs():
+    found = json.loads(strengths.STRENGTHS.read_text())
+    for row in ROWS.values():
+        for name in row["against"]:
+            assert found["strengths"][row["degrade"]][name] > 0
+    listed = (SCRIPTS / "photographs.csv").read_text(encoding="utf-8")
+    for name in found["tuned_on"]["photographs"]:
+        package = name.partition("--")[0]
+        assert f"train,debian,{package}," in listed or f"train,pypi,{package}," in listed
+        assert f"validate,debian,{package}," not in listed
+
+
+def test_a_command_gives_the_tuned_strengths_and_the_protocol():
+    strengths = {"gaussian:25": {"bm3d": 1.15}}
+    command = " ".join(results.command_of(ROWS["denoise-25"], Path("photos"), 512, strengths))
+    assert command.startswith("restormer bench denoise --clean photos --degrade gaussian:25 --crop 512")
+    assert command.endswith("--against bm3d=1.15,nl-means,tv,wavelet,bilateral")
+    assert "--protocol" not in command  # the published noise has its own
+    assert "--protocol plain" in " ".join(results.command_of(ROWS["derain"], Path("photos"), 0, {}))
+    tiles = results.command_of(ROWS["denoise-tiles"], Path("photos"), 512, {})
+    assert "--crop" not in tiles
+    assert tiles[-2:] == ["--tile", "0,256,512"]
+
+
+def test_a_comparison_is_measured_once_for_each_weights_and_command(tmp_path, monkeypatch):
+    runs = []
+
+    def run(command, **_):
+        runs.append(command)
+        return SimpleNamespace(returncode=0, stdout=json.dumps(document(input=20.0, restormer=30.0)))
+
+    monkeypatch.setattr(results.subprocess, "run", run)
+    monkeypatch.setattr(results, "weights_hash", lambda task: "one")
+    row, kept = ROWS["denoise-25"], tmp_path / "results" / "denoise-25.json"
+    for command, count in ((["a"], 1), (["a"], 1), (["b"], 2), (["b"], 2)):
+        assert results.measure(row, command, kept, again=False).psnr("restormer") == 30
+        assert len(runs) == count
+    assert results.load(row, kept) is not None
+    monkeypatch.setattr(results, "weights_hash", lambda task: "other")
+    assert results.load(row, kept) is None
+    results.measure(row, ["b"], kept, again=False)
+    results.measure(row, ["b"], kept, again=True)
+    assert len(runs) == 4
+
+
+@pytest.mark.parametrize(
+    ("key", "means", "words"),
+    [
+        ("denoise-25", {"input": 20, "restormer": 37.5, "bm3d": 36.7, "tv": 30}, "+0.80 dB | aim"),
+        ("denoise-25", {"input": 20, "restormer": 37.2, "bm3d": 36.7}, "+0.50 dB | held"),
+        ("denoise-25", {"input": 20, "restormer": 37.0, "bm3d": 36.7}, "+0.30 dB | **short**"),
+        ("denoise-clean", {"input": None, "restormer": 43.0}, "43.0 dB | held"),
+        ("denoise-clean", {"input": None, "restormer": 39.9}, "39.9 dB | **short**"),
+        ("denoise-tiles", {"restormer": 37, "restormer_256": 37.04, "restormer_512": 37.01}, "+0.04 dB | held"),
+        ("denoise-tiles", {"restormer": 37, "restormer_256": 37.14, "restormer_512": 36.9}, "**short**"),
+        ("derain", {"input": 25, "restormer": 31.5, "opening": 28}, "+6.50 dB | held"),
+        ("denoise-jpeg", {"input": 25, "restormer": 25, "bm3d": 28}, "+0.00 dB | held"),
+    ],
+)  # fmt: skip
+def test_a_verdict_holds_what_was_measured_against_what_must_be(key, means, words):
+    (line,) = result_pages.verdicts([ROWS[key]], {key: measured(key, **means)}).splitlines()[2:3]
+    assert words in line
+
+
+def test_speed_is_a_verdict_of_its_own_and_what_is_not_measured_is_said():
+    lines = result_pages.verdicts([ROWS["denoise-25"]], {"denoise-25": measured("denoise-25", restormer=37, bm3d=36)})
+    assert "| 10.0 × | 30.0 × | 22.0 × | held |" in lines
+    assert "not measured" in result_pages.verdicts([ROWS["derain"]], {})
+
+
+def test_a_table_has_the_input_the_best_rival_and_the_command():
+    one = measured("denoise-25", input=20.25, restormer=37.5, bm3d=36.7, tv=30.0)
+    text = result_pages.table(one)
+    assert text.startswith("    restormer bench\n")
+    assert "| input | 20.25 ± 0.50 |  | 0.9000 |  |" in text
+    assert "| bm3d (strength 1.5) | 36.70 ± 0.50 | +16.45 | 0.9000 | 44 |" in text
+    assert one.rival is not None
+    assert one.rival["name"] == "bm3d"
+    assert measured("denoise-clean", input=None, restormer=43).rival is None
+
+
+def test_a_block_is_replaced_between_its_markers_and_nothing_else():
+    text = "a\n<!-- x -->\nold\n<!-- /x -->\nb\n<!-- xy -->\nstays\n<!-- /xy -->\n"
+    once = result_pages.replace_block(text, "x", r"new \1")
+    assert once == "a\n<!-- x -->\n\nnew \\1\n\n<!-- /x -->\nb\n<!-- xy -->\nstays\n<!-- /xy -->\n"
+    assert result_pages.replace_block(once, "x", r"new \1") == once
+    with pytest.raises(SystemExit, match="no place <!-- z -->"):
+        result_pages.replace_block(text, "z", "")
