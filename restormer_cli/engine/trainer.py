@@ -145,7 +145,9 @@ class Loop:
 
     def begin(self, state: dict[str, Any] | None) -> None:
         """Take up a checkpoint's state, or none, and write down what runs on what."""
-        self.earlier = earlier_legs(self.recipe) if state is None else state.get("earlier", [])
+        # As it was when the run began: a bundled name may stand for other weights by now.
+        known = (state or {}).get("earlier")
+        self.earlier = earlier_legs(self.recipe) if known is None else known
         if state is not None:
             self.machines = list(state.get("machines", []))
             self._take_up(state)
