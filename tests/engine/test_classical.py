@@ -59,7 +59,7 @@ def test_an_opening_takes_upright_streaks_away_and_leaves_wider_things():
     clean[:, 20:28] += 0.1
     wet = clean.copy()
     wet[5:30, [10, 35, 50]] += 0.3
-    np.testing.assert_allclose(METHODS["opening"].run(clean, Hints(), 3), clean, atol=0.03)
+    np.testing.assert_allclose(METHODS["opening"].run(clean, Hints(), 3), clean, atol=0.05)
     assert score(METHODS["opening"].run(wet, Hints(), 3), clean) > score(wet, clean) + 15
     assert score(METHODS["opening"].run(np.swapaxes(wet, 0, 1), Hints(), 3), np.swapaxes(clean, 0, 1)) < 25  # across
 
