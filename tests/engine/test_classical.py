@@ -59,9 +59,10 @@ def test_an_opening_takes_upright_streaks_away_and_leaves_wider_things():
     clean[:, 20:28] += 0.1
     wet = clean.copy()
     wet[5:30, [10, 35, 50]] += 0.3
-    np.testing.assert_allclose(METHODS["opening"].run(clean, Hints(), 3), clean, atol=0.05)
+    assert score(METHODS["opening"].run(clean, Hints(), 3), clean) > 38
     assert score(METHODS["opening"].run(wet, Hints(), 3), clean) > score(wet, clean) + 15
-    assert score(METHODS["opening"].run(np.swapaxes(wet, 0, 1), Hints(), 3), np.swapaxes(clean, 0, 1)) < 25  # across
+    across = [np.swapaxes(picture, 0, 1) for picture in (wet, clean)]
+    assert score(METHODS["opening"].run(across[0], Hints(), 3), across[1]) < score(*across) + 1
 
 
 def test_a_guided_filter_keeps_edges_above_its_strength():
