@@ -116,7 +116,8 @@ def verdicts(rows: list[dict[str, Any]], measured: dict[str, Measured]) -> str:
         one = measured.get(row["key"])
         lines.append(_verdict(row, row["than"], row["must"], row.get("aim"), one and one.margin, "dB"))
         if "faster" in row:
-            lines.append(_verdict(row, f"{row['than']}, speed", *row["faster"], one and one.faster, "×"))
+            must, aim = row["faster"]
+            lines.append(_verdict(row, f"{row['than']}, speed", must, aim, one and one.faster, "×"))
     return "\n".join(lines)
 
 

@@ -33,4 +33,4 @@ def manifest_hash(pictures: Pictures, role: str, workers: int = 4) -> str:
 
 def _digest(pixels: np.ndarray) -> np.ndarray:
     """SHA-256 of the pixels (h, w, c), row by row: (32,) uint8."""
-    return np.frombuffer(sha256(np.ascontiguousarray(pixels)).digest(), np.uint8)
+    return np.frombuffer(sha256(np.ascontiguousarray(pixels).data).digest(), np.uint8)

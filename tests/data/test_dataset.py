@@ -203,7 +203,7 @@ def test_a_blur_takes_light_from_outside_the_patch_and_mirrors_only_at_the_pictu
     pixels = noise(26, 29)
     save(tmp_path / "a.png", pixels)
     source = batches(Pairs(clean=str(tmp_path)), flips=flips, steps=("defocus:3",))
-    blurred = degrade.defocus(pixels.astype(np.float32) / 255, np.random.default_rng(), radius=3)
+    blurred = degrade.defocus(dataset.to_float(pixels), np.random.default_rng(), radius=3)
     degraded, clean = source.batch(1, stage(16), range(40))
     tops = set()
     for part, crop in zip(degraded, clean, strict=True):
