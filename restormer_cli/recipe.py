@@ -318,6 +318,14 @@ def parse_recipe(values: dict[str, Any], where: str) -> Recipe:
         raise UserError(f"{where}: {_explain(problems[0])}{more}") from None
 
 
+def change_recipe(recipe: Recipe | dict[str, Any], overrides: tuple[str, ...], where: str) -> Recipe:
+    """A recipe (or its values) with other values, written as for `read_recipe`. Raises UserError."""
+    values = recipe.model_dump(mode="json", by_alias=True) if isinstance(recipe, Recipe) else recipe
+    for override in overrides:
+        _override(values, override)
+    return parse_recipe(values, where=where)
+
+
 def _override(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals:

@@ -105,7 +105,7 @@ class BenchPage:
             settings=_settings(finished),
             notes=started.notes,
             figures=_figures(finished),
-            tables=[(heading, *_cells(table)) for heading, table in result_tables(finished)],
+            tables=[(heading, *cells(table)) for heading, table in result_tables(finished)],
             slides=self.slides,
             extremes=self._extremes(),
         )
@@ -181,7 +181,7 @@ def _settings(finished: "Finished") -> list[tuple[str, str]]:
     return settings + [(f"--{gate.name}", worst_line(gate)) for gate in finished.gates]
 
 
-def _cells(table: "Table") -> tuple[list[str], list[list[str]]]:
+def cells(table: "Table") -> tuple[list[str], list[list[str]]]:
     """A terminal's table as the page's macro takes it."""
     columns = [f"{column.header} " if column.justify == "left" else str(column.header) for column in table.columns]
     rows = zip(*(list(column.cells) for column in table.columns), strict=True)

@@ -11,7 +11,7 @@ Nothing here imports torch at the top: the processes set their number of threads
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -82,8 +82,7 @@ class Turn:
 
 
 def measure(
-    contestants: list["Contestant"],
-    network: "Network",
+    entries: Sequence[tuple["Contestant", "Network"]],
     size: tuple[int, int],
     *,
     rounds: int,
@@ -91,10 +90,11 @@ def measure(
     onnx: Path | None = None,
     stages: bool = True,
 ) -> Iterator[Turn | Cell]:
-    """Run every contestant on one picture of `size` (h, w); yields a Turn before each run, then a Cell each."""
-    picture = test_picture(*size, network.config.in_channels)
+    """Run every contestant with its network on one picture of `size` (h, w); yields a Turn before each run, then a
+    Cell each, in the same order. Networks may differ, but not in what they take."""
+    picture = test_picture(*size, entries[0][1].config.in_channels)
     with ExitStack() as stack:
-        lanes = [stack.enter_context(_Lane(c, network, picture, threads, onnx)) for c in contestants]
+        lanes = [stack.enter_context(_Lane(c, network, picture, threads, onnx)) for c, network in entries]
         for number in range(rounds + 1):
             for lane in lanes:
                 if lane.error is None:

@@ -57,8 +57,7 @@ def _exported(started: Started) -> Iterator[Path | None]:
 def _cost(started: Started, onnx: Path | None) -> Iterator[Turn | Cell]:
     for size in started.sizes:
         yield from measure(
-            list(started.contestants),
-            started.network,
+            [(contestant, started.network) for contestant in started.contestants],
             size,
             rounds=started.runs,
             threads=started.machine.threads,

@@ -1,0 +1,225 @@
+"""From a request to arms and what they share; whatever can be refused is refused here, before any training."""
+
+from collections.abc import Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from restormer_cli.commands.ablate.arms import PROGRESSIVE, SCALES, WINDOWS, Spec, network, parse_arms, published
+from restormer_cli.commands.ablate.values import Arm, Request, Started
+from restormer_cli.data.degrade import parse_degradation
+from restormer_cli.data.pairs import check_names, find_pairs, missing_folders
+from restormer_cli.errors import UserError
+from restormer_cli.recipe import Pairs, Recipe, Schedule, Stage, Validation, change_recipe, read_recipe
+
+if TYPE_CHECKING:
+    from restormer_cli.engine.flops import Operations
+
+CROP = {"compact": 512, "paper": 0}
+APART = 0.10
+"""Budgets may differ by this much."""
+POINTS = 8
+"""Validations along a curve."""
+
+
+def start(request: Request) -> Started:
+    """What will be compared. Raises UserError."""
+    _check_flags(request)
+    specs = parse_arms(request.words, request.options)
+    base, notes = _base(request, specs)
+    _check_data(base, request)
+    recipes = [(spec, _recipe(spec, base, request), _window(spec, request)) for spec in specs]
+    check_names(base)
+
+    # After the checks that need no torch.
+    import torch
+
+    from restormer_cli.engine.flops import count_operations, count_parameters
+    from restormer_cli.engine.machine import describe_machine
+    from restormer_cli.engine.restorer import choose_device
+
+    device = str(choose_device(request.device))
+    arms: list[Arm] = []
+    for spec, recipe, window in recipes:
+        twin = next((arm for arm in arms if _same_training(arm.recipe, recipe)), None)
+        if twin is not None and twin.window == window:
+            raise UserError(
+                f"{twin.name} and {spec.name}: are the same arm here: nothing differs, in training or testing"
+            )
+        work, parameters = count_operations(recipe.model, 256, 256), count_parameters(recipe.model)
+        figure = published(spec.choices) if spec.choices else None
+        trained_as = spec.name if twin is None else twin.trained_as
+        arms.append(Arm(spec.name, recipe, window, parameters, work, figure, trained_as))
+    if not request.any_budget:
+        check_budgets(arms)
+    validate = base.data.validate_
+    assert validate is not None
+    steps = base.validation.degrade or base.degrade.steps
+    return Started(
+        arms=tuple(arms),
+        seeds=tuple(base.seed + repetition for repetition in range(request.seeds)),
+        iterations=base.iterations,
+        scale=request.scale,
+        equal=request.equal,
+        folder=request.out or Path("runs") / "-vs-".join(arm.name for arm in arms),
+        degradation=None if validate.degraded is not None else str(parse_degradation(steps)),
+        pictures=len(find_pairs(validate, role="validate")),
+        crop=CROP[request.scale] if request.crop is None else request.crop,
+        data=_describe(base),
+        device=device,
+        machine=describe_machine(torch.get_num_threads()),
+        notes=tuple(notes) + _sharing(arms),
+    )
+
+
+def _check_flags(request: Request) -> None:
+    if request.scale not in SCALES:
+        raise UserError(f"--scale {request.scale}: choose {' or '.join(SCALES)}")
+    if request.equal not in ("iterations", "time"):
+        raise UserError(f"--equal {request.equal}: choose iterations or time")
+    if request.crop is not None and (request.crop < 0 or request.crop % 8):
+        raise UserError(f"--crop {request.crop}: a multiple of 8, or 0 for whole pictures")
+
+
+# --- Recipes ------------------------------------------------------------------------------------------------
+
+
+def _base(request: Request, specs: Sequence[Spec]) -> tuple[Recipe, list[str]]:
+    """What all arms share: the first recipe among them, else the scale's own; as the flags change it."""
+    named = [spec.recipe for spec in specs if spec.recipe is not None]
+    recipe = read_recipe(named[0] if named else f"ablate/{request.scale}")
+    base = _with_data(change_recipe(recipe, _changes(request), recipe.name), request)
+    notes = []
+    for name in named[1:]:
+        other = read_recipe(name)
+        if (other.data, other.degrade) != (base.data, base.degrade) and not (request.data and request.validate):
+            notes.append(f"{name}: its [data] and [degrade] are not those of {named[0]}, which hold for all arms")
+    if base.data.validate_ is None:
+        raise UserError(f"{base.name}: has no [data] validate: arms have to be scored: give --validate FOLDER")
+    return with_iterations(base, request.iterations or base.iterations), notes
+
+
+def _changes(request: Request) -> tuple[str, ...]:
+    """All flags that change every arm's recipe, as KEY=VALUE."""
+    flags = {"run.precision": request.precision, "seed": request.seed}
+    return request.overrides + tuple(f"{key}={value}" for key, value in flags.items() if value is not None)
+
+
+def _recipe(spec: Spec, base: Recipe, request: Request) -> Recipe:
+    """An arm's recipe: what it is about, and everything else as the others have it."""
+    where = spec.recipe or spec.name
+    values: dict[str, Any] = base.model_dump(mode="json", by_alias=True)
+    if spec.recipe is not None:
+        own = read_recipe(spec.recipe).model_dump(mode="json", by_alias=True)
+        values |= {
+            key: own[key] for key in ("model", "stage", "optimizer", "schedule", "loss", "ema", "augment", "init")
+        }
+    values["model"] |= network(spec.choices, request.scale) if spec.choices else {}
+    if "progressive" in spec.choices:
+        values["stage"] = [
+            {"iterations": share, "patch": patch, "batch": batch} for share, patch, batch in PROGRESSIVE[request.scale]
+        ]
+    values["name"] = spec.name
+    recipe = change_recipe(values, (*_changes(request), *spec.changes), where)
+    return with_iterations(_with_data(recipe, request), base.iterations)
+
+
+def _with_data(recipe: Recipe, request: Request) -> Recipe:
+    """The recipe on the folders of --data and --validate."""
+    changes = {}
+    if request.data is not None:
+        changes["train"] = Pairs(clean=str(request.data))
+    if request.validate is not None:
+        changes["validate_"] = Pairs(clean=str(request.validate))
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update=changes)})
+
+
+def with_iterations(recipe: Recipe, total: int) -> Recipe:
+    """The same recipe in `total` iterations: stages and schedule in proportion, as many points on the curve.
+
+    Stages that would have none are left out.
+    """
+    ends = [round(end * total / recipe.iterations) for end in accumulate(stage.iterations for stage in recipe.stage)]
+    lengths = [end - begun for begun, end in zip([0, *ends], ends, strict=False)]
+    stages = tuple(
+        Stage(iterations=length, patch=stage.patch, batch=stage.batch)
+        for stage, length in zip(recipe.stage, lengths, strict=True)
+        if length
+    )
+    knots = {
+        name: round(value * total / recipe.iterations)
+        for name in ("constant", "cosine")
+        if (value := getattr(recipe.schedule, name)) is not None
+    }
+    every: dict[str, Any] = {"every": -(-total // POINTS)}
+    return recipe.model_copy(
+        update={
+            "stage": stages,
+            "schedule": Schedule(**recipe.schedule.model_dump() | knots),
+            "validation": Validation(**recipe.validation.model_dump() | every),
+        }
+    )
+
+
+def _window(spec: Spec, request: Request) -> int | None:
+    return WINDOWS[request.scale] if "local" in spec.choices else None
+
+
+def _same_training(one: Recipe, other: Recipe) -> bool:
+    return one.model_copy(update={"name": ""}) == other.model_copy(update={"name": ""})
+
+
+def _sharing(arms: Sequence[Arm]) -> tuple[str, ...]:
+    return tuple(
+        f"{arm.name} and {arm.trained_as} differ at test time only: they are trained once"
+        for arm in arms
+        if arm.trained_as != arm.name
+    )
+
+
+# --- Data and budgets ---------------------------------------------------------------------------------------
+
+
+def _check_data(base: Recipe, request: Request) -> None:
+    data = base.data
+    missing = [place for row in (data.train, data.validate_) if row is not None for place in missing_folders(row)]
+    if missing:
+        cure = "leave out --scale paper" if request.scale == "paper" else "see restormer ablate --help"
+        raise UserError(
+            f"recipe {base.name}: its data are not here; missing folders: {', '.join(missing)}. Put them there, name "
+            f"yours with --data FOLDER --validate FOLDER, or {cure}"
+        )
+
+
+def _describe(base: Recipe) -> str:
+    rows = [row for row in (base.data.train, base.data.validate_) if row is not None]
+    return " / ".join(row.clean for row in rows)
+
+
+def budgets(arm: Arm) -> dict[str, float]:
+    """What has to be about equal: parameters, and FLOPs by both conventions (G multiply-accumulates at 256²)."""
+    work: Operations = arm.work
+    return {
+        "parameters": arm.parameters,
+        "convolution GMACs": work.conv_macs / 1e9,
+        "all GMACs": work.macs / 1e9,
+    }
+
+
+def check_budgets(arms: Sequence[Arm]) -> None:
+    """Raises UserError, with the numbers, where the largest is more than a tenth above the smallest."""
+    rows = {arm.name: budgets(arm) for arm in arms}
+    apart = []
+    for name in rows[arms[0].name]:
+        column = [row[name] for row in rows.values()]
+        if max(column) > (1 + APART) * min(column):
+            figures = ", ".join(f"{arm} {_figure(row[name])}" for arm, row in rows.items())
+            apart.append(f"{name}: {figures} ({max(column) / min(column) - 1:.0%} apart)")
+    if apart:
+        raise UserError(
+            f"the budgets differ by more than {APART:.0%}: {'; '.join(apart)}. --any-budget compares them nevertheless"
+        )
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.2f}"

@@ -1,0 +1,169 @@
+"""Arms that train in turns, a few steps each, so that whatever slows the machine slows all, and an interruption
+leaves arms that can be compared."""
+
+import statistics
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from restormer_cli.commands.ablate.plan import with_iterations
+from restormer_cli.commands.ablate.values import Arm, Lengths, Step, Told
+from restormer_cli.data.dataset import Note
+from restormer_cli.engine.learner import Learner
+from restormer_cli.engine.schedule import split_batch
+from restormer_cli.engine.signals import StopRequest
+from restormer_cli.engine.trainer import Log, RolledBack, StepLog, Stopped, fit
+from restormer_cli.recipe import Recipe
+
+TURN = 10
+"""Steps until the next arm's turn."""
+PROBES = 5
+"""Timed steps per stage and arm, for equal time; the first two are left out."""
+
+
+@dataclass
+class Lane:
+    """One arm's training, part of the way."""
+
+    arm: str
+    recipe: Recipe
+    logs: Generator[Log, None, None]
+    done: int
+    """Iterations so far."""
+    begun: bool = False
+
+    @property
+    def share(self) -> float:
+        """How far it is, from 0 to 1."""
+        return self.done / self.recipe.iterations
+
+
+def seeded(recipe: Recipe, seed: int) -> Recipe:
+    """The recipe of one repetition: the same seed decides every arm's first weights, patches and noise."""
+    return recipe.model_copy(update={"seed": seed})
+
+
+@dataclass
+class Together:
+    """The trainings of one repetition; iterate it. `stopped` tells afterwards whether it was asked to stop."""
+
+    recipes: Mapping[str, Recipe]
+    folders: Mapping[str, Path]
+    done: Mapping[str, int]
+    """Iterations that each has a checkpoint of."""
+    repetition: int
+    device: str
+    stop: StopRequest
+    stopped: bool = field(default=False, init=False)
+
+    def __iter__(self) -> Iterator[Step | Told]:
+        lanes = [self._lane(arm) for arm in self.recipes]
+        try:
+            while lanes and not self.stopped:
+                lane = min(lanes, key=lambda lane: lane.share)
+                if (yield from self._turn(lane)):
+                    lanes.remove(lane)
+            for lane in lanes:  # asked to stop: the others keep a checkpoint too
+                if lane.begun:
+                    yield from self._drain(lane)
+        finally:
+            for lane in lanes:
+                lane.logs.close()
+
+    def _lane(self, arm: str) -> Lane:
+        recipe = self.recipes[arm]
+        # A folder that is still empty starts afresh.
+        logs = fit(
+            recipe,
+            self.folders[arm],
+            resume=True,
+            device=self.device,
+            asked_to_stop=self.stop,
+            ready=self.stop.be_gentle,
+        )
+        return Lane(arm, recipe, logs, self.done.get(arm, 0))
+
+    def _turn(self, lane: Lane) -> Generator[Step | Told, None, bool]:
+        """A turn; True when the training is over, or was stopped."""
+        lane.begun = True
+        target = min(lane.recipe.iterations, lane.done + TURN)
+        for log in lane.logs:
+            yield from self._tell(lane, log)
+            # After the last step there is still a validation and a checkpoint to come.
+            if isinstance(log, StepLog) and target <= lane.done < lane.recipe.iterations:
+                return False
+            if isinstance(log, Stopped):
+                self.stopped = True
+        return True
+
+    def _drain(self, lane: Lane) -> Iterator[Step | Told]:
+        for log in lane.logs:
+            yield from self._tell(lane, log)
+
+    def _tell(self, lane: Lane, log: Log) -> Iterator[Step | Told]:
+        if isinstance(log, StepLog):
+            lane.done = log.iteration
+            yield Step(lane.arm, self.repetition, log.iteration, lane.recipe.iterations, log.loss, log.seconds)
+        elif isinstance(log, RolledBack):
+            lane.done = log.to
+            text = f"too many steps were not finite: back to iteration {log.to:,} with {log.scale} of the rate"
+            yield Told(lane.arm, self.repetition, text)
+        elif isinstance(log, Note):
+            yield Told(lane.arm, self.repetition, log.text)
+
+
+def equal_times(
+    arms: Sequence[Arm], accelerator: Accelerator, clock: Callable[[], float] = time.perf_counter
+) -> Lengths:
+    """How many iterations each arm may take in the time that the first one needs for its own.
+
+    A step of every stage is timed, the arms in turn; a longer training keeps its stages' proportions.
+    """
+    learners = {arm.name: Learner(arm.recipe, accelerator) for arm in arms}
+    costs: dict[str, float] = dict.fromkeys(learners, 0.0)
+    for arm in arms:
+        assert arm.recipe.iterations
+    taken: dict[tuple[str, int], list[float]] = {}
+    for probe in range(PROBES):
+        for arm in arms:
+            for number, stage in enumerate(arm.recipe.stage):
+                seconds = _time_step(learners[arm.name], stage.batch, stage.patch, accelerator, clock)
+                if probe >= 2:
+                    taken.setdefault((arm.name, number), []).append(seconds)
+    for arm in arms:
+        whole = sum(
+            stage.iterations * statistics.median(taken[arm.name, number])
+            for number, stage in enumerate(arm.recipe.stage)
+        )
+        costs[arm.name] = whole / arm.recipe.iterations
+    budget = costs[arms[0].name] * arms[0].recipe.iterations
+    iterations = {name: max(1, round(budget / cost)) for name, cost in costs.items()}
+    return Lengths(tuple(iterations.items()), tuple(costs.items()))
+
+
+def lengthened(arms: Sequence[Arm], lengths: Lengths) -> dict[str, Recipe]:
+    """Every training's recipe in its own number of iterations."""
+    iterations = dict(lengths.iterations)
+    return {arm.name: with_iterations(arm.recipe, iterations[arm.name]) for arm in arms}
+
+
+def _time_step(learner: Learner, batch: int, patch: int, accelerator: Accelerator, clock: Callable[[], float]) -> float:
+    """Seconds of one step on this process's share of a batch of noise."""
+    recipe = learner.recipe
+    share = split_batch(batch, accelerator.num_processes, recipe.run.micro_batch, uneven=recipe.run.uneven).shares[
+        accelerator.process_index
+    ]
+    channels, out = recipe.model.in_channels, recipe.model.out_channels
+    micro_batches = [
+        (torch.rand(len(rows), channels, patch, patch), torch.rand(len(rows), out, patch, patch)) for rows in share
+    ]
+    accelerator.wait_for_everyone()
+    begun = clock()
+    learner.step(micro_batches, batch, 0.0, False)
+    if accelerator.device.type == "cuda":
+        torch.cuda.synchronize(accelerator.device)
+    return clock() - begun
