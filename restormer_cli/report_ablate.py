@@ -92,9 +92,9 @@ class AblationView:
 
         if isinstance(event, Step):
             self.done[event.repetition, event.arm] = event.iteration
-            self._doing(self.line(event), now=False)
+            self._doing(self.line(event))
         elif isinstance(event, Phase):
-            self._doing(event.text, now=False)
+            self._doing(event.text)
         elif isinstance(event, Lengths):
             self.lengths = dict(event.iterations)
             lengths = ", ".join(f"{name} {count:,}" for name, count in event.iterations)
@@ -118,11 +118,11 @@ class AblationView:
             f"{step.iteration:,} of {step.of:,}  loss {step.loss:.4f}"
         )
 
-    def _doing(self, text: str, *, now: bool) -> None:
+    def _doing(self, text: str) -> None:
         if self.progress is not None and self.bar is not None:
             trained = sum(count for (_, name), count in self.done.items() if name in self.lengths)
             self.progress.update(self.bar, description=text, completed=trained, total=self._total())
-        elif now or time.monotonic() - self._last_line > LINE_EVERY:
+        elif time.monotonic() - self._last_line > LINE_EVERY:
             self._last_line = time.monotonic()
             report.console.print(Text(text))
 

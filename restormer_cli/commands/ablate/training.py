@@ -112,6 +112,9 @@ class Together:
             lane.done = log.to
             text = f"too many steps were not finite: back to iteration {log.to:,} with {log.scale} of the rate"
             yield Told(lane.arm, self.repetition, text)
+        elif isinstance(log, Stopped):
+            kept = f"iteration {log.kept:,} is kept" if log.kept else "nothing is kept yet"
+            yield Told(lane.arm, self.repetition, f"stopped after iteration {log.iteration:,}; {kept}")
         elif isinstance(log, Note):
             yield Told(lane.arm, self.repetition, log.text)
 
