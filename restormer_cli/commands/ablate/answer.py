@@ -1,12 +1,13 @@
 """From scores to an answer that claims no more than they allow.
 
 Trainings (seeds) and pictures are both samples: another seed, or other photographs, would have given other numbers. So
-the paired differences d(seed, picture) are taken as a two-way table, and the variance of their mean is estimated by
+the paired differences d(seed, picture) are taken as a two-way table. The mean has two standard errors, one from how the
+seeds' means scatter and one from how the pictures' means do. The interval's half-width is
 
-    Var = (MS_seeds + MS_pictures) / (seeds · pictures)
+    sqrt((t_seeds · error_seeds)² + (t_pictures · error_pictures)²)
 
-where MS are the mean squares between seeds and between pictures. It counts the residual variance once too often (the
-unbiased form subtracts its mean square), which errs on the side of "undecided". Degrees of freedom are Satterthwaite's.
+with Student's t of each one's own degrees of freedom. It counts the residual scatter twice, which errs on the side of
+"undecided" (test_intervals_hold_at_least_as_often_as_they_say; Satterthwaite's pooled degrees of freedom did not hold).
 With several comparisons each interval is widened (Bonferroni), so that together they hold with 95 %.
 """
 
@@ -39,23 +40,17 @@ def answer(started: Started, prices: tuple[Price, ...], scored: tuple[Scored, ..
 
 def estimate(table: np.ndarray, confidence: float) -> Estimate:
     """The mean of a (seeds, pictures) table with its interval; without one after a single seed."""
-    seeds, pictures = table.shape
     mean = float(table.mean())
-    if seeds < 2:
-        error = float(table.std(ddof=1) / np.sqrt(pictures)) if pictures > 1 else None
-        return Estimate(mean, error, None, None, None, confidence)
-    rows, columns = table.mean(axis=1), table.mean(axis=0)
-    squares = [pictures * float(rows.var(ddof=1))]
-    degrees = [seeds - 1]
-    if pictures > 1:
-        squares.append(seeds * float(columns.var(ddof=1)))
-        degrees.append(pictures - 1)
-    total = sum(squares)
-    error = float(np.sqrt(total / (seeds * pictures)))
-    spread = sum(square**2 / degree for square, degree in zip(squares, degrees, strict=True))
-    freedom = total**2 / spread if spread > 0 else float(min(degrees))
-    reach = float(student.ppf((1 + confidence) / 2, freedom)) * error
-    return Estimate(mean, error, freedom, mean - reach, mean + reach, confidence)
+    errors = [float(axis.std(ddof=1)) / len(axis) ** 0.5 for axis in (table.mean(1), table.mean(0)) if len(axis) > 1]
+    error = sum(each**2 for each in errors) ** 0.5 if errors else None
+    if len(table) < 2:
+        return Estimate(mean, error, None, None, confidence)
+    reaches = [
+        float(student.ppf((1 + confidence) / 2, count - 1)) * each
+        for count, each in zip((count for count in table.shape if count > 1), errors, strict=True)
+    ]
+    reach = sum(each**2 for each in reaches) ** 0.5
+    return Estimate(mean, error, mean - reach, mean + reach, confidence)
 
 
 def scope(started: Started, seeds: int, pictures: int) -> str:
@@ -94,12 +89,11 @@ def trust(differences: tuple[Difference, ...], seeds: int, pictures: int) -> str
     widest = max(differences, key=lambda difference: difference.estimate.error or 0).estimate
     assert widest.low is not None
     assert widest.high is not None
-    assert widest.freedom is not None
     reach = (widest.high - widest.low) / 2
-    more = "; more seeds narrow it fastest" if seeds < 4 else ""
+    more = ", of which more would narrow it fastest" if seeds < 5 else ""
     return (
-        f"A difference below {reach:.2f} dB could not have been seen with {seeds} seeds and {pictures} pictures "
-        f"({widest.freedom:.1f} degrees of freedom){more}. It speaks of these networks after so short a training on "
+        f"A difference below {reach:.2f} dB could not have been seen by {pictures} pictures and {seeds} "
+        f"seeds{more}. It speaks of these networks after so short a training on "
         "such pictures: longer training and other data can turn it round."
     )
 

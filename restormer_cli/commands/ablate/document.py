@@ -91,7 +91,6 @@ def _estimate(estimate: Estimate) -> dict[str, Any]:
     return {
         "mean": _finite(estimate.mean),
         "error": _finite(estimate.error),
-        "degrees_of_freedom": _finite(estimate.freedom),
         "low": _finite(estimate.low),
         "high": _finite(estimate.high),
         "confidence": estimate.confidence,

@@ -155,7 +155,6 @@ class Estimate:
     mean: float
     error: float | None
     """Standard error."""
-    freedom: float | None
     low: float | None
     high: float | None
     confidence: float
