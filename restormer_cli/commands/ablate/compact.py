@@ -102,8 +102,9 @@ def compact_expansions() -> dict[tuple[str, str], float]:
     there, here = (cost(ModelConfig(**model)) for model in (paper, small))
     found = {}
     for (attention, feed_forward), expansion in EXPANSIONS["paper"].items():
-        kind = {"attention": attention, "feed_forward": feed_forward}
-        wanted = cost(ModelConfig(**paper | kind | {"expansion": expansion})).proportions(there)
+        kind: dict[str, Any] = {"attention": attention, "feed_forward": feed_forward}
+        published: dict[str, Any] = paper | kind | {"expansion": expansion}
+        wanted = cost(ModelConfig(**published)).proportions(there)
         found[attention, feed_forward] = _best_expansion(small | kind, here, wanted)
     return found
 
