@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from restormer_cli.engine.strips import LEVELS, STRIP_BYTES
+from restormer_cli.engine.strips import BAND, STRIP_BYTES
 from restormer_cli.engine.windows import Cells
 from restormer_cli.errors import UserError
 from restormer_cli.model.config import ModelConfig
@@ -25,10 +25,10 @@ class Plan:
     """How a picture of one size runs."""
 
     kind: str
-    """"whole": the whole picture, v kept; "recompute": the same, exactly, with v computed twice at some levels;
+    """"whole": the whole picture, v kept; "recompute": the same, exactly, with v computed twice where it is largest;
     "tiles": approximate."""
-    keep_v: frozenset[int]
-    """The levels at which v is kept."""
+    keep_v: bool
+    """Whether v of the level-1 decoder is kept."""
     tile: int | None
     window: int | None
     precision: str
@@ -93,30 +93,29 @@ def plan(
     limit = base + int(SHARE * free(device)) if budget is None else budget
     height, width = height + -height % 8, width + -width % 8
 
-    def need(keep: frozenset[int], side: int | None = None) -> int:
+    def need(keep_v: bool, side: int | None = None) -> int:
         pictures = 0
         h, w = height, width
         if side is not None and max(h, w) > side:
             h, w = min(h, side), min(w, side)
             pictures = 4 * height * width * (config.out_channels + 2)  # the sum of tiles, and of their weights
-        return base + pictures + _buffers(config, h, w, itemsize, keep, window, device)
+        return base + pictures + _buffers(config, h, w, itemsize, keep_v, window, device)
 
-    everywhere = frozenset(LEVELS)
     if tile is not None and max(height, width) > tile:
-        return Plan("tiles", everywhere, tile, window, precision, need(everywhere, tile))
-    keep = frozenset(level for level in LEVELS if need(frozenset({level})) <= limit)
-    if need(keep) <= limit:
-        return Plan("whole" if keep == everywhere else "recompute", keep, None, window, precision, need(keep))
+        return Plan("tiles", True, tile, window, precision, need(True, tile))
+    for kind, keep_v in (("whole", True), ("recompute", False)):
+        if need(keep_v) <= limit:
+            return Plan(kind, keep_v, None, window, precision, need(keep_v))
     for side in TILES:
-        if side < max(height, width) and need(everywhere, side) <= limit:
-            return Plan("tiles", everywhere, side, window, precision, need(everywhere, side))
-    least = need(everywhere, TILES[-1])
+        if side < max(height, width) and need(True, side) <= limit:
+            return Plan("tiles", True, side, window, precision, need(True, side))
+    least = need(True, TILES[-1])
     if budget is not None:
         raise UserError(
             f"--memory {budget / 1e9:.2f}GB: too little for {width}×{height} pixels even in tiles of {TILES[-1]}: "
             f"needs {least / 1e9:.2f}GB"
         )
-    return Plan("tiles", everywhere, TILES[-1], window, precision, least)
+    return Plan("tiles", True, TILES[-1], window, precision, least)
 
 
 def _buffers(
@@ -124,30 +123,23 @@ def _buffers(
     height: int,
     width: int,
     itemsize: int,
-    keep: frozenset[int],
+    keep_v: bool,
     window: int | None,
     device: torch.device,
 ) -> int:
     """The most that `Strips.run` holds at once, beyond the picture it is given: as its `run` reads, line by line."""
-    c, pixels = config.dim, height * width
-    # x of every level, in bytes; a level down has a quarter of the pixels and twice the channels
-    maps = {level: pixels * c * itemsize // 2 ** (level - 1) for level in LEVELS}
-    canvas = pixels * config.level1_channels * itemsize
-    v = {level: maps[level] if level in keep else 0 for level in LEVELS}
-    cells = {level: _cells(config, height, width, level, window) for level in LEVELS}
-    encoder1 = 0 if config.concat else v[1]  # with the concatenation v has half of the canvas
-    decoder1 = canvas if 1 in keep else 0
-    padded = 4 * pixels * config.in_channels
-    embedded = maps[1] if config.dual_pixel else 0
-    below = 0
-    peaks = [encoder1 + cells[1], decoder1 + cells[1]]
-    for level in (2, 3, 4):
-        below += maps[level]
-        peaks.append(below + v[level] + cells[level])
-    result = 2 * 4 * pixels * config.out_channels  # and cropped, or clamped by whoever writes it
+    level1 = height * width * config.dim * itemsize  # a level down has a quarter of the pixels, twice the channels
+    decoder = 2 * level1 if config.concat else level1
+    cells = [_cells(config, height, width, level, window) for level in (1, 2, 3, 4)]
+    borders = max(0, -(-width // BAND) - 1) * 2 / width if device.type == "cpu" else 0  # of columns, for each of reach
+    encoding = level1 // 2 + max(cells)
+    decoding = cells[0] + int(decoder * borders * (1 if keep_v else 2)) + (decoder if keep_v and config.concat else 0)
+    pictures = 4 * height * width * (2 * config.in_channels)  # padded, and with channels last
+    result = 2 * 4 * height * width * config.out_channels  # and cropped, or clamped by whoever writes it
+    embedded = level1 if config.dual_pixel else 0
     strips = 8 * STRIP_BYTES.get(device.type, STRIP_BYTES["cpu"])
     libraries = LIBRARIES if device.type == "cpu" else 0
-    return canvas + padded + embedded + max(*peaks, result) + strips + libraries
+    return 2 * level1 + embedded + pictures + max(encoding, decoding, result) + strips + libraries
 
 
 def _cells(config: ModelConfig, height: int, width: int, level: int, window: int | None) -> int:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from restormer_cli.engine.memory import Plan, parse_memory, plan
 from restormer_cli.engine.runtimes import Exported, plan_graph
-from restormer_cli.engine.strips import LEVELS, Strips
+from restormer_cli.engine.strips import Strips
 from restormer_cli.errors import UserError
 from restormer_cli.model.restormer import Restormer
 
@@ -138,7 +138,7 @@ class Restorer:
             )
         return self._networks[precision]
 
-    def _whole(self, x: Tensor, keep_v: frozenset[int], notice: Notice) -> Tensor:
+    def _whole(self, x: Tensor, keep_v: bool, notice: Notice) -> Tensor:
         h, w = x.shape[-2:]
         padded = pad_to_multiple_of_8(x)
         if isinstance(self._model, Exported):
@@ -160,7 +160,7 @@ class Restorer:
         for top, bottom, rows in _spans(h, tile, overlap):
             for left, right, columns in _spans(w, tile, overlap):
                 share = (rows[:, None] * columns[None, :]).to(self.device)
-                restored = self._whole(x[..., top:bottom, left:right], frozenset(LEVELS), notice)
+                restored = self._whole(x[..., top:bottom, left:right], True, notice)
                 total[..., top:bottom, left:right] += share * restored
                 weight[..., top:bottom, left:right] += share
         return total.div_(weight)
@@ -171,11 +171,11 @@ def _smaller(chosen: Plan, error: Exception, x: Tensor) -> Plan:
     if isinstance(error, RuntimeError) and "memory" not in str(error).lower():
         raise error
     if chosen.kind == "whole":
-        return replace(chosen, kind="recompute", keep_v=frozenset())
+        return replace(chosen, kind="recompute", keep_v=False)
     side = _multiple_of_8((chosen.tile or max(x.shape[-2:])) // 2)
     if side < 32:
         raise error
-    return replace(chosen, kind="tiles", keep_v=frozenset(LEVELS), tile=side)
+    return replace(chosen, kind="tiles", keep_v=True, tile=side)
 
 
 def _finite(x: Tensor) -> bool:
@@ -203,6 +203,8 @@ def pad_to_multiple_of_8(x: Tensor) -> Tensor:
     """(b, c, h, w) -> the same, reflected at the right and bottom; edge pixels where it is too small to reflect."""
     h, w = x.shape[-2:]
     down, right = -h % 8, -w % 8
+    if not down and not right:
+        return x
     x = F.pad(x, (0, right, 0, 0), mode="reflect" if right < w else "replicate")
     return F.pad(x, (0, 0, 0, down), mode="reflect" if down < h else "replicate")
 

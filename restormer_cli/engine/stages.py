@@ -1,6 +1,5 @@
 """Where the time goes: seconds per stage of the network, in the order in which a picture passes them."""
 
-from collections.abc import Collection
 from time import perf_counter
 
 import numpy as np
@@ -22,11 +21,10 @@ class TimedStrips(Strips):
         super().__init__(model, dtype)
         self.seconds: dict[str, float] = {}
 
-    def _level(self, name: str, x: Tensor, keep_v: Collection[int], spare: Tensor | None = None) -> Tensor:
+    def _level(self, name: str, x: Tensor, spare: Tensor) -> None:
         begun = _now(self.device)
-        result = super()._level(name, x, keep_v, spare)
+        super()._level(name, x, spare)
         self.seconds[name] = _now(self.device) - begun
-        return result
 
 
 def time_stages(model: Restormer, precision: str, device: str, picture: np.ndarray) -> tuple[tuple[str, float], ...]:

@@ -12,7 +12,7 @@ never leave the cache, and no full-size temporary exists beyond x and v. A 3×3 
 already being changed. The result is the textbook network's up to rounding (test_strips_equal_the_whole_image).
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -40,7 +40,6 @@ LEVEL = {
     "decoder_level1": 1,
     "refinement": 1,
 }
-LEVELS = (1, 2, 3, 4)
 
 
 class Strips:
@@ -91,52 +90,56 @@ class Strips:
             }
 
     @torch.inference_mode()
-    def run(self, picture: Tensor, keep_v: Collection[int] = LEVELS) -> Tensor:
+    def run(self, picture: Tensor, keep_v: bool = True) -> Tensor:
         """(1, in_channels, h, w), h and w multiples of 8 -> (1, out_channels, h, w) in float32 (or float64).
 
-        v is kept at the levels named in `keep_v`; elsewhere it is computed twice, which saves its memory.
+        `keep_v`: whether v of the level-1 decoder is kept, or computed twice, which saves its memory.
         """
         pixels = picture[0].permute(1, 2, 0).contiguous()  # (h, w, c), from here to the end
         (height, width, _), c = pixels.shape, self.config.dim
 
-        # Level 1's skip and decoder share one buffer from the start: the encoder works in the half that the skip
-        # has in the concatenation, keeps its v in the other half, and the concatenation costs no copy.
-        canvas = torch.empty((height, width, self.config.level1_channels), dtype=self.dtype, device=self.device)
-        level1 = canvas[..., -c:]
+        # One buffer is the level-1 decoder's map in the end. Until then its back half is the level-1 skip, and its
+        # front half is room for every v and for the maps of level 3 and 4. `_join` turns one into the other.
+        buffer = torch.empty((2, height, width, c), dtype=self.dtype, device=self.device)
+        spare, level1 = buffer[0].flatten(), buffer[1]
         self._convolve(self.embed, pixels, level1)
         embedded = level1.clone() if self.config.dual_pixel else None
-        self._level("encoder_level1", level1, keep_v, canvas[..., :c] if self.config.concat else None)
-        level2 = self._level("encoder_level2", self._down("down1_2", level1), keep_v)
-        level3 = self._level("encoder_level3", self._down("down2_3", level2), keep_v)
-        x = self._level("latent", self._down("down3_4", level3), keep_v)
+        self._level("encoder_level1", level1, spare)
+        level2 = self._down("down1_2", level1, level1.new_empty(height * width * c // 2))
+        self._level("encoder_level2", level2, spare)
+        level3 = self._down("down2_3", level2, spare[spare.numel() // 2 :])  # v of the deeper levels comes before
+        self._level("encoder_level3", level3, spare)
+        level4 = self._down("down3_4", level3, spare[spare.numel() * 3 // 4 :])
+        self._level("latent", level4, spare)
 
         # Each skip becomes its decoder, in place.
-        x = self._level("decoder_level3", self._up("up4_3", x, level3, "reduce_chan_level3"), keep_v)
-        del level3
-        x = self._level("decoder_level2", self._up("up3_2", x, level2, "reduce_chan_level2"), keep_v)
-        del level2
+        self._reduce("up4_3", level4, level3, "reduce_chan_level3")
+        self._level("decoder_level3", level3, spare)
+        self._reduce("up3_2", level3, level2, "reduce_chan_level2")
+        self._level("decoder_level2", level2, spare)
         if self.config.concat:
-            self._raise("up2_1", x, canvas[..., :c])
+            decoded = self._join("up2_1", level2, level1, buffer.view(height, width, 2 * c))
+            spare = buffer.new_empty(buffer.numel() if keep_v else 0)
         else:
-            self._up("up2_1", x, canvas, "reduce_chan_level1")
-        del x
-        self._level("decoder_level1", canvas, keep_v)
-        self._level("refinement", canvas, keep_v)
+            decoded = self._reduce("up2_1", level2, level1, "reduce_chan_level1")
+        del level2
+        self._level("decoder_level1", decoded, spare)
+        self._level("refinement", decoded, spare)
         if embedded is not None:
             skip = self.reductions["skip_conv"]
-            for a, b in self._strips(canvas, canvas.shape[2]):
-                canvas[a:b] = skip(embedded[a:b], onto=canvas[a:b])
+            for a, b in self._strips(decoded, decoded.shape[2]):
+                decoded[a:b] = skip(embedded[a:b], onto=decoded[a:b])
         result = pixels.new_empty((height, width, self.config.out_channels))
-        self._convolve(self.output, canvas, result)
+        self._convolve(self.output, decoded, result)
         if not self.config.dual_pixel:
             result += pixels
         return result.permute(2, 0, 1)[None]
 
-    def _level(self, name: str, x: Tensor, keep_v: Collection[int], spare: Tensor | None = None) -> Tensor:
-        """The blocks of a level, in place: (h, w, c). `spare` is memory of x's shape that v may use."""
+    def _level(self, name: str, x: Tensor, spare: Tensor) -> None:
+        """The blocks of a level, in place: (h, w, c). `spare` is memory for v; where it is too small v is not kept."""
         height, width, channels = x.shape
         level = LEVEL[name]
-        v = x.new_empty(x.shape) if spare is None and level in keep_v else spare
+        v = spare[: x.numel()].view(x.shape) if spare.numel() >= x.numel() else None
         cells = Cells.of(height, width, None if self.window is None else max(1, self.window >> (level - 1)))
         for block in self.blocks[name]:
             bands = self._bands(width)
@@ -146,7 +149,6 @@ class Strips:
             edges = Edges(x, bands, 1 if v is not None else 2)
             for band in bands:
                 walk.finish(band, edges, matrices)
-        return x
 
     def _bands(self, width: int) -> list["Band"]:
         """Bands as even as can be, of at most `band` columns."""
@@ -189,10 +191,10 @@ class Strips:
 
         self._convolved(layer, x, take)
 
-    def _down(self, name: str, x: Tensor) -> Tensor:
-        """Convolve and pixel-unshuffle: (h, w, c) -> (h/2, w/2, 2c)."""
+    def _down(self, name: str, x: Tensor, memory: Tensor) -> Tensor:
+        """Convolve and pixel-unshuffle: (h, w, c) -> (h/2, w/2, 2c), at the beginning of `memory`."""
         height, width, channels = x.shape
-        result = torch.empty((height // 2, width // 2, 2 * channels), dtype=self.dtype, device=self.device)
+        result = memory[: x.numel() // 2].view(height // 2, width // 2, 2 * channels)
         # (h/2, y, w/2, x, c/2) seen through the result's (h/2, w/2, c/2, y, x); strips begin and end at even rows.
         spread = result.unflatten(2, (channels // 2, 2, 2)).permute(0, 3, 1, 4, 2)
 
@@ -202,29 +204,46 @@ class Strips:
         self._convolved(self.resample[name], x, take)
         return result
 
-    def _raise(self, name: str, x: Tensor, result: Tensor) -> None:
-        """Convolve and pixel-shuffle: (h, w, c) -> `result`, (2h, 2w, c/2)."""
+    def _up(self, name: str, x: Tensor, take: Callable[[int, int, Tensor], None]) -> None:
+        """Convolve and pixel-shuffle, (h, w, c) -> (2h, 2w, c/2): `take` gets the first row, the end, and a view of
+        shape (rows / 2, 2, w, 2, c/2)."""
 
-        def take(a: int, b: int, rows: Tensor) -> None:
-            spread = result[2 * a : 2 * b].unflatten(1, (-1, 2)).unflatten(0, (-1, 2))  # (h, y, w, x, c/2)
-            spread.copy_(rows.unflatten(2, (-1, 2, 2)).permute(0, 3, 1, 4, 2))
+        def shuffle(a: int, b: int, rows: Tensor) -> None:
+            take(2 * a, 2 * b, rows.unflatten(2, (-1, 2, 2)).permute(0, 3, 1, 4, 2))
 
-        self._convolved(self.resample[name], x, take)
+        self._convolved(self.resample[name], x, shuffle)
 
-    def _up(self, name: str, x: Tensor, skip: Tensor, reduce: str) -> Tensor:
-        """Convolve, pixel-shuffle, join the skip and reduce to the skip's place: (h, w, c) and (2h, 2w, c/2)."""
-        half, product = x.shape[2] // 2, self.reductions[reduce]
+    def _reduce(self, name: str, x: Tensor, skip: Tensor, reduce: str) -> Tensor:
+        """Up, join the skip, and reduce to the skip's place: (h, w, c) and (2h, 2w, c/2) -> the latter."""
+        product = self.reductions[reduce]
 
-        def take(a: int, b: int, rows: Tensor) -> None:
-            below = skip[2 * a : 2 * b]
-            joined = below.new_empty((*below.shape[:2], 2 * half))
-            spread = joined[..., :half].unflatten(1, (-1, 2)).unflatten(0, (-1, 2))
-            spread.copy_(rows.unflatten(2, (half, 2, 2)).permute(0, 3, 1, 4, 2))
-            joined[..., half:] = below
-            below.copy_(product(joined))
+        def take(a: int, b: int, raised: Tensor) -> None:
+            below = skip[a:b]
+            below.copy_(product(_joined(raised, below, below.new_empty((*below.shape[:2], 2 * below.shape[2])))))
 
-        self._convolved(self.resample[name], x, take)
+        self._up(name, x, take)
         return skip
+
+    def _join(self, name: str, x: Tensor, skip: Tensor, canvas: Tensor) -> Tensor:
+        """Up, and join the skip: (h, w, c) and (2h, 2w, c/2) -> `canvas`, (2h, 2w, c).
+
+        The skip is the back half of the canvas' memory. Going down, what is written never reaches what is yet to be
+        read: y rows of the canvas are as long as 2y rows of the skip, and its row y comes after 2h + y of them.
+        """
+
+        def take(a: int, b: int, raised: Tensor) -> None:
+            _joined(raised, skip[a:b].clone(), canvas[a:b])
+
+        self._up(name, x, take)
+        return canvas
+
+
+def _joined(raised: Tensor, skip: Tensor, result: Tensor) -> Tensor:
+    """(h/2, 2, w/2, 2, c) and (h, w, c) -> `result`, (h, w, 2c)."""
+    half = skip.shape[2]
+    result[..., :half].unflatten(1, (-1, 2)).unflatten(0, (-1, 2)).copy_(raised)
+    result[..., half:] = skip
+    return result
 
 
 @dataclass(frozen=True)

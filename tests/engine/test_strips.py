@@ -8,7 +8,7 @@ import torch
 
 from restormer_cli.engine import prepared
 from restormer_cli.engine.prepared import Convolution, Product
-from restormer_cli.engine.strips import LEVELS, Band, Rolling, Strips, Walk
+from restormer_cli.engine.strips import Band, Rolling, Strips, Walk
 from restormer_cli.engine.windows import Cells
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.restormer import Restormer
@@ -41,7 +41,7 @@ def textbook(model: Restormer, picture: torch.Tensor) -> torch.Tensor:
         return judge(picture)
 
 
-@pytest.mark.parametrize("keep_v", [LEVELS, ()], ids=["v kept", "v recomputed"])
+@pytest.mark.parametrize("keep_v", [True, False], ids=["v kept", "v recomputed"])
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
 def test_strips_equal_the_whole_image(variant, keep_v):
     model = network(**variant)
@@ -54,7 +54,7 @@ def test_strips_equal_the_whole_image(variant, keep_v):
             assert (result - expected).abs().max().item() <= 1e-12 * max(1, scale)
 
 
-@pytest.mark.parametrize("keep_v", [LEVELS, ()], ids=["v kept", "v recomputed"])
+@pytest.mark.parametrize("keep_v", [True, False], ids=["v kept", "v recomputed"])
 def test_strips_of_a_single_row_and_bands_of_a_single_column(keep_v):
     model = network(bias=True)
     picture = torch.rand(1, 3, 16, 8, dtype=torch.float64)
@@ -157,7 +157,7 @@ def local(model: Restormer, picture: torch.Tensor, window: int) -> torch.Tensor:
         return judge(picture)
 
 
-@pytest.mark.parametrize("keep_v", [LEVELS, ()], ids=["v kept", "v recomputed"])
+@pytest.mark.parametrize("keep_v", [True, False], ids=["v kept", "v recomputed"])
 @pytest.mark.parametrize(
     ("size", "window"), [((48, 72), 32), ((40, 88), 24), ((72, 16), 40), ((24, 24), 64), ((104, 8), 16)]
 )
