@@ -8,7 +8,6 @@ python scripts/export_figures.py int8       # what eight bits would gain and los
 """
 
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -145,6 +144,10 @@ def _timed(kind: str, path: Path) -> None:
     import numpy as np
     import torch
 
+    from restormer_cli.engine.peak import Peak
+
+    peak = Peak("cpu")
+    peak.start()  # a new process begins with the peak of the one that it was forked from
     picture = np.random.default_rng(0).random((512, 512, 3), np.float32)
     if kind == "onnx":
         import onnxruntime
@@ -163,8 +166,7 @@ def _timed(kind: str, path: Path) -> None:
         network = Exported(path) if path.suffix in RUNTIMES else load_weights(path).model
         restorer = Restorer(network, precision="auto" if path.suffix in RUNTIMES else "fp32", memory="20GB")
         seconds = _median(lambda: restorer(picture))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    print(f"{path.name}: {seconds:.2f} s, peak {peak:.2f} GB ({os.cpu_count()} cores)", flush=True)
+    print(f"{path.name}: {seconds:.2f} s, peak {(peak.bytes() or 0) / 1e9:.2f} GB ({os.cpu_count()} cores)", flush=True)
 
 
 def _median(call) -> float:

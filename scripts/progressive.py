@@ -82,7 +82,11 @@ def main() -> None:
             result[f"psnr_{crop}"] = round(score.psnr, 3)
             result[f"input_psnr_{crop}"] = round(score.input_psnr, 3)
         results[arm] = result
-    print(json.dumps(results, indent=1))
+    print(
+        json.dumps(
+            {"seconds": arguments.seconds, "threads": arguments.threads, "seconds_per_step": costs, **results}, indent=1
+        )
+    )
 
 
 if __name__ == "__main__":

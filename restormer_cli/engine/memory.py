@@ -137,7 +137,7 @@ def _buffers(
     pictures = 4 * height * width * (2 * config.in_channels)  # padded, and with channels last
     result = 2 * 4 * height * width * config.out_channels  # and cropped, or clamped by whoever writes it
     embedded = level1 if config.dual_pixel else 0
-    strips = 8 * STRIP_BYTES.get(device.type, STRIP_BYTES["cpu"])
+    strips = 16 * STRIP_BYTES.get(device.type, STRIP_BYTES["cpu"])
     libraries = LIBRARIES if device.type == "cpu" else 0
     return 2 * level1 + embedded + pictures + max(encoding, decoding, result) + strips + libraries
 

@@ -24,7 +24,7 @@ from restormer_cli.engine.prepared import Convolution, PreparedBlock, Product, c
 from restormer_cli.engine.windows import Cells
 from restormer_cli.model.restormer import Gram, Level, Restormer
 
-STRIP_BYTES = {"cpu": 2 << 20, "cuda": 512 << 20, "mps": 128 << 20}
+STRIP_BYTES = {"cpu": 4 << 20, "cuda": 512 << 20, "mps": 128 << 20}
 """Size of the widest intermediate of a strip: what the caches of a core hold, or enough to fill a GPU."""
 
 BAND = 128
