@@ -117,7 +117,7 @@ def plan_graph(network: Exported, height: int, width: int, *, tile: int | None, 
                 f"--memory {budget / 1e9:.2f}GB: too little for {width}×{height} pixels even in tiles of {side}: "
                 f"needs {need(side) / 1e9:.2f}GB"
             )
-    return Plan("whole" if side is None else "tiles", frozenset(), side, None, network.precision, need(side))
+    return Plan("whole" if side is None else "tiles", True, side, None, network.precision, need(side))
 
 
 class OnnxRuntime:
