@@ -233,6 +233,11 @@ def write_cards(tasks: list[str], measured: dict[str, Measured]) -> None:
         (DOCS / "cards" / f"{task}.md").write_text(_card(cards[task]), encoding="utf-8")
 
 
+def _cell(text: str) -> str:
+    """As a table's cell takes it: a degradation's `|` is no border, nor its `*` an emphasis."""
+    return text.replace("|", "\\|").replace("*", "\\*")
+
+
 def _card(card: Card) -> str:
     written: dict[str, Any] = read_cards().get(card.name, {})
     lines = [
@@ -240,11 +245,11 @@ def _card(card: Card) -> str:
         "",
         "<!-- Written by scripts/results.py from the weights' header, checkpoints/cards.toml and measured.json. -->",
         "",
-        f"Repairs {card.repairs}. `restormer restore photos/ restored/ --task {card.name}`",
+        f"Repairs {written.get('repairs') or card.repairs}. `restormer restore photos/ restored/ --task {card.name}`",
         "",
         "| | |",
         "|---|---|",
-        *(f"| {label} | {value} |" for label, value in card.facts().items() if label != "file"),
+        *(f"| {label} | {_cell(value)} |" for label, value in card.facts().items() if label != "file"),
         "",
         "Its licence and what it was trained on: [results.md](../results.md#licences-of-the-photographs).",
         "",

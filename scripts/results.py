@@ -103,6 +103,8 @@ def main() -> None:
         if options.write or (options.only and row["key"] not in options.only):
             found = load(row, kept)
         else:
+            if untuned := set(row["against"]) - strengths.get(row["degrade"], {}).keys():
+                parser.error(f"{row['key']}: {', '.join(sorted(untuned))} not tuned; first python scripts/strengths.py")
             command = command_of(row, options.photographs, options.crop, strengths)
             found = measure(row, command, kept, options.again)
         if found is not None:

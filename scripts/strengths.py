@@ -28,7 +28,7 @@ from restormer_cli.engine.quality import centre, degrade
 
 HERE = Path(__file__).resolve().parent
 STRENGTHS = HERE / "strengths.json"
-PICTURES, SIDE = 10, 160
+PICTURES, SIDE = 8, 144
 WHOLE = ("median", "opening", "richardson-lucy")
 """Methods whose strength is a number of pixels or iterations."""
 Pairs = list[tuple[np.ndarray, np.ndarray]]
