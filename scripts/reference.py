@@ -1,0 +1,330 @@
+"""Write the reference pages of the docs from the code: command line, recipes (with their JSON schema), Python.
+
+    python scripts/reference.py            # writes docs/reference/
+    python scripts/reference.py --check    # exit 4 and the names of pages that the code has left behind
+
+`tests/test_documentation.py` runs the check. Everything said on the pages is in the code: help texts, docstrings.
+"""
+
+import argparse
+import ast
+import inspect
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from restormer_cli.cli import ENVIRONMENT, app
+from restormer_cli.recipe import Recipe, bundled_recipes, read_recipe
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "restormer_cli"
+TARGET = ROOT / "docs" / "reference"
+MADE = "<!-- Made by scripts/reference.py from the code: change the code, then run it again. -->\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    check = parser.parse_args().check
+    stale = []
+    for name, text in pages().items():
+        path = TARGET / name
+        if path.exists() and path.read_text(encoding="utf-8") == text:
+            continue
+        stale.append(name)
+        if not check:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+            print(f"wrote {path.relative_to(ROOT)}")
+    if check and stale:
+        print(f"stale: {', '.join(stale)}; run python scripts/reference.py", file=sys.stderr)
+        sys.exit(4)
+
+
+def pages() -> dict[str, str]:
+    """File name -> its text."""
+    return {
+        "cli.md": cli_page(),
+        "recipe.md": recipe_page(),
+        "recipe.schema.json": json.dumps(schema(), indent=2, ensure_ascii=False) + "\n",
+        "python.md": python_page(),
+    }
+
+
+# --- The command line ---------------------------------------------------------------------------------------------
+
+
+def cli_page() -> str:
+    """Every verb and flag, in the words of `--help`."""
+    lines = [MADE, "# Command line", "", "What `restormer VERB --help` says, verb by verb. " + ENVIRONMENT, ""]
+    commands: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    lines += ["| verb | |", "|---|---|"]
+    lines += [f"| [`{name}`](#restormer-{name}) | {command.help} |" for name, command in commands.items()]
+    for name, command in commands.items():
+        lines += ["", f"## restormer {name}", "", command.help, "", *_parameters(command.params)]
+    lines += [
+        "",
+        "## Exit codes",
+        "",
+        "| code | meaning |",
+        "|---|---|",
+        "| 0 | all done |",
+        "| 1 | the work failed: disk full, memory, network, a defect |",
+        "| 2 | the request, the recipe or the input is wrong |",
+        "| 3 | some pictures failed, each with its reason; the rest are done |",
+        "| 4 | a check fell below its threshold: `export`'s comparison, `--min-psnr` and its like |",
+        "| 130 | interrupted; what was done is kept |",
+        "",
+        "Results and JSON go to stdout, everything else to stderr. `NO_COLOR`, or a stderr that is no terminal, gives "
+        "plain lines. Nothing ever prompts.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _parameters(parameters: list[Any]) -> Iterator[str]:
+    yield from ("| argument or flag | default | |", "|---|---|---|")
+    for parameter in parameters:
+        if parameter.param_type_name == "argument":
+            name = parameter.metavar or str(parameter.name).upper()
+        else:
+            name = ", ".join([*parameter.opts, *parameter.secondary_opts])
+            if not parameter.is_flag:
+                name += " " + (parameter.metavar or parameter.type.name.upper())
+        default = parameter.default if isinstance(parameter.default, str | int | float) else None
+        shown = "" if default is None or isinstance(default, bool) or default == "" else f"`{default}`"
+        yield f"| `{_cell(name)}` | {shown} | {_cell(parameter.help or '')} |"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+# --- Recipes ------------------------------------------------------------------------------------------------------
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of a recipe; the docstrings below the fields are its descriptions."""
+    described = {name: text for file in ("recipe.py", "model/config.py") for name, text in _field_docs(PACKAGE / file)}
+    root = Recipe.model_json_schema(by_alias=True)
+    for table in (root, *root["$defs"].values()):
+        owner = table["title"]
+        for key, value in table["properties"].items():
+            if text := described.get((owner, key), described.get((owner, key + "_"))):
+                value["description"] = text
+    _drop_titles(root)
+    # The name is the file's unless told; every default is the paper's.
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Restormer recipe", **root}
+
+
+def _drop_titles(value: Any) -> None:
+    """Pydantic titles every field by its name, which says nothing."""
+    if isinstance(value, dict):
+        if isinstance(value.get("title"), str):
+            del value["title"]
+        for entry in value.values():
+            _drop_titles(entry)
+
+
+def _field_docs(path: Path) -> Iterator[tuple[tuple[str, str], str]]:
+    """((class, field), docstring): a string below a field, which Python itself forgets."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if not isinstance(node, ast.ClassDef):
+            continue
+        for field, text in zip(node.body, node.body[1:], strict=False):
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and _is_text(text):
+                yield (node.name, field.target.id), inspect.cleandoc(text.value.value)  # type: ignore[attr-defined]
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def recipe_page() -> str:
+    """Every table and key of a recipe."""
+    root = schema()
+    lines = [
+        MADE,
+        "# Recipes",
+        "",
+        "A recipe is TOML and lists only what differs from the paper's defaults, which stand below. Any value can be "
+        "changed for one run, rows by index: `--set optimizer.lr=1e-4 --set stage.0.patch=64`. Unknown keys, wrong "
+        "types and impossible values are refused before any work. `restormer train RECIPE --plan` prints what a "
+        "recipe will do.",
+        "",
+        "Editors complete and check recipes by [recipe.schema.json](recipe.schema.json), also in the package beside "
+        "the recipes. With Taplo (\"Even Better TOML\") put `#:schema PATH/recipe.schema.json` into the first line of "
+        "your recipe; inside this repository `.taplo.toml` does that for you.",
+        "",
+        "## Bundled recipes",
+        "",
+        "| name | task | iterations | should reach |",
+        "|---|---|---|---|",
+    ]
+    for name in bundled_recipes():
+        recipe = read_recipe(name)
+        lines.append(f"| `{name}` | {recipe.task} | {recipe.iterations:,} | {_cell(recipe.expected or '')} |")
+    lines += ["", "## Top level", "", *_keys(root)]
+    for key, value in root["properties"].items():
+        tables = [name for name in _references(value) if root["$defs"][name].get("type") == "object"]
+        for name in tables:
+            heading = f"[[{key}]]" if value.get("type") == "array" else f"[{key}]"
+            lines += ["", *_table(f"`{heading}`", root["$defs"][name])]
+            if key == "data":
+                for inner in ("Pairs", "Cut"):
+                    place = "`train`, `validate`" if inner == "Pairs" else "`cut`"
+                    lines += ["", *_table(f"{place} in `[data]`", root["$defs"][inner])]
+    return "\n".join(lines) + "\n"
+
+
+def _table(heading: str, table: dict[str, Any]) -> list[str]:
+    return [f"## {heading}", "", *([_prose(table["description"]), ""] if "description" in table else []), *_keys(table)]
+
+
+def _keys(table: dict[str, Any]) -> Iterator[str]:
+    yield from ("| key | value | default | |", "|---|---|---|---|")
+    required = table.get("required", ())
+    for key, value in table["properties"].items():
+        default = "**required**" if key in required else _default(value)
+        words = _cell(_prose(value.get("description", "")))
+        yield f"| `{key}` | {_cell(_words(value))} | {default} | {words} |"
+
+
+def _default(value: dict[str, Any]) -> str:
+    default = value.get("default")
+    if default is None or default == "" or isinstance(default, dict) or default == []:
+        return ""
+    if isinstance(default, list) and isinstance(default[0], dict):
+        return "the paper's six stages"
+    return f"`{json.dumps(default)}`"
+
+
+def _references(value: dict[str, Any]) -> list[str]:
+    """Names of the tables that a value is or lists."""
+    found = [value, value.get("items", {}), *value.get("anyOf", ()), *value.get("allOf", ())]
+    return [entry["$ref"].rsplit("/", 1)[1] for entry in found if isinstance(entry, dict) and "$ref" in entry]
+
+
+def _words(value: dict[str, Any]) -> str:
+    """The type of a value, for people."""
+    if "enum" in value:
+        return " ".join(f"`{entry}`" for entry in value["enum"])
+    if "anyOf" in value:
+        return " or ".join(_words(entry) for entry in value["anyOf"] if entry.get("type") != "null")
+    if "$ref" in value or "allOf" in value:
+        return "a table"
+    kind = value.get("type")
+    if kind == "array":
+        if "prefixItems" in value:
+            return f"list of {len(value['prefixItems'])}: {_words(value['prefixItems'][0])}"
+        return "rows" if "$ref" in value.get("items", {}) else f"list of: {_words(value.get('items', {}))}"
+    limits = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    bounds = [f"{sign} {value[name]:g}" for name, sign in limits.items() if name in value]
+    if "multipleOf" in value:
+        bounds.append(f"a multiple of {value['multipleOf']}")
+    names = {"integer": "whole number", "number": "number", "string": "text", "boolean": "`true` or `false`"}
+    return ", ".join([names.get(str(kind), str(kind)), *bounds])
+
+
+# --- Python -------------------------------------------------------------------------------------------------------
+
+SHOWN: dict[str, tuple[str, ...]] = {
+    "model/weights.py": ("load_weights", "Weights", "save_weights", "find_weights", "infer_config"),
+    "engine/restorer.py": ("Restorer", "choose_device", "pad_to_multiple_of_8"),
+    "model/config.py": ("ModelConfig",),
+    "model/restormer.py": ("Restormer", "Block", "MDTA", "Gram", "GDFN"),
+    "data/images.py": ("read_picture", "write_picture", "Picture", "decode_picture", "encode_picture"),
+    "data/degrade.py": (
+        *("parse_degradation", "Degradation", "gaussian", "published_gaussian", "poisson_gaussian", "defocus"),
+        *("motion", "rain", "jpeg"),
+    ),
+    "engine/metrics.py": ("psnr", "mae", "ssim_gaussian", "ssim_uniform", "ssim_volume", "luma8", "round8"),
+    "engine/protocols.py": ("find_protocol", "Protocol", "Scores"),
+    "recipe.py": ("read_recipe", "find_recipe", "bundled_recipes", "parse_recipe"),
+    "engine/schedule.py": ("stage_at", "learning_rate", "cosine_split", "split_batch"),
+    "errors.py": ("RestormerError", "UserError", "CheckFailed", "Failed", "NoRoom"),
+}
+"""What scripts are written with, file by file; the rest is listed by its files."""
+
+
+def python_page() -> str:
+    """Signatures and docstrings, read and not run, so that no import decides what is said."""
+    lines = [MADE, "# Python", "", "The two calls that everything else is made of:", "", "```python"]
+    lines += [
+        "from restormer_cli.data.images import read_picture, write_picture",
+        "from restormer_cli.engine.restorer import Restorer",
+        "from restormer_cli.model.weights import load_weights",
+        "",
+        'weights = load_weights("denoise")  # a bundled name or a file',
+        "restore = Restorer(weights.model)",
+        'noisy = read_picture("docs/samples/chelsea-sigma25.png")',
+        'write_picture("chelsea.png", restore(noisy.pixels), noisy)  # depth, alpha, EXIF and ICC as they were',
+        "```",
+    ]
+    for file, names in SHOWN.items():
+        tree = ast.parse((PACKAGE / file).read_text(encoding="utf-8"))
+        found = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+        lines += ["", f"## `{_module(PACKAGE / file)}`", "", _prose(ast.get_docstring(tree) or "")]
+        for name in names:
+            lines += ["", *_definition(found[name])]
+    lines += ["", "## Every module", "", "| module | |", "|---|---|"]
+    for path in sorted(PACKAGE.rglob("*.py")):
+        first = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split("\n\n")[0]
+        lines.append(f"| `{_module(path)}` | {_cell(_prose(first))} |")
+    return "\n".join(lines) + "\n"
+
+
+def _module(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def _definition(node: ast.FunctionDef | ast.ClassDef) -> Iterator[str]:
+    yield from (f"### {node.name}", "", "```python")
+    if isinstance(node, ast.FunctionDef):
+        yield _signature(node, node.name)
+    else:
+        bases = [ast.unparse(base) for base in node.bases]
+        yield f"class {node.name}({', '.join(bases)})" if bases else f"class {node.name}"
+        yield from (f"    {_field(field)}" for field in node.body if isinstance(field, ast.AnnAssign))
+        yield from (f"    {line}" for method in _methods(node) for line in _signature(method, method.name).splitlines())
+    yield from ("```", "", _prose(ast.get_docstring(node) or ""))
+    for method in _methods(node) if isinstance(node, ast.ClassDef) else ():
+        if text := ast.get_docstring(method):
+            yield from ("", f"`{method.name}`: {_prose(text)}")
+
+
+def _field(field: ast.AnnAssign) -> str:
+    text = f"{ast.unparse(field.target)}: {ast.unparse(field.annotation)}"
+    return text if field.value is None else f"{text} = {ast.unparse(field.value)}"
+
+
+def _methods(node: ast.ClassDef) -> list[ast.FunctionDef]:
+    shown = ("__init__", "__call__")
+    return [
+        method
+        for method in node.body
+        if isinstance(method, ast.FunctionDef) and (method.name in shown or not method.name.startswith("_"))
+    ]
+
+
+def _signature(node: ast.FunctionDef, name: str) -> str:
+    arguments = node.args
+    if arguments.args and arguments.args[0].arg in ("self", "cls"):
+        arguments.args = arguments.args[1:]
+    returns = f" -> {ast.unparse(node.returns)}" if node.returns is not None else ""
+    decorated = [ast.unparse(decorator) for decorator in node.decorator_list]
+    if "property" in decorated:
+        return f"{name}{returns.replace(' ->', ':')}"
+    return f"{name}({ast.unparse(arguments)}){returns}"
+
+
+def _prose(text: str) -> str:
+    """A docstring as Markdown: what looks like a tag is none."""
+    return text.replace("<", "&lt;")
+
+
+if __name__ == "__main__":
+    main()
