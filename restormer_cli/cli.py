@@ -45,6 +45,26 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 … or mps.")
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
+def _recipe_names(incomplete: str) -> list[str]:
+    """For the shell's tab key, as the next ones; where none fits, the shell offers files."""
+    from restormer_cli.recipe import bundled_recipes
+
+    return [name for name in bundled_recipes() if name.startswith(incomplete)]
+
+
+def _checkpoint_names(incomplete: str) -> list[str]:
+    from restormer_cli.model.cards import bundled_cards
+
+    return [card.name for card in bundled_cards() if card.name.startswith(incomplete)]
+
+
+def _weights_names(incomplete: str) -> list[str]:
+    from restormer_cli.model.hub import OFFICIAL
+
+    official = [f"official/{task}" for task in OFFICIAL]
+    return _checkpoint_names(incomplete) + [name for name in official if name.startswith(incomplete)]
+
+
 def main() -> None:
     """The console script `restormer`."""
     app()
@@ -121,7 +141,12 @@ def _root(
 
 @app.command(cls=Verb)
 def train(
-    recipe: Annotated[str, typer.Argument(help="A TOML file, or a bundled recipe: defocus, quick/denoise …")],
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            help="A TOML file, or a bundled recipe: defocus, quick/denoise …", autocompletion=_recipe_names
+        ),
+    ],
     out: Annotated[Path | None, typer.Option(help="Run folder (default: runs/<recipe name>).")] = None,
     resume: Annotated[bool, typer.Option(help="Go on from the newest checkpoint in the run folder.")] = False,
     accept_changes: Annotated[
@@ -192,11 +217,17 @@ def restore(
     task: Annotated[
         str | None,
         typer.Option(
-            callback=_task, is_eager=True, help="A bundled checkpoint (default: denoise); help tells what there is."
+            callback=_task,
+            is_eager=True,
+            autocompletion=_checkpoint_names,
+            help="A bundled checkpoint (default: denoise); help tells what there is.",
         ),
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(help="A file, official/TASK (the paper's), or hf:org/repo/file.")
+        str | None,
+        typer.Option(
+            autocompletion=_weights_names, help="A file, official/TASK (the paper's), or hf:org/repo/file."
+        ),
     ] = None,
     right: Annotated[
         str | None,
