@@ -282,7 +282,7 @@ def _module(path: Path) -> str:
 
 
 def _definition(node: ast.FunctionDef | ast.ClassDef) -> Iterator[str]:
-    yield from (f"### {node.name}", "", "```python")
+    yield from (f"### {node.name}", "", "```py")
     if isinstance(node, ast.FunctionDef):
         yield _signature(node, node.name)
     else:
