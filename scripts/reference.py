@@ -10,12 +10,13 @@ import argparse
 import ast
 import inspect
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import typer
+from typer.testing import CliRunner
 
 from restormer_cli.cli import ENVIRONMENT, app
 from restormer_cli.recipe import Recipe, bundled_recipes, read_recipe
@@ -61,11 +62,13 @@ def pages() -> dict[str, str]:
 def cli_page() -> str:
     """Every verb and flag, in the words of `--help`."""
     lines = [MADE, "# Command line", "", "What `restormer VERB --help` says, verb by verb. " + ENVIRONMENT, ""]
-    commands: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    lines += ["| verb | |", "|---|---|"]
-    lines += [f"| [`{name}`](#restormer-{name}) | {command.help} |" for name, command in commands.items()]
-    for name, command in commands.items():
-        lines += ["", f"## restormer {name}", "", command.help, "", *_parameters(command.params)]
+    verbs = _entries(_help(), "Commands")
+    lines += ["| verb | |", "|---|---|", *(f"| [`{verb}`](#restormer-{verb}) | {_cell(what)} |" for verb, what in verbs)]
+    for verb, what in verbs:
+        arguments = " ".join(flag for flag, _ in _entries(_help(verb), "Arguments"))
+        lines += ["", f"## restormer {verb}", "", what, "", f"`restormer {verb} [OPTIONS] {arguments}`", ""]
+        lines += ["| argument or flag | |", "|---|---|"]
+        lines += [f"| `{_cell(flag)}` | {_cell(words)} |" for flag, words in _entries(_help(verb), "Arguments", "Options")]
     lines += [
         "",
         "## Exit codes",
@@ -85,18 +88,29 @@ def cli_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _parameters(parameters: list[Any]) -> Iterator[str]:
-    yield from ("| argument or flag | default | |", "|---|---|---|")
-    for parameter in parameters:
-        if parameter.param_type_name == "argument":
-            name = parameter.metavar or str(parameter.name).upper()
-        else:
-            name = ", ".join([*parameter.opts, *parameter.secondary_opts])
-            if not parameter.is_flag:
-                name += " " + (parameter.metavar or parameter.type.name.upper())
-        default = parameter.default if isinstance(parameter.default, str | int | float) else None
-        shown = "" if default is None or isinstance(default, bool) or default == "" else f"`{default}`"
-        yield f"| `{_cell(name)}` | {shown} | {_cell(parameter.help or '')} |"
+def _help(*verb: str) -> str:
+    return CliRunner().invoke(app, [*verb, "--help"], terminal_width=1000).stdout
+
+
+def _entries(page: str, *sections: str) -> list[tuple[str, str]]:
+    """(flag, words) of a help page's sections, each ended by an empty line; long flags have their words on the next line."""
+    found: list[tuple[str, str]] = []
+    inside = False
+    for line in page.splitlines():
+        if not line.startswith(" "):
+            inside = line.rstrip(":") in sections
+        elif inside and (entry := re.fullmatch(r"  (\S.*?)(?:  +(\S.*))?", line)):
+            found.append((entry[1], entry[2] or ""))
+        elif inside and found and (words := re.fullmatch(r"   +(\S.*)", line)):
+            found[-1] = (found[-1][0], f"{found[-1][1]} {words[1]}".strip())
+    return [(re.sub(r" <[^>]*>$", "", flag), _plain(words)) for flag, words in found]
+
+
+def _plain(words: str) -> str:
+    """Without the ranges that Typer adds, which differ between its versions."""
+    text, _, notes = words.removesuffix("]").rpartition("  [")
+    kept = [note for note in notes.split("; ") if note.startswith(("default: ", "required"))]
+    return words if not text else " ".join([text, f"[{'; '.join(kept)}]" if kept else ""]).strip()
 
 
 def _cell(text: str) -> str:
