@@ -28,6 +28,7 @@ class Stage(Table):
     """One row of progressive learning: so many iterations at this patch and global batch."""
 
     iterations: Positive
+    """How long; the stages follow one another."""
     patch: Annotated[int, Field(ge=8, multiple_of=8)]
     """Side of the square training patch, in pixels; a multiple of 8."""
     batch: Positive
@@ -51,8 +52,11 @@ class Optimizer(Table):
     """AdamW."""
 
     lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 3e-4
+    """Learning rate at the start."""
     weight_decay: Rate = 1e-4
+    """Share of each weight taken away per step, times the learning rate."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    """How slowly the means of gradients and of their squares forget."""
     clip: Rate = 0.01
     """Largest gradient norm; 0 switches clipping off."""
 
@@ -61,20 +65,25 @@ class Schedule(Table):
     """Constant rate, then half a cosine down to lr_min; the default splits the total as the paper does, 92 : 208."""
 
     constant: Annotated[int, Field(ge=0)] | None = None
+    """Iterations at the full rate."""
     cosine: Annotated[int, Field(ge=0)] | None = None
+    """Iterations of the way down."""
     lr_min: Rate = 1e-6
+    """Where it ends, and stays."""
 
 
 class Loss(Table):
     """What is minimised: the mean of |e|, of sqrt(e² + ε²), or |e| plus a share of the spectrum's |e|."""
 
     kind: Literal["l1", "charbonnier", "fft"] = "l1"
+    """In the order of the line above."""
 
 
 class Ema(Table):
     """Exponential moving average of the weights; 0 switches it off."""
 
     decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the average that each step keeps, such as 0.999."""
 
 
 class Augment(Table):
@@ -90,6 +99,7 @@ class Degrade(Table):
     """What is done to clean pictures to make the input; steps as in `data.degrade`."""
 
     steps: tuple[str, ...] = ()
+    """One after the other, such as ["defocus:1-3", "gaussian:0-10", "jpeg:70-95@0.5"]."""
 
 
 class Pairs(Table):
@@ -99,12 +109,15 @@ class Pairs(Table):
     """
 
     degraded: str | None = None
+    """Folder of the input pictures."""
     right: str | None = None
     """The second view of a dual-pixel camera, where `degraded` is the first."""
     clean: str
+    """Folder of the pictures that they should become."""
     exclude: tuple[str, ...] = ()
+    """Names (below the folder, without extension) to leave out."""
     only: tuple[str, ...] = ()
-    """Names (below the folder, without extension) to leave out, or the only ones to take."""
+    """The only names to take."""
     match: Literal["name", "order"] = "name"
     """What makes a pair: the same name, or the same place in the natural order of names (as in DPDD)."""
 
@@ -113,6 +126,7 @@ class Cut(Table):
     """The crops that a published preparation cuts beforehand; here they are places to draw patches from."""
 
     side: Positive
+    """Of the square crops, in pixels."""
     overlap: Annotated[int, Field(ge=0)] = 0
     """Pixels that neighbouring crops share; the last of a row is moved back to the border."""
     above: Annotated[int, Field(ge=0)] = 0
@@ -127,7 +141,9 @@ class Cut(Table):
 
 class Data(Table):
     train: Pairs
+    """What is learnt from."""
     validate_: Annotated[Pairs | None, Field(alias="validate")] = None
+    """What is scored now and then, and never learnt from."""
     cut: Cut | None = None
     """Draw among these crops, all alike, and a patch within; without it, see `draw`."""
     sharpest: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -148,6 +164,7 @@ class Data(Table):
 
 class Validation(Table):
     every: Positive = 4000
+    """Iterations between two validations."""
     crop: Annotated[int, Field(ge=0, multiple_of=8)] = 256
     """Side of the centre crop that is scored; 0 scores whole pictures."""
     degrade: tuple[str, ...] = ()
@@ -158,14 +175,18 @@ class Validation(Table):
 
 class Checkpoint(Table):
     every: Positive = 4000
+    """Iterations between two checkpoints."""
     keep: Positive = 2
+    """So many of the newest stay."""
 
 
 class Run(Table):
     """How it is computed; nothing here changes what is computed, but for rounding."""
 
     precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16 is autocast: weights and optimiser stay in fp32."""
     activation_checkpointing: bool = False
+    """Keep only what enters each block and compute the rest again: far less memory, more time."""
     compile: bool = False
     """torch.compile, one block per shape."""
     micro_batch: Positive | None = None
@@ -182,8 +203,11 @@ class Recipe(Table):
     """Everything that decides a training run."""
 
     name: str = ""
+    """Of the run folder; the file's name unless told."""
     task: str
+    """What the weights will be for; goes into their header."""
     seed: Annotated[int, Field(ge=0)] = 100
+    """Of the initial weights and of everything that is drawn."""
     init: str | None = None
     """Weights to start from: a path or a bundled name."""
     expected: str | None = None

@@ -18,19 +18,25 @@ class ModelConfig:
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
     in_channels: int = 3
+    """1 in gray, 3 in colour, 6 for two views in colour."""
     out_channels: int = 3
+    """As many as go in; half as many with `dual_pixel`."""
     dim: int = 48
     """Channels C of level 1; levels 2 to 4 have 2C, 4C, 8C."""
     blocks: tuple[int, int, int, int] = (4, 6, 6, 8)
     """Transformer blocks of encoder levels 1 to 3 (and the decoder's, mirrored) and of the latent."""
     refinement: int = 4
+    """Blocks behind the level-1 decoder."""
     heads: tuple[int, int, int, int] = (1, 2, 4, 8)
+    """Attention heads by level; they divide its channels."""
     expansion: float = 2.66
     """Hidden width of the feed-forward network, as a multiple of its channels (rounded down)."""
     norm: Norm = "with-bias"
+    """LayerNorm, or `bias-free`: divided by σ, not centred, as the published denoising weights expect."""
     bias: bool = False
+    """Biases in convolutions; the published networks have none."""
     dual_pixel: bool = False
-    """Two views in (channels concatenated), one picture out: no global residual (facts: `skip_conv`)."""
+    """Two views in (channels concatenated), one picture out: no global residual."""
     attention: Attention = "mdta"
     """`mta` is MDTA without its depth-wise convolution (paper, Table 7)."""
     feed_forward: FeedForward = "gdfn"
