@@ -103,7 +103,7 @@ def _u(config: ModelConfig) -> list[str]:
         text(536, 42, "global residual: the network adds to the picture (not in dual-pixel networks)"),
         text(490, 110, "skip: concatenate"),
         text(490, 210, "concatenate, 1×1"),
-        text(490, 310, "concatenate, 1×1"),
+        text(490, 311, "concatenate, 1×1", size=12),
         text(20, 30, f"Restormer, C = {config.dim}", size=16, anchor="start", bold=True),
         text(275, 172, "halve, unshuffle", anchor="end", size=12),
         text(325, 272, "halve, unshuffle", anchor="end", size=12),
@@ -126,15 +126,15 @@ def _mdta() -> list[str]:
         box(40, y - 20, 58, 40, "norm"),
         arrow((98, y), (111, y)),
         box(112, y - 20, 56, 40, "1×1", "C → 3C"),
-        arrow((168, y), (181, y)),
-        box(182, y - 20, 64, 40, "depth-", "wise 3×3"),
-        *(box(266, y - 66 + 52 * row, 26, 28, name) for row, name in enumerate("qkv")),
-        *(arrow((246, y), (265, y - 52 + 52 * row)) for row in range(3)),
-        box(312, y - 62, 128, 78, "Σ q kᵀ, Σ q², Σ k²", "over all pixels;", "A = softmax(τ q̂ k̂ᵀ)", fill=SUMS),
-        arrow((292, y - 52), (311, y - 40)),
-        arrow((292, y), (311, y - 10)),
-        arrow((292, y + 52), (466, y + 52), (466, y + 12)),
-        arrow((440, y - 24), (466, y - 24), (466, y - 12)),
+        arrow((168, y), (179, y)),
+        box(180, y - 20, 72, 40, "depth-", "wise 3×3"),
+        *(box(268, y - 66 + 52 * row, 26, 28, name) for row, name in enumerate("qkv")),
+        *(arrow((252, y), (267, y - 52 + 52 * row)) for row in range(3)),
+        box(308, y - 62, 138, 78, "Σ q kᵀ, Σ q², Σ k²", "over all pixels;", "A = softmax(τ q̂ k̂ᵀ)", fill=SUMS),
+        arrow((294, y - 52), (307, y - 40)),
+        arrow((294, y), (307, y - 10)),
+        arrow((294, y + 52), (466, y + 52), (466, y + 12)),
+        arrow((446, y - 24), (466, y - 24), (466, y - 12)),
         knot(466, y, "·"),
         arrow((477, y), (487, y)),
         box(488, y - 20, 30, 40, "1×1"),
@@ -154,9 +154,9 @@ def _gdfn(config: ModelConfig) -> list[str]:
         arrow((580, y), (605, y)),
         box(606, y - 20, 58, 40, "norm"),
         knot(974, y, "⊙"),
-        arrow((985, y), (1003, y)),
-        box(1004, y - 20, 66, 40, "1×1", f"{gamma}C → C"),
-        arrow((1070, y), (1082, y)),
+        arrow((985, y), (999, y)),
+        box(1000, y - 20, 74, 40, "1×1", f"{gamma}C → C"),
+        arrow((1074, y), (1082, y)),
         knot(1094, y, "+"),
         arrow((590, y), (590, y + 92), (1094, y + 92), (1094, y + 12)),
         arrow((936, y - 34), (974, y - 34), (974, y - 12)),
@@ -211,7 +211,10 @@ def draw_schedule(recipe: Recipe, path: Path) -> None:
     above.yaxis.label.set_color("tab:blue")
     batches.yaxis.label.set_color("tab:orange")
     for stage, left, right in zip(recipe.stage, edges, edges[1:], strict=False):
-        above.text((left + right) / 2, 14, f"{stage.patch}²\n× {stage.batch}", ha="center", fontsize=9, color="0.35")
+        above.text(
+            *((left + right) / 2, 1.03, f"{stage.patch}²\n× {stage.batch}"),
+            ha="center", fontsize=9, color="0.35", transform=above.get_xaxis_transform(),
+        )  # fmt: skip
         above.axvline(right, linewidth=0.5, color="0.6", linestyle=":")
         below.axvline(right, linewidth=0.5, color="0.6", linestyle=":")
     at = range(1, recipe.iterations + 1, 500)
