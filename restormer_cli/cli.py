@@ -143,9 +143,7 @@ def _root(
 def train(
     recipe: Annotated[
         str,
-        typer.Argument(
-            help="A TOML file, or a bundled recipe: defocus, quick/denoise …", autocompletion=_recipe_names
-        ),
+        typer.Argument(help="A TOML file, or a bundled recipe: defocus, quick/denoise …", autocompletion=_recipe_names),
     ],
     out: Annotated[Path | None, typer.Option(help="Run folder (default: runs/<recipe name>).")] = None,
     resume: Annotated[bool, typer.Option(help="Go on from the newest checkpoint in the run folder.")] = False,
@@ -225,9 +223,7 @@ def restore(
     ] = None,
     weights: Annotated[
         str | None,
-        typer.Option(
-            autocompletion=_weights_names, help="A file, official/TASK (the paper's), or hf:org/repo/file."
-        ),
+        typer.Option(autocompletion=_weights_names, help="A file, official/TASK (the paper's), or hf:org/repo/file."),
     ] = None,
     right: Annotated[
         str | None,

@@ -63,12 +63,18 @@ def cli_page() -> str:
     """Every verb and flag, in the words of `--help`."""
     lines = [MADE, "# Command line", "", "What `restormer VERB --help` says, verb by verb. " + ENVIRONMENT, ""]
     verbs = _entries(_help(), "Commands")
-    lines += ["| verb | |", "|---|---|", *(f"| [`{verb}`](#restormer-{verb}) | {_cell(what)} |" for verb, what in verbs)]
+    lines += [
+        "| verb | |",
+        "|---|---|",
+        *(f"| [`{verb}`](#restormer-{verb}) | {_cell(what)} |" for verb, what in verbs),
+    ]
     for verb, what in verbs:
         arguments = " ".join(flag for flag, _ in _entries(_help(verb), "Arguments"))
         lines += ["", f"## restormer {verb}", "", what, "", f"`restormer {verb} [OPTIONS] {arguments}`", ""]
         lines += ["| argument or flag | |", "|---|---|"]
-        lines += [f"| `{_cell(flag)}` | {_cell(words)} |" for flag, words in _entries(_help(verb), "Arguments", "Options")]
+        lines += [
+            f"| `{_cell(flag)}` | {_cell(words)} |" for flag, words in _entries(_help(verb), "Arguments", "Options")
+        ]
     lines += [
         "",
         "## Exit codes",
@@ -93,7 +99,7 @@ def _help(*verb: str) -> str:
 
 
 def _entries(page: str, *sections: str) -> list[tuple[str, str]]:
-    """(flag, words) of a help page's sections, each ended by an empty line; long flags have their words on the next line."""
+    """(flag, words) of a help page's sections; long flags have their words on the next line."""
     found: list[tuple[str, str]] = []
     inside = False
     for line in page.splitlines():
@@ -170,7 +176,7 @@ def recipe_page() -> str:
         "recipe will do.",
         "",
         "Editors complete and check recipes by [recipe.schema.json](recipe.schema.json), also in the package beside "
-        "the recipes. With Taplo (\"Even Better TOML\") put `#:schema PATH/recipe.schema.json` into the first line of "
+        'the recipes. With Taplo ("Even Better TOML") put `#:schema PATH/recipe.schema.json` into the first line of '
         "your recipe; inside this repository `.taplo.toml` does that for you.",
         "",
         "## Bundled recipes",

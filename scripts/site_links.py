@@ -1,6 +1,6 @@
 """Follow every link and picture of a built site that stays inside; exit 1 and say which lead nowhere.
 
-    python scripts/site_links.py site
+python scripts/site_links.py site
 """
 
 import sys

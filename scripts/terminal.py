@@ -60,7 +60,9 @@ def run(command: list[str], columns: int, rows: int, until: re.Pattern[str] | No
 
 def draw(screen: pyte.Screen, command: list[str], title: str) -> str:
     """The screen as SVG, the command above it; no fonts from anywhere."""
-    console = Console(record=True, width=screen.columns, file=io.StringIO(), force_terminal=True, color_system="truecolor")
+    console = Console(
+        record=True, width=screen.columns, file=io.StringIO(), force_terminal=True, color_system="truecolor"
+    )
     console.print(Text.assemble(("$ ", "bold green"), (shlex.join(command), "bold")), soft_wrap=True)
     last = max((row for row, line in enumerate(screen.display) if line.strip()), default=0)
     for row in range(last + 1):

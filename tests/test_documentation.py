@@ -102,7 +102,7 @@ def test_named_tests_exist() -> None:
 
 
 def commands(page: Path) -> Iterator[list[str]]:
-    """Every `restormer …` in a page's sh blocks and in what is indented as code, without what is piped to or from it."""
+    """Every `restormer …` in sh blocks and in what is indented as code, without what is piped to or from it."""
     for line in re.sub(r"\\\n\s*", " ", text_of(page)).splitlines():
         match = re.match(r"(?:\s*|.*(?:\||&&|;|do) )(?:restormer|.*-m restormer_cli) ([a-z]+ .*|--\S+)$", line)
         if match and not line.lstrip().startswith(("|", "#", "-", "*", "`")):
@@ -132,7 +132,9 @@ def test_every_command_in_the_docs_has_flags_that_exist() -> None:
 
 
 def test_sh_blocks_are_sound_shell() -> None:
-    blocks = "\n".join(match["body"] for page in PAGES for match in FENCE.finditer(text_of(page)) if match["kind"] == "sh")
+    blocks = "\n".join(
+        match["body"] for page in PAGES for match in FENCE.finditer(text_of(page)) if match["kind"] == "sh"
+    )
     done = subprocess.run(["bash", "-n"], input=blocks, capture_output=True, text=True, timeout=20)
     assert done.stderr == ""
 

@@ -1,7 +1,7 @@
 """Every example of README and docs that can run offline runs here, as it stands, in a folder with some pictures.
 
-A comment above a block says more: `<!-- run with NAME=value … -->` (flags can come from the environment, which keeps an example
-short and its run shorter), `<!-- run small -->` (a tiny network, one step), `<!-- not run: why -->`.
+A comment above a block says more: `<!-- run with NAME=value … -->` (flags can come from the environment, which keeps an
+example short and its run shorter), `<!-- run small -->` (a tiny network, one step), `<!-- not run: why -->`.
 """
 
 import os
@@ -49,7 +49,9 @@ def examples() -> Iterator[Example]:
         for match in re.finditer(r"^```(sh|python)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
             above = text[: match.start()].rstrip("\n").rpartition("\n")[2]
             comment = re.fullmatch(r"<!-- ((?:not )?run.*) -->", above)
-            yield Example(page, text[: match.start()].count("\n") + 1, match[1], match[2], comment[1] if comment else "")
+            yield Example(
+                page, text[: match.start()].count("\n") + 1, match[1], match[2], comment[1] if comment else ""
+            )
 
 
 EXAMPLES = list(examples())
@@ -81,9 +83,7 @@ def photographs() -> list[np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def furnished(
-    tmp_path_factory: pytest.TempPathFactory, photographs: list[np.ndarray], tiny_network: Callable
-) -> Path:
+def furnished(tmp_path_factory: pytest.TempPathFactory, photographs: list[np.ndarray], tiny_network: Callable) -> Path:
     """A folder with what the examples speak of, all of it small."""
     from restormer_cli.model.weights import save_weights
 
