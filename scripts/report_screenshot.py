@@ -3,7 +3,7 @@
     restormer restore docs/samples/ out/ --report out/page.html
     python scripts/report_screenshot.py out/page.html docs/restore-report.png
 
-Or any other page, from its top, light above and dark below, each so many pixels high:
+Or any other page, its first window light and its second one dark, each so many pixels high:
 
     python scripts/report_screenshot.py page.html docs/bench-report.png 1100
 
@@ -47,6 +47,8 @@ def main(source: Path, target: Path, height: int | None) -> None:
                 page.locator(".slider").nth(2).dblclick(position={"x": 180, "y": 120})
                 page.keyboard.press("+")
                 page.keyboard.press("+")
+            if scheme == "dark" and height is not None:
+                page.mouse.wheel(0, height)
             views.append(shoot(page))
         browser.close()
     both = Image.new("RGB", (size[0], 2 * size[1] + 20), "white")

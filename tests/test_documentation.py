@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -263,7 +264,7 @@ def test_versions_agree() -> None:
 def test_the_tab_key_completes(line: str, offered: list[str]) -> None:
     words = {"_RESTORMER_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1)}
     program = str(Path(sys.executable).parent / "restormer")
-    done = subprocess.run([program], capture_output=True, text=True, timeout=60, env={"PATH": "/usr/bin:/bin", **words})
+    done = subprocess.run([program], capture_output=True, text=True, timeout=60, env=os.environ | words)
     assert set(offered) <= set(done.stdout.split()) if offered else done.stdout.split() == []
     assert done.stderr == ""
 
@@ -271,6 +272,6 @@ def test_the_tab_key_completes(line: str, offered: list[str]) -> None:
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_scripts_are_for_restormer(shell: str) -> None:
     program = str(Path(sys.executable).parent / "restormer")
-    variables = {"PATH": "/usr/bin:/bin", "_RESTORMER_COMPLETE": f"source_{shell}"}
+    variables = os.environ | {"_RESTORMER_COMPLETE": f"source_{shell}"}
     done = subprocess.run([program], capture_output=True, text=True, timeout=60, env=variables)
     assert "_RESTORMER_COMPLETE=complete_" in done.stdout
