@@ -71,7 +71,7 @@ def variables(example: Example) -> dict[str, str] | None:
 def test_most_examples_are_run_and_the_others_say_why_not() -> None:
     kept = [example for example in EXAMPLES if variables(example) is None]
     assert all(len(example.comment) > len("not run: ") + 5 for example in kept)
-    assert len(EXAMPLES) - len(kept) >= 2 * len(kept) - 8
+    assert len(EXAMPLES) - len(kept) > len(kept)
     assert len(EXAMPLES) > 30
 
 
