@@ -54,6 +54,18 @@ def test_every_comparison_can_be_run_and_has_its_place_on_the_page(row):
     assert text.count(f"<!-- {row['key']} -->") == text.count(f"<!-- /{row['key']} -->") == 1
 
 
+def test_every_method_has_a_strength_that_was_tuned_on_training_photographs():
+    found = json.loads(strengths.STRENGTHS.read_text())
+    for row in ROWS.values():
+        for name in row["against"]:
+            assert found["strengths"][row["degrade"]][name] > 0
+    listed = (SCRIPTS / "photographs.csv").read_text(encoding="utf-8")
+    for name in found["tuned_on"]["photographs"]:
+        package = name.partition("--")[0]
+        assert f"train,debian,{package}," in listed or f"train,pypi,{package}," in listed
+        assert f"validate,debian,{package}," not in listed
+
+
 def test_a_command_gives_the_tuned_strengths_and_the_protocol():
     strengths = {"gaussian:25": {"bm3d": 1.15}}
     command = " ".join(results.command_of(ROWS["denoise-25"], Path("photos"), 512, strengths))
