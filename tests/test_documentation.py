@@ -18,6 +18,7 @@ import typer
 
 from restormer_cli import __version__
 from restormer_cli.cli import app
+from restormer_cli.model.cards import bundled_cards
 from restormer_cli.recipe import PAPER_STAGES, bundled_recipes
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -219,6 +220,14 @@ def test_the_messages_in_failures_are_the_programs() -> None:
         return any(pattern.search(template) for template in known)
 
     assert [message for message in messages if not said(message)] == []
+
+
+def test_the_tasks_in_the_readme_are_the_bundled_checkpoints() -> None:
+    table = text_of(ROOT / "README.md").split("## Tasks")[1].split("\n## ")[0]
+    rows = dict(re.findall(r"^\|[^|]*\| `([\w-]+)`, bundled \|([^|]*)\|", table, re.MULTILINE))
+    cards = {card.name: card.header["training"]["validation"]["psnr"] for card in bundled_cards()}
+    assert rows.keys() == cards.keys()
+    assert [name for name, psnr in cards.items() if f" {psnr:.2f} dB" not in rows[name]] == []
 
 
 def test_figures_in_the_readme_are_those_of_performance() -> None:
