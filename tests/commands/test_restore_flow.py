@@ -436,7 +436,7 @@ def test_task_help_tells_what_there_is_without_in_and_out():
     assert result.exit_code == 0
     assert result.stdout.startswith("denoise\n  repairs ")
     overview = restore("--help").stdout
-    assert "denoise: noise (gaussian:" in overview
+    assert "denoise: noise; " in overview
     assert "RESTORMER_TILE=512 is --tile" in overview
 
 
