@@ -231,7 +231,7 @@ def _spans(side: int, tile: int, overlap: int) -> Iterator[tuple[int, int, Tenso
 
 def _choose_precision(name: str, device: torch.device) -> str:
     if name == "auto":
-        # bf16 costs the bundled checkpoint 0.055 dB (scripts/precision.py), more than the 0.02 that we allow ourselves.
+        # bf16 costs the bundled denoiser 0.048 dB (scripts/precision.py), more than the 0.02 that we allow ourselves.
         return "fp32"
     if name not in PRECISIONS:
         raise UserError(f"--precision {name}: unknown; choose auto, {', '.join(PRECISIONS)}")
