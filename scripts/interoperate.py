@@ -162,9 +162,9 @@ def _spandrel():
     and importing it fails where it describes their shapes. Restormer uses none of them: they are declared, so that
     the import goes through, and not defined.
     """
-    import torch
+    from torch import library
 
-    library = torch.library.Library("torchvision", "DEF")
+    operators = library.Library("torchvision", "DEF")
     for _ in range(50):
         try:
             import torchvision  # noqa: F401  # pyright: ignore[reportMissingImports]
@@ -172,7 +172,7 @@ def _spandrel():
             operator = str(error).split("torchvision::")[-1].split(" ")[0]
             if "does not exist" not in str(error):
                 raise
-            library.define(f"{operator}(Tensor x) -> Tensor")
+            operators.define(f"{operator}(Tensor x) -> Tensor")
             for module in [name for name in sys.modules if name.startswith("torchvision")]:
                 del sys.modules[module]
         else:
