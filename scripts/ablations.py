@@ -1,12 +1,14 @@
 """The compact ablations of docs/ablation.md, over hours: trained seed by seed, resumable, and written down as they are.
 
     python scripts/ablations.py --out runs/ablations --data datasets/photographs     # start, or go on
+    python scripts/ablations.py --out runs/ablations --only shape                    # one of the two comparisons
     python scripts/ablations.py --out runs/ablations --write docs/ablation.md        # the tables, from what is done
 
 Depth against width first, then attention and feed-forward network, one seed of each after the other, so that
 whenever it ends every comparison has about equally many. Ctrl-C and SIGTERM keep a checkpoint, a kill costs what came
-after the last one (50 iterations); the same command goes on. Tables come from the result.json that each comparison
-keeps of its complete seeds.
+after the last one (50 iterations); the same command goes on. With OMP_NUM_THREADS=1 the two comparisons may run at the
+same time, each on a core, which is a third faster than one after the other on both. Tables come from the result.json
+that each comparison keeps of its complete seeds.
 """
 
 import argparse
@@ -36,6 +38,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("datasets/photographs"))
     parser.add_argument("--iterations", type=int, default=1000)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", choices=COMPARISONS, help="train this comparison only")
     parser.add_argument("--write", type=Path, help="write the tables into this page, and train nothing")
     arguments = parser.parse_args()
     if arguments.write is None:
@@ -53,7 +56,7 @@ def train(arguments: argparse.Namespace) -> None:
     """Every comparison with one seed, then with two …; what is done is passed over."""
     for seeds in range(1, arguments.seeds + 1):
         for name, arms in COMPARISONS.items():
-            if complete(arguments.out / name) >= seeds:
+            if arguments.only not in (None, name) or complete(arguments.out / name) >= seeds:
                 continue
             options = ["--seeds", seeds, "--iterations", arguments.iterations, "--out", arguments.out / name]
             options += ["--data", arguments.data / "train", "--validate", arguments.data / "validate", "--resume"]

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from restormer_cli.data.codecs import READABLE, WRITABLE
@@ -57,7 +58,7 @@ def find_jobs(
     if STANDARD in (source, target):
         jobs = _standard(source, target, extension, suffix)
     elif not source.exists():
-        raise UserError(f"{source}: no such file or folder")
+        raise UserError(_missing(source))
     elif source.is_dir():
         jobs = _in_folder(source, target, extension, suffix)
     else:
@@ -74,6 +75,17 @@ def find_jobs(
     return jobs
 
 
+def _missing(source: Path) -> str:
+    """What to say of a path that leads nowhere: the name beside it that was meant, or how far the path is right."""
+    folder = next(parent for parent in source.absolute().parents if parent.is_dir())
+    if folder != source.absolute().parent:
+        return f"{source}: no such file or folder: {folder} is there, but nothing of that name in it"
+    names = sorted(path.name for path in folder.iterdir()) if os.access(folder, os.R_OK) else []
+    near = get_close_matches(source.name, names, n=1)
+    hint = f"did you mean {source.with_name(near[0])}?" if near else "name a picture, a folder of them, a video, or -"
+    return f"{source}: no such file or folder: {hint}"
+
+
 def renamed(source: Path, extension: str | None, suffix: str) -> str:
     """The name of a result: `photo.jpg` with "_restored" and ".png" becomes `photo_restored.png`."""
     return f"{source.stem}{suffix}{extension or source.suffix}"
@@ -83,7 +95,7 @@ def _standard(source: Path, target: Path, extension: str | None, suffix: str) ->
     if source != STANDARD and source.is_dir():
         raise UserError(f"{source}: is a folder; only one picture fits through standard output: name a folder instead")
     if source != STANDARD and not source.exists():
-        raise UserError(f"{source}: no such file or folder")
+        raise UserError(_missing(source))
     if target != STANDARD and (target.is_dir() or target.suffix.lower() not in {*READABLE, *WRITABLE}):
         raise UserError(f"{target}: a picture from standard input has no name: name a file such as restored.png")
     if suffix or (extension and target != STANDARD):

@@ -19,7 +19,7 @@ from restormer_cli.errors import RestormerError, UserError
 
 T = TypeVar("T")
 
-TORCHRUN = "torchrun --nproc-per-node N -m restormer_cli train …"
+TORCHRUN = "torchrun --nproc-per-node N -m restormer_cli …"
 
 
 def make_accelerator(device: str, track: str | None, folder: Path) -> Accelerator:

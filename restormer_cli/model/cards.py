@@ -25,6 +25,9 @@ REPAIRS = {
 }
 """In a few words, for a header that does not say so itself under `repairs`."""
 
+FOLDERS = ("degraded", "right", "clean")
+"""What names a folder in a recipe's `data.train`."""
+
 
 @dataclass(frozen=True)
 class Card:
@@ -104,12 +107,16 @@ class Card:
         validation = _at(self.header, "training", "validation")
         if not isinstance(validation, dict) or not isinstance(validation.get("psnr"), float):
             return "no score recorded"
-        on = _at(self.header, "recipe", "validation", "degrade")
         before, pictures = validation.get("input_psnr"), validation.get("pictures")
         words = f"{validation['psnr']:.2f} dB"
         words += f" from {before:.2f}" if isinstance(before, float) else ""
-        words += f" on {pictures} photographs" if isinstance(pictures, int) else ""
-        return words + (f" with {'+'.join(map(str, on))}" if isinstance(on, list) and on else "")
+        return words + (f" on {pictures} photographs" if isinstance(pictures, int) else "")
+
+    @property
+    def validation(self) -> str:
+        """`score`, and what the photographs were spoilt with."""
+        on = _at(self.header, "recipe", "validation", "degrade")
+        return self.score + (f" with {'+'.join(map(str, on))}" if isinstance(on, list) and on else "")
 
     def line(self) -> str:
         """The card in one line."""
@@ -118,9 +125,9 @@ class Card:
     def facts(self) -> dict[str, str]:
         """What its header says, by label."""
         model, data = self.header.get("model"), _at(self.header, "recipe", "data", "train")
-        facts = {"made for": self.spoilt or "", "training": self.history, "validation": self.score}
+        facts = {"made for": self.spoilt or "", "training": self.history, "validation": self.validation}
         if data:
-            folders = data.values() if isinstance(data, dict) else [data]
+            folders = [data.get(key) for key in FOLDERS] if isinstance(data, dict) else [data]
             facts["data"] = ", ".join(folder for folder in folders if isinstance(folder, str))
             digest = _at(self.header, "training", "data", "sha256")
             facts["data"] += f" (sha256 {digest[:16]}…)" if isinstance(digest, str) else ""

@@ -388,7 +388,7 @@ def picture(tmp_path, write_png) -> Path:
 
 def test_an_input_that_is_not_there(tmp_path, colour_weights):
     line = refused(restore(tmp_path / "nowhere", tmp_path / "out", "--weights", colour_weights))
-    assert line == f"error: {tmp_path}/nowhere: no such file or folder"
+    assert line == f"error: {tmp_path}/nowhere: no such file or folder: name a picture, a folder of them, a video, or -"
     assert files(tmp_path) == []
 
 

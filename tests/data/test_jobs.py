@@ -121,6 +121,24 @@ def test_what_standard_streams_cannot_do(tmp_path, monkeypatch, source, target, 
         find_jobs(Path(source), Path(target), **options)
 
 
+@pytest.mark.parametrize(
+    ("source", "hint"),
+    [
+        ("photo.png", "did you mean phot.png?"),
+        ("in/deep/photo.png", "/in is there, but nothing of that name in it"),
+        ("xyz", "name a picture, a folder of them, a video, or -"),
+    ],
+)
+def test_a_path_that_leads_nowhere_names_what_was_meant(tmp_path, monkeypatch, source, hint):
+    make(tmp_path, "phot.png")
+    (tmp_path / "in").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as error:
+        find_jobs(Path(source), Path("out"))
+    assert str(error.value).startswith(f"{source}: no such file or folder: ")
+    assert hint in str(error.value)
+
+
 # --- Second views ---------------------------------------------------------------------------------------------
 
 

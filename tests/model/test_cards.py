@@ -24,14 +24,14 @@ HEADER = {
         "degrade": {"steps": ["gaussian:0-50", "jpeg:70-95"]},
         "validation": {"degrade": ["gaussian:25"]},
         "stage": [{"patch": 64}, {"patch": 128}],
-        "data": {"train": {"degraded": None, "clean": "photographs/train"}},
+        "data": {"train": {"degraded": None, "clean": "photographs/train", "match": "name"}},
     },
 }
 
 
 def test_a_line_says_what_it_repairs_how_it_was_trained_and_what_it_scored():
     assert Card("denoise", Path(), HEADER).line() == (
-        "noise; 1,400 iterations, patches up to 128²; 36.96 dB from 20.18 on 13 photographs with gaussian:25"
+        "noise; 1,400 iterations, patches up to 128²; 36.96 dB from 20.18 on 13 photographs"
     )
 
 
@@ -42,7 +42,8 @@ def test_a_page_adds_data_network_licence_and_file(tmp_path):
     for words in (
         "grain",
         "gaussian:0-50 + jpeg:70-95",
-        "photographs/train",
+        "on 13 photographs with gaussian:25",
+        "data       photographs/train\n",
         "blocks 2-2-2-4",
         "Apache-2.0",
         "x (1.5 MB)",
