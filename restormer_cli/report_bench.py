@@ -16,10 +16,12 @@ from rich.table import Table
 from rich.text import Text
 
 from restormer_cli import report
+from restormer_cli.model.cards import CHECKPOINTS
 
 if TYPE_CHECKING:  # importing them would load torch
     from restormer_cli.commands.bench.values import Cost, Finished, Gate, Quality, Started, Statistic, Summary, Task
     from restormer_cli.engine.contestants import Contestant
+    from restormer_cli.engine.network import Network
     from restormer_cli.engine.stopwatch import Cell
     from restormer_cli.report_bench_page import BenchPage
 
@@ -111,14 +113,20 @@ def worst_line(gate: "Gate") -> str:
 def started_lines(started: "Started") -> list[str]:
     """What is about to be measured, and on what."""
     network, machine = started.network, started.machine
-    kind = "random weights" if network.path is None else str(network.path)
     lines = ["no network named: using " + network.name] if started.assumed else []
-    lines += [f"{network.name} · {kind} · {started.parameters:,} parameters", machine_line(started)]
+    lines += [f"{network.name} · {weights_text(network)} · {started.parameters:,} parameters", machine_line(started)]
     if machine.load is not None and machine.load > 0.5:
         lines.append(f"note: the machine is busy (load {machine.load:.1f}): times will be too long, and uneven")
     if started.task is not None:
         lines += task_lines(started.task)
     return lines + [f"note: {note}" for note in started.notes]
+
+
+def weights_text(network: "Network") -> str:
+    """Where the weights come from; of bundled ones their name says it."""
+    if network.path is None:
+        return "random weights"
+    return "bundled weights" if network.path.parent == CHECKPOINTS else str(network.path)
 
 
 def task_lines(task: "Task") -> list[str]:

@@ -19,11 +19,13 @@ from restormer_cli.report_bench import (
     machine_line,
     result_tables,
     task_lines,
+    weights_text,
     worst_line,
 )
 from restormer_cli.report_page import check_page
 
 if TYPE_CHECKING:  # importing them would load torch
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
     from rich.table import Table
 
@@ -170,7 +172,7 @@ def _numbers(finished: "Finished") -> list[tuple[str, ...]]:
 def _settings(finished: "Finished") -> list[tuple[str, str]]:
     started = finished.started
     network = started.network
-    settings = [("weights", "random" if network.path is None else one_line(str(network.path)))]
+    settings = [("weights", one_line(weights_text(network)))]
     if started.sizes:
         settings.append(
             ("timed", f"median of {started.runs}, in turn, after one warm-up; threads {started.machine.threads}")
@@ -219,6 +221,15 @@ def _canvas(columns: int) -> "Figure":
     return figure
 
 
+def _plain(axis: "Axis") -> None:
+    """A logarithmic axis with numbers as people write them: 0.5, 1, 2, 5."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.set_minor_formatter(NullFormatter())
+
+
 def _quality_figure(quality: "Quality") -> "Figure":
     figure = _canvas(1)
     (panel,) = figure.axes
@@ -233,6 +244,7 @@ def _quality_figure(quality: "Quality") -> "Figure":
     panel.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     panel.set(xscale="log", xlabel="seconds per megapixel", ylabel="mean PSNR, dB")
     panel.margins(0.12)
+    _plain(panel.xaxis)
     return figure
 
 
@@ -250,6 +262,8 @@ def _cost_figure(cost: "Cost") -> "Figure":
         memory.plot(pixels, peaks, "o-", color=colour)
     for panel, name in ((time, "seconds"), (memory, "peak memory, GB")):
         panel.set(xscale="log", yscale="log", xlabel="megapixels", ylabel=name)
+        _plain(panel.xaxis)
+        _plain(panel.yaxis)
     time.legend(frameon=False)
     return figure
 

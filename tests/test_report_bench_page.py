@@ -3,16 +3,18 @@
 import os
 import re
 import shutil
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
 
-from restormer_cli import report_bench
+from restormer_cli import report_bench, report_bench_page
 from restormer_cli.cli import app
 from restormer_cli.commands.bench import Gates, Request, bench
 from restormer_cli.commands.bench.summary import scaling
 from restormer_cli.commands.bench.values import Cost, Finished
 from restormer_cli.engine.contestants import OURS, Contestant
+from restormer_cli.engine.network import find_network
 from restormer_cli.engine.stopwatch import Cell
 from restormer_cli.report_bench_page import BenchPage
 
@@ -147,3 +149,27 @@ def test_tables_are_markdown_where_nobody_watches():
         *("64×64", "restormer fp32", "2", "1–3", "1.00×", "0.002", "1.00 GB"),
     ]
     assert "not enough memory" in lines[3]
+
+
+@pytest.mark.parametrize(("name", "words"), [("paper", "random weights"), ("denoise", "bundled weights")])
+def test_weights_are_told_without_the_path_of_the_installation(name, words):
+    assert report_bench.weights_text(find_network(name)) == words
+
+
+def test_logarithmic_axes_have_plain_numbers():
+    quality = SimpleNamespace(
+        summaries=[
+            SimpleNamespace(
+                group=None,
+                contestant=Contestant(OURS),
+                seconds_per_megapixel=seconds,
+                mean=lambda _: 30.0,
+            )
+            for seconds in (0.06, 9.0)
+        ]
+    )
+    figure = report_bench_page._quality_figure(quality)  # pyright: ignore[reportArgumentType]
+    figure.draw_without_rendering()
+    labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert {"0.1", "0.2", "0.5", "1", "2", "5"} <= set(labels)
+    assert not any("10^" in label for label in labels)
