@@ -24,6 +24,7 @@ import numpy as np
 from restormer_cli.atomic import write_atomically
 from restormer_cli.data.images import read_picture
 from restormer_cli.errors import RestormerError
+from restormer_cli.folders import cache_folder
 
 GB = 10**9
 MOST_GB = {"disk": 100.0, "memory": 6.0, "off": 0.0}
@@ -35,12 +36,6 @@ HEADER = 128
 """Bytes in front of the pixels in an entry: a .npy header, padded."""
 LUMA = np.array([[0.299], [0.587], [0.114]], np.float32)
 """BT.601, as the published gray training data are made."""
-
-
-def cache_folder() -> Path:
-    """$RESTORMER_CACHE, else restormer/ in the user's cache folder."""
-    named = os.environ.get("RESTORMER_CACHE")
-    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "restormer"
 
 
 def decode(path: Path, channels: int) -> np.ndarray:

@@ -2,9 +2,11 @@
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from restormer_cli.engine.network import Network
 from restormer_cli.model.config import ModelConfig
+from restormer_cli.model.hub import OFFICIAL
 
 
 @dataclass(frozen=True)
@@ -62,11 +64,11 @@ _GAUSSIAN: dict[tuple[str, str], dict[str, tuple[float, float, float]]] = {
 
 
 def published(network: Network, protocol: str, dataset: str, sigma: float | None = None) -> Published | None:
-    """The paper's figure for these weights (known by their official file name and the paper's shape), this protocol
-    and data set (by name, however it is spelled); None where there is none."""
+    """The paper's figure for these weights (known by the paper's shape and their official file name, or the name that
+    they were fetched by), this protocol and data set (by name, however it is spelled); None where there is none."""
     if network.path is None or not _papers_shape(network.config):
         return None
-    weights, name = network.path.stem, re.sub(r"[^a-z0-9]", "", dataset.lower())
+    weights, name = _official_stem(network.path), re.sub(r"[^a-z0-9]", "", dataset.lower())
     match = re.fullmatch(r"gaussian_(color|gray)_denoising_(blind|sigma(15|25|50))", weights)
     if match is None:
         return _RESULTS.get((weights, protocol), {}).get(name)
@@ -74,6 +76,12 @@ def published(network: Network, protocol: str, dataset: str, sigma: float | None
         return None
     figures = _GAUSSIAN[match[1], "fixed" if match[3] else "blind"].get(name)
     return None if figures is None else Published(figures[_SIGMAS.index(int(sigma))])
+
+
+def _official_stem(path: Path) -> str:
+    """The official file's name without its ending, also of what was fetched by name: official/TASK.safetensors."""
+    fetched = OFFICIAL.get(path.stem) if path.parent.name == "official" else None
+    return Path(fetched.file).stem if fetched else path.stem
 
 
 def _papers_shape(config: ModelConfig) -> bool:

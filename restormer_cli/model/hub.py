@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import re
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from filelock import FileLock
 
 from restormer_cli.atomic import write_atomically
 from restormer_cli.errors import Failed, UserError
+from restormer_cli.folders import cache_folder
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.download import Progress, download
 
@@ -88,17 +88,6 @@ def fetch(name: str, notice: Notice = log.warning, progress: Progress | None = N
             return _from_hugging_face(name, cache, notice, progress)
     except OSError as error:
         raise Failed(f"{error.filename or cache}: cannot be written: {error.strerror or error}") from None
-
-
-def cache_folder() -> Path:
-    """Where fetched weights are kept: RESTORMER_CACHE, else `restormer` in the user's cache folder."""
-    if chosen := os.environ.get("RESTORMER_CACHE"):
-        return Path(chosen)
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "restormer"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "restormer"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "restormer"
 
 
 def offline() -> bool:

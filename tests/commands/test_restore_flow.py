@@ -24,7 +24,7 @@ from restormer_cli.data.images import read_picture
 from restormer_cli.documents import SCHEMA
 from restormer_cli.engine.restorer import Restorer
 from restormer_cli.errors import NoRoom
-from restormer_cli.model.weights import load_weights
+from restormer_cli.model.weights import bundled_tasks, load_weights
 
 SCRIPT = str(Path(sys.executable).parent / "restormer")
 
@@ -434,7 +434,8 @@ def test_a_wrong_variable_is_a_usage_error(folder, monkeypatch):
 def test_task_help_tells_what_there_is_without_in_and_out():
     result = restore("--task", "help")
     assert result.exit_code == 0
-    assert result.stdout.startswith("denoise\n  repairs ")
+    assert [line for line in result.stdout.splitlines() if line[:1].strip()] == sorted(bundled_tasks())
+    assert result.stdout.count("\n  repairs ") == len(bundled_tasks())
     overview = restore("--help").stdout
     assert "denoise: noise; " in overview
     assert "RESTORMER_TILE=512 is --tile" in overview

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from restormer_cli.data import cache
-from restormer_cli.data.cache import Decoded, cache_folder, decode
+from restormer_cli.data.cache import Decoded, decode
 from restormer_cli.errors import UserError
 
 
@@ -55,13 +55,6 @@ def test_channels_follow_the_network(tmp_path: Path) -> None:
     assert np.abs(decode(tmp_path / "colour.png", 1)[..., 0] - luma).max() <= 0.51
     assert np.array_equal(decode(tmp_path / "colour.png", 3), colour)
     assert np.array_equal(decode(tmp_path / "gray.png", 3), np.repeat(colour[..., :1], 3, axis=2))
-
-
-def test_the_folder_is_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    assert cache_folder() == folder
-    monkeypatch.delenv("RESTORMER_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert cache_folder() == tmp_path / "xdg" / "restormer"
 
 
 @pytest.mark.parametrize("bits", [8, 16])

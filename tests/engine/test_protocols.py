@@ -156,6 +156,8 @@ def official(tmp_path, monkeypatch):
         ("gaussian_color_denoising_blind.pth", "gaussian", "CBSD68", 25.0, 31.78),
         ("gaussian_color_denoising_sigma25.pth", "gaussian", "cbsd-68", 25.0, 31.79),
         ("gaussian_gray_denoising_sigma50.pth", "gaussian", "Urban100", 50.0, 28.29),
+        ("official/motion-deblur.safetensors", "gopro", "GoPro", None, 32.92),  # fetched by name
+        ("official/denoise-gray-50.safetensors", "gaussian", "Urban100", 50.0, 28.29),
     ],
 )
 def test_the_papers_figure_where_everything_matches(official, weights, protocol, dataset, sigma, psnr_):
@@ -170,6 +172,8 @@ def test_the_papers_figure_where_everything_matches(official, weights, protocol,
         ("deraining.pth", "plain", "Rain100L", None),
         ("deraining.pth", "rain-y", "mine", None),
         ("mine.pth", "rain-y", "Rain100L", None),
+        ("derain.safetensors", "rain-y", "Rain100L", None),
+        ("official/mine.safetensors", "rain-y", "Rain100L", None),
         ("gaussian_color_denoising_sigma25.pth", "gaussian", "CBSD68", 15.0),
         ("gaussian_color_denoising_blind.pth", "gaussian", "CBSD68", 30.0),
         ("gaussian_color_denoising_blind.pth", "gaussian", "CBSD68", None),

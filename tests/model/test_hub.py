@@ -193,18 +193,6 @@ def test_a_cache_that_cannot_be_made_is_told(tmp_path, cache, monkeypatch):
         hub.fetch("official/derain")
 
 
-def test_the_cache_is_where_each_system_keeps_such_things(monkeypatch):
-    monkeypatch.delenv("RESTORMER_CACHE", raising=False)
-    monkeypatch.setenv("HOME", "/home/me")
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    for platform, wanted in (("linux", "/home/me/.cache/restormer"), ("darwin", "/home/me/Library/Caches/restormer")):
-        monkeypatch.setattr(hub.sys, "platform", platform)
-        assert hub.cache_folder().as_posix() == wanted
-    monkeypatch.setattr(hub.sys, "platform", "linux")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/big/cache")
-    assert hub.cache_folder() == Path("/big/cache/restormer")
-
-
 # --- Hugging Face ---------------------------------------------------------------------------------------------
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
