@@ -331,7 +331,7 @@ def bench(
         str | None,
         typer.Argument(
             metavar="[WEIGHTS|TASK]",
-            help="Weights, a bundled checkpoint, a recipe (at random weights), or `paper`: the paper's network.",
+            help="Weights (also official/TASK, hf:…), a bundled checkpoint; or a recipe or `paper`, at random weights.",
         ),
     ] = None,
     sizes: Annotated[
@@ -442,7 +442,9 @@ def bench(
 
 @app.command(cls=Verb)
 def export(
-    weights: Annotated[str, typer.Argument(help="A bundled checkpoint's name, .safetensors, or official .pth.")],
+    weights: Annotated[
+        str, typer.Argument(help="A bundled checkpoint's name, .safetensors, official .pth, official/TASK or hf:….")
+    ],
     target: Annotated[
         Path, typer.Argument(metavar="OUT", help="Its extension decides: .safetensors .pth .onnx .pt2 .xml (OpenVINO).")
     ],

@@ -209,7 +209,7 @@ class Recipe(Table):
     seed: Annotated[int, Field(ge=0)] = 100
     """Of the initial weights and of everything that is drawn."""
     init: str | None = None
-    """Weights to start from: a path or a bundled name."""
+    """Weights to start from: a path, a bundled name, official/TASK or hf:org/repo/file."""
     expected: str | None = None
     """What the recipe should reach, in words."""
     licence: str | None = None
