@@ -104,7 +104,8 @@ def furnished(tmp_path_factory: pytest.TempPathFactory, photographs: list[np.nda
     Image.open(folder / "in/0.png").save(folder / "photo.jpg", quality=95)
     _film(folder / "film.mp4", photographs)
     shutil.copy(folder / "film.mp4", folder / "film.mov")
-    save_weights(folder / "my.safetensors", tiny_network(), {"task": "denoise"})
+    for name in ("my.safetensors", "scans.safetensors"):
+        save_weights(folder / name, tiny_network(), {"task": "denoise"})
     save_weights(folder / "motion_deblurring.pth", tiny_network(), {})
     page = (ROOT / "docs/train-your-own.md").read_text(encoding="utf-8")
     recipe = re.search(r"^```toml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
