@@ -4,12 +4,13 @@ Activations are channels-last, (b, h, w, c): a 1×1 convolution is then one matr
 the last axis, with nothing rearranged. Parameters keep the names and shapes of the published state dict.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from restormer_cli.model.config import ModelConfig
@@ -51,6 +52,27 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 def trains_on_cpu(x: Tensor) -> bool:
     """Whether gradients will be wanted on a CPU, where what is fast differs from a GPU and from inference."""
     return torch.is_grad_enabled() and x.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def _sums(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Σ q kᵀ, Σ q², Σ k² over the pixels of q, k (b, heads, pixels, c)."""
+    return q.transpose(-2, -1) @ k, q.square().sum(-2), k.square().sum(-2)
+
+
+class _Sums(torch.autograd.Function):
+    """`_sums`, whose gradients have the layout of q and k: autograd adds up two that differ in it, ten times slower."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        ctx.save_for_backward(q, k)
+        return _sums(q, k)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, qk: Tensor, qq: Tensor, kk: Tensor) -> tuple[Tensor, Tensor]:
+        q, k = ctx.saved_tensors
+        of_q = (k @ qk.transpose(-2, -1)).addcmul_(q, qq[..., None, :], value=2)
+        return of_q, (q @ qk).addcmul_(k, kk[..., None, :], value=2)
 
 
 class LayerNorm(nn.Module):
@@ -105,7 +127,7 @@ class MDTA(nn.Module):
     def gram(self, q: Tensor, k: Tensor) -> Gram:
         """q, k (b, h, w, c) -> their sums over pixels."""
         q, k = (rearrange(t, "b h w (heads c) -> b heads (h w) c", heads=self.heads) for t in (q, k))
-        return Gram(qk=q.transpose(-2, -1) @ k, qq=q.square().sum(-2), kk=k.square().sum(-2))
+        return Gram(*(_Sums.apply(q, k) if trains_on_cpu(q) else _sums(q, k)))  # pyright: ignore[reportGeneralTypeIssues]
 
     def matrix(self, gram: Gram) -> Tensor:
         """The sums -> M = W_out · blockdiag(A_1 … A_heads), (b, c, c): attention and projection as one matrix.
@@ -259,7 +281,9 @@ class Restormer(nn.Module):
         return self._restore(picture)
 
     def _restore(self, picture: Tensor) -> Tensor:
-        embedded = convolve(self.patch_embed.proj, picture.permute(0, 2, 3, 1))  # pyright: ignore[reportArgumentType]
+        # Contiguous: the convolution's answer, and all that is added to it, would be channels-first otherwise.
+        pixels = picture.permute(0, 2, 3, 1).contiguous()
+        embedded = convolve(self.patch_embed.proj, pixels)  # pyright: ignore[reportArgumentType]
         level1 = self.encoder_level1(embedded)  # (b, h, w, c)
         level2 = self.encoder_level2(self.down1_2(level1))  # (b, h/2, w/2, 2c)
         level3 = self.encoder_level3(self.down2_3(level2))  # (b, h/4, w/4, 4c)
