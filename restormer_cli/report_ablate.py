@@ -97,8 +97,16 @@ class AblationView:
             self._doing(event.text)
         elif isinstance(event, Lengths):
             self.lengths = dict(event.iterations)
-            lengths = ", ".join(f"{name} {count:,}" for name, count in event.iterations)
-            report.console.print(Text(f"iterations in equal time: {lengths}"))
+            if event.first < self.started.iterations:
+                report.console.print(
+                    Text(
+                        f"shortened to {event.first:,} iterations: {self.started.iterations:,} would take about "
+                        f"{report._duration(event.whole)} (--minutes 0 trains them all, --iterations N so many)"
+                    )
+                )
+            if self.started.equal == "time":
+                lengths = ", ".join(f"{name} {count:,}" for name, count in event.iterations)
+                report.console.print(Text(f"iterations in equal time: {lengths}"))
         elif isinstance(event, Price) and event.error is not None:
             report._caution(f"note: {event.arm} could not be timed: {event.error}")
         elif isinstance(event, Scored):

@@ -41,6 +41,7 @@ def make(tmp_path: Path, seeds: int = 2) -> Finished:
         iterations=400,
         scale="compact",
         equal="iterations",
+        minutes=None,
         folder=tmp_path / "run",
         degradation="gaussian:50",
         pictures=2,

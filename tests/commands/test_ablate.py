@@ -15,7 +15,9 @@ from typer.testing import CliRunner, Result
 
 from restormer_cli.cli import app
 from restormer_cli.commands.ablate import training
-from restormer_cli.commands.ablate.values import Price
+from restormer_cli.commands.ablate.plan import start
+from restormer_cli.commands.ablate.training import fit_lengths
+from restormer_cli.commands.ablate.values import Price, Request
 from restormer_cli.data.dataset import TrainingBatches
 from restormer_cli.model.weights import load_weights
 
@@ -284,6 +286,53 @@ def test_equal_time_gives_the_cheaper_arm_more_iterations_and_keeps_that(here, m
     seconds[6] = 0.1  # a resumed run does not measure again: its schedule is under way
     again = answer(ablate(*TWO, "--json", "--out", "run", "--equal", "time", "--seeds", 2, "--resume"))
     assert [run["iterations"] for run in again["arms"][1]["runs"]] == [8, 8]
+
+
+# --- Little time ----------------------------------------------------------------------------------------------
+
+
+def test_a_slow_machine_shortens_every_training_alike_and_says_so(here, monkeypatch):
+    seconds = {4: 6.0, 6: 4.0}
+    monkeypatch.setattr(training, "_time_step", lambda learner, *_: seconds[learner.recipe.model.dim])
+    result = ablate(*TWO, "--json", "--out", "run", "--minutes", 1, iterations=8)
+    document = answer(result)
+    # Two seeds of 6 + 4 seconds an iteration: three iterations of each are a minute.
+    assert [run["iterations"] for arm in document["arms"] for run in arm["runs"]] == [3] * 4
+    assert [arm["stages"][0]["iterations"] for arm in document["arms"]] == [3, 3]
+    assert document["iterations"] == 3
+    assert "after 3 iterations" in document["verdict"]
+    assert "shortened to 3 iterations: 8 would take about 2 min 40 s (--minutes 0" in result.stderr
+    assert any("shortened from 8 to 3" in note for note in document["notes"])
+    seconds[4] = 60.0  # a resumed run does not measure again
+    again = answer(ablate(*TWO, "--json", "--out", "run", "--minutes", 1, "--seeds", 3, "--resume", iterations=8))
+    assert [run["iterations"] for arm in again["arms"] for run in arm["runs"]] == [3] * 6
+
+
+def test_only_what_nobody_chose_is_shortened(here, monkeypatch):
+    monkeypatch.setattr(training, "_time_step", lambda *_: 3600.0)
+    document = answer(ablate(*TWO, "--json"))
+    assert [run["iterations"] for arm in document["arms"] for run in arm["runs"]] == [4] * 4
+    for words, minutes in (
+        (("--deep-narrow", "vs", "--middle"), 13),
+        (("--deep-narrow", "vs", "--middle", "--minutes", "0"), None),
+        (("--deep-narrow", "vs", "quick/denoise", "--any-budget"), None),
+    ):
+        names = tuple(word for word in words if word not in ("--minutes", "0", "--any-budget"))
+        request = Request(names, minutes=0 if "--minutes" in words else None, any_budget="--any-budget" in words)
+        assert start(request).minutes == minutes
+
+
+def test_lengths_share_the_time_out():
+    seconds = {"deep": 3.0, "wide": 1.0}
+    assert fit_lengths(100, seconds, equal="iterations", seeds=2, minutes=None).iterations == (
+        ("deep", 100), ("wide", 100),
+    )  # fmt: skip
+    # Two seeds of 4 s: 8 s an iteration; ten minutes are 75.
+    assert fit_lengths(100, seconds, equal="iterations", seeds=2, minutes=10).iterations == (("deep", 75), ("wide", 75))
+    # In equal time both arms take what the first does: 12 s an iteration of its.
+    found = fit_lengths(100, seconds, equal="time", seeds=2, minutes=10)
+    assert (found.first, found.iterations, found.whole) == (50, (("deep", 50), ("wide", 150)), 1200)
+    assert fit_lengths(100, seconds, equal="time", seeds=1, minutes=99).iterations == (("deep", 100), ("wide", 300))
 
 
 # --- What is wrong --------------------------------------------------------------------------------------------

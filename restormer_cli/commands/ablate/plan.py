@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from restormer_cli.engine.flops import Operations
 
 CROP = {"compact": 512, "paper": 0}
+MINUTES = {"compact": 13, "paper": 0}
+"""Of training, where neither the iterations nor a recipe is chosen: with scoring it is 20 on two processor cores."""
 APART = 0.10
 """Budgets may differ by this much."""
 POINTS = 8
@@ -61,6 +63,7 @@ def start(request: Request) -> Started:
         iterations=base.iterations,
         scale=request.scale,
         equal=request.equal,
+        minutes=_minutes(request, specs) or None,
         folder=request.out or Path("runs") / "-vs-".join(arm.name for arm in arms),
         degradation=None if validate.degraded is not None else str(parse_degradation(steps)),
         pictures=len(find_pairs(validate, role="validate")),
@@ -70,6 +73,14 @@ def start(request: Request) -> Started:
         machine=describe_machine(torch.get_num_threads()),
         notes=tuple(notes) + _sharing(arms),
     )
+
+
+def _minutes(request: Request, specs: Sequence[Spec]) -> int:
+    """How long all trainings may take together; 0: as long as they do."""
+    if request.minutes is not None:
+        return request.minutes
+    chosen = request.iterations is not None or any(spec.recipe is not None for spec in specs)
+    return 0 if chosen else MINUTES[request.scale]
 
 
 def _check_flags(request: Request) -> None:

@@ -4,7 +4,7 @@ leaves arms that can be compared."""
 import statistics
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -22,7 +22,7 @@ from restormer_cli.recipe import Recipe
 TURN = 10
 """Steps until the next arm's turn."""
 PROBES = 5
-"""Timed steps per stage and arm, for equal time; the first two are left out."""
+"""Timed steps per stage and arm; the first two are left out."""
 
 
 @dataclass
@@ -119,17 +119,11 @@ class Together:
             yield Told(lane.arm, self.repetition, log.text)
 
 
-def equal_times(
+def time_steps(
     arms: Sequence[Arm], accelerator: Accelerator, clock: Callable[[], float] = time.perf_counter
-) -> Lengths:
-    """How many iterations each arm may take in the time that the first one needs for its own.
-
-    A step of every stage is timed, the arms in turn; a longer training keeps its stages' proportions.
-    """
+) -> dict[str, float]:
+    """Seconds that an iteration of each arm takes, over all of its stages; the arms are timed in turn."""
     learners = {arm.name: Learner(arm.recipe, accelerator) for arm in arms}
-    costs: dict[str, float] = dict.fromkeys(learners, 0.0)
-    for arm in arms:
-        assert arm.recipe.iterations
     taken: dict[tuple[str, int], list[float]] = {}
     for probe in range(PROBES):
         for arm in arms:
@@ -137,21 +131,34 @@ def equal_times(
                 seconds = _time_step(learners[arm.name], stage.batch, stage.patch, accelerator, clock)
                 if probe >= 2:
                     taken.setdefault((arm.name, number), []).append(seconds)
-    for arm in arms:
-        whole = sum(
+    return {
+        arm.name: sum(
             stage.iterations * statistics.median(taken[arm.name, number])
             for number, stage in enumerate(arm.recipe.stage)
         )
-        costs[arm.name] = whole / arm.recipe.iterations
-    budget = costs[arms[0].name] * arms[0].recipe.iterations
-    iterations = {name: max(1, round(budget / cost)) for name, cost in costs.items()}
-    return Lengths(tuple(iterations.items()), tuple(costs.items()))
+        / arm.recipe.iterations
+        for arm in arms
+    }
 
 
-def lengthened(arms: Sequence[Arm], lengths: Lengths) -> dict[str, Recipe]:
-    """Every training's recipe in its own number of iterations."""
+def fit_lengths(wanted: int, seconds: Mapping[str, float], *, equal: str, seeds: int, minutes: int | None) -> Lengths:
+    """How many iterations each arm gets: `wanted`, or what the first arm's time allows, or what `minutes` allow.
+
+    `seconds` are an iteration's, by arm, the first arm first; a whole ablation has `seeds` trainings of each.
+    """
+    first, *_ = seconds.values()
+    round_of_all = len(seconds) * first if equal == "time" else sum(seconds.values())
+    whole = seeds * wanted * round_of_all
+    if minutes is not None and whole > 60 * minutes:
+        wanted = max(1, int(60 * minutes / (seeds * round_of_all)))
+    each = {name: max(1, round(wanted * first / cost)) if equal == "time" else wanted for name, cost in seconds.items()}
+    return Lengths(wanted, tuple(each.items()), tuple(seconds.items()), whole)
+
+
+def in_lengths(arms: Sequence[Arm], lengths: Lengths) -> tuple[Arm, ...]:
+    """The arms in their own number of iterations; a longer training keeps its stages' proportions."""
     iterations = dict(lengths.iterations)
-    return {arm.name: with_iterations(arm.recipe, iterations[arm.name]) for arm in arms}
+    return tuple(replace(arm, recipe=with_iterations(arm.recipe, iterations[arm.trained_as])) for arm in arms)
 
 
 def _time_step(learner: Learner, batch: int, patch: int, accelerator: Accelerator, clock: Callable[[], float]) -> float:

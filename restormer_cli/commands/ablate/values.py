@@ -22,6 +22,8 @@ class Request:
     scale: str = "compact"
     seeds: int = 2
     iterations: int | None = None
+    minutes: int | None = None
+    """Shorten all trainings so that together they take so long; 0: never; None: the scale's own."""
     equal: str = "iterations"
     any_budget: bool = False
     data: Path | None = None
@@ -63,6 +65,8 @@ class Started:
     iterations: int
     scale: str
     equal: str
+    minutes: int | None
+    """All trainings together are shortened to so many; None: they are not."""
     folder: Path
     degradation: str | None
     pictures: int
@@ -88,10 +92,15 @@ class Phase:
 
 @dataclass(frozen=True)
 class Lengths:
-    """Equal time: how many iterations each training gets, and seconds a step of it took."""
+    """What was found by timing: how many iterations each training gets."""
 
+    first: int
+    """Iterations of the first arm; of all, where iterations are equal."""
     iterations: tuple[tuple[str, int], ...]
     seconds: tuple[tuple[str, float], ...]
+    """Of one iteration."""
+    whole: float
+    """Seconds of all trainings, had nothing been shortened."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,7 +10,7 @@ from restormer_cli.atomic import sweep, write_atomically
 from restormer_cli.commands.ablate.answer import answer
 from restormer_cli.commands.ablate.document import to_dict
 from restormer_cli.commands.ablate.scoring import price, read_scores, score
-from restormer_cli.commands.ablate.training import Together, equal_times, lengthened, seeded
+from restormer_cli.commands.ablate.training import Together, fit_lengths, in_lengths, seeded, time_steps
 from restormer_cli.commands.ablate.values import Arm, Finished, Lengths, Phase, Price, Request, Scored, Started
 from restormer_cli.engine.processes import make_accelerator, on_main
 from restormer_cli.engine.run import Run, differences, resolved
@@ -39,11 +39,11 @@ class Ablation:
 
     def run(self) -> Iterator[object]:
         """Everything, in order; yields in every process."""
-        started = self.started
         self._on_main(self._open)
-        yield started
+        yield self.started
         yield from self._prices()
         yield from self._lengths()
+        started = self.started  # whose lengths are known now
         finished: Finished | None = None
         for repetition in range(len(started.seeds)):
             yield from self._train(repetition)
@@ -101,22 +101,38 @@ class Ablation:
         self.prices = tuple(prices)
 
     def _lengths(self) -> Iterator[Phase | Lengths]:
-        """Equal time: what fits into it, measured once and then kept, since a schedule cannot change on its way."""
-        if self.started.equal != "time":
+        """Equal time, or little time: what fits, measured once and kept, since a schedule cannot change on its way.
+
+        With more seeds than it was measured for, a resumed ablation takes longer.
+        """
+        started = self.started
+        if started.equal != "time" and started.minutes is None:
             return
-        recipes = {arm.name: resolved(arm.recipe) for arm in self.started.trainings}
+        what = {arm.name: resolved(arm.recipe) for arm in started.trainings} | {
+            "equal": started.equal,
+            "minutes": started.minutes,
+        }
         kept = self._on_main(lambda: self._read(PLAN))
-        if kept.get("timed") == recipes:
-            lengths = Lengths(*(tuple((name, value) for name, value in kept[key]) for key in ("iterations", "seconds")))
+        if kept.get("timed") == what:
+            seconds, seeds = kept["seconds"], kept["seeds"]
         else:
             yield Phase("timing training steps")
-            measured = equal_times(self.started.trainings, self.accelerator)
-            lengths = self._on_main(lambda: measured)  # everybody's clock is the first process's
+            measured = time_steps(started.trainings, self.accelerator)
+            seconds = self._on_main(lambda: measured)  # everybody's clock is the first process's
+            seeds = len(started.seeds)
             if self.main:
-                found = {"timed": recipes, "iterations": lengths.iterations, "seconds": lengths.seconds}
-                self._write(PLAN, self._read(PLAN) | found)
-        self.recipes = lengthened(self.started.trainings, lengths)
+                self._write(PLAN, self._read(PLAN) | {"timed": what, "seconds": seconds, "seeds": seeds})
+        lengths = fit_lengths(started.iterations, seconds, equal=started.equal, seeds=seeds, minutes=started.minutes)
         yield lengths
+        notes = started.notes
+        if lengths.first < started.iterations:
+            notes += (
+                f"shortened from {started.iterations:,} to {lengths.first:,} iterations, so that training takes about "
+                f"{started.minutes} minutes on this machine",
+            )
+        arms = in_lengths(started.arms, lengths)
+        self.started = replace(started, iterations=lengths.first, arms=arms, notes=notes)
+        self.recipes = {arm.name: arm.recipe for arm in self.started.trainings}
 
     # --- Training and scoring -------------------------------------------------------------------------------
 
