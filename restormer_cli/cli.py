@@ -156,7 +156,7 @@ def train(
     ] = None,
     stop_after: Annotated[int | None, typer.Option(min=1, metavar="N", help="End cleanly after N iterations.")] = None,
     device: Device = "auto",
-    precision: Annotated[str | None, typer.Option(help="fp32 or bf16, instead of the recipe's.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16, instead of the recipe's.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Instead of the recipe's.")] = None,
     track: Annotated[str | None, typer.Option(help="Metrics also go to tensorboard, trackio or wandb.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Print what the recipe will do, and do nothing.")] = False,
@@ -514,6 +514,15 @@ def ablate(
     iterations: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Of each arm (default: the scale's).")
     ] = None,
+    minutes: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Shorten all trainings so that together they take so long; 0: never (default: 13 at compact scale, "
+            "unless --iterations or a recipe is given).",
+        ),
+    ] = None,
     equal: Annotated[
         str, typer.Option(metavar="iterations|time", help="What arms have in equal parts; time: the first arm's.")
     ] = "iterations",
@@ -530,7 +539,9 @@ def ablate(
         typer.Option("--set", metavar="KEY=VALUE", help="Change a field of every arm's recipe: optimizer.lr=1e-4."),
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="The first one, instead of the recipe's.")] = None,
-    precision: Annotated[str | None, typer.Option(help="Of training: fp32 or bf16, instead of the recipe's.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="Of training: auto, fp32 or bf16, instead of the recipe's.")
+    ] = None,
     device: Device = "auto",
     out: Annotated[Path | None, typer.Option(help="Folder of everything (default: runs/ARM-vs-ARM).")] = None,
     resume: Annotated[bool, typer.Option(help="Go on in that folder; --seeds may have grown.")] = False,
@@ -553,6 +564,7 @@ def ablate(
             scale=scale,
             seeds=seeds,
             iterations=iterations,
+            minutes=minutes,
             equal=equal,
             any_budget=any_budget,
             data=data,

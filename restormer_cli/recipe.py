@@ -183,8 +183,8 @@ class Checkpoint(Table):
 class Run(Table):
     """How it is computed; nothing here changes what is computed, but for rounding."""
 
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16 is autocast: weights and optimiser stay in fp32."""
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    """bf16 is autocast: weights and optimiser stay in fp32. auto: bf16 where the device multiplies in it, else fp32."""
     activation_checkpointing: bool = False
     """Keep only what enters each block and compute the rest again: far less memory, more time."""
     compile: bool = False

@@ -4,7 +4,7 @@ import math
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from restormer_cli.engine.losses import LOSSES
+from restormer_cli.engine.machine import multiplies_bf16
 from restormer_cli.errors import UserError
 from restormer_cli.model.restormer import Block, Level, Restormer
 from restormer_cli.model.weights import load_weights
@@ -22,6 +23,13 @@ FUSED = ("cpu", "cuda", "mps", "xpu")
 """Devices with an AdamW in one kernel."""
 
 
+def choose_precision(recipe: Recipe, device: torch.device) -> Literal["fp32", "bf16"]:
+    """What a recipe's `run.precision` means on a device."""
+    if recipe.run.precision == "auto":
+        return "bf16" if multiplies_bf16(device) else "fp32"
+    return recipe.run.precision
+
+
 class Learner:
     """What learns. `result` is what is validated and saved: the average where there is one, else the network."""
 
@@ -29,6 +37,7 @@ class Learner:
         self.recipe = recipe
         self.accelerator = accelerator
         self.loss_of = LOSSES[recipe.loss.kind]
+        self.precision = choose_precision(recipe, accelerator.device)
         self.sharded = accelerator.distributed_type == DistributedType.FSDP
         if self.sharded and recipe.ema.decay:
             raise UserError("ema.decay: an average is not kept under FSDP: set ema.decay=0, or use plain processes")
@@ -57,8 +66,8 @@ class Learner:
         return self.model if self.sharded else self.network
 
     def autocast(self) -> torch.autocast:
-        """The recipe's precision."""
-        half = self.recipe.run.precision == "bf16"
+        """The run's precision."""
+        half = self.precision == "bf16"
         return torch.autocast(self.accelerator.device.type, dtype=torch.bfloat16, enabled=half)
 
     @contextmanager

@@ -7,6 +7,8 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from restormer_cli.engine.flops import count_operations, count_parameters
+from restormer_cli.engine.learner import choose_precision
+from restormer_cli.engine.restorer import choose_device
 from restormer_cli.engine.schedule import Split, cosine_split, learning_rate, split_batch
 from restormer_cli.errors import UserError
 from restormer_cli.model.config import ModelConfig
@@ -111,7 +113,7 @@ def memory_of(recipe: Recipe) -> tuple[float, float]:
     """
     config, run = recipe.model, recipe.run
     copies = 4 + bool(recipe.ema.decay)
-    half = run.precision == "bf16"
+    half = choose_precision(recipe, choose_device("auto")) == "bf16"
     saved = _saved_bytes(config, half=half, checkpointing=run.activation_checkpointing)
     widest = 2 * config.hidden(config.level1_channels) * (2 if half else 4) * PROBE**2
     if run.activation_checkpointing:  # one block at a time is computed again; the widest is at full size

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from restormer_cli.data.dataset import Note, Reading, TrainingBatches, ahead, training_batches
 from restormer_cli.engine.learner import Learner
+from restormer_cli.engine.machine import EMULATED, multiplies_bf16
 from restormer_cli.engine.processes import environment, is_unsharded_fsdp, make_accelerator, on_main
 from restormer_cli.engine.provenance import describe_data, describe_device, earlier_legs, training_record
 from restormer_cli.engine.run import FORMAT, MetricsLog, Run, open_run, recipe_toml, resolved
@@ -103,6 +104,7 @@ def fit(
     state, notes = on_main(accelerator, lambda: open_run(folder, recipe, resume=resume, accept_changes=accept_changes))
     if is_unsharded_fsdp(accelerator):
         notes.append("FSDP was asked for, but Accelerate does it on GPUs only: every process has the whole network")
+    notes += about_precision(learner, state)
     yield from (Note(note) for note in notes)
     with ExitStack() as stack:
         loop = Loop(recipe, folder, learner, training, validation, splits)
@@ -111,6 +113,20 @@ def fit(
         ready()
         last = recipe.iterations if stop_after is None else min(recipe.iterations, loop.done + stop_after)
         yield from loop.run(last, asked_to_stop)
+
+
+def about_precision(learner: Learner, state: dict[str, Any] | None) -> list[str]:
+    """What to say where the precision is slow here, or not the one that the run began in."""
+    notes = []
+    device = learner.accelerator.device
+    if learner.precision == "bf16" and not multiplies_bf16(device):
+        notes.append(f"{EMULATED}: --precision auto avoids it")
+    before = (state or {}).get("precision", learner.precision)
+    if before != learner.precision:
+        notes.append(
+            f"begun in {before}, it goes on in {learner.precision} on this {device.type}: not to the same bits"
+        )
+    return notes
 
 
 class Loop:
@@ -275,6 +291,7 @@ class Loop:
             "earlier": self.earlier,
             "metrics_bytes": self.metrics.sync(),
             "recipe": resolved(self.recipe),
+            "precision": self.learner.precision,
         }
         save_weights(self.files.weights, self.learner.network_of(state), self._header())
         self.files.save(state, self.recipe.checkpoint.keep)
@@ -286,6 +303,7 @@ class Loop:
             "of": recipe.iterations,
             "seconds": round(self.seconds),
             "seed": recipe.seed,
+            "precision": self.learner.precision,
             "machines": self.machines,
             "data": self.data,
         }

@@ -194,11 +194,14 @@ def test_an_official_pth_restores_the_same(tmp_path, colour_weights, write_png):
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
-def test_bf16_is_taken_and_said(tmp_path, colour_weights, write_png):
+@pytest.mark.parametrize("native", [True, False])
+def test_bf16_is_taken_and_said(tmp_path, colour_weights, write_png, monkeypatch, native):
+    monkeypatch.setattr("restormer_cli.commands.restore.stages.multiplies_bf16", lambda device: native)
     source = write_png(tmp_path / "in.png")
     result = restore(source, tmp_path / "out.png", "--weights", colour_weights, "--precision", "bf16")
     assert result.exit_code == 0, result.output
     assert "cpu, bf16" in result.stderr
+    assert ("bf16 is emulated on this processor" in result.stderr) is not native
 
 
 # --- Pictures that are there already --------------------------------------------------------------------------

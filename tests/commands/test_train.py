@@ -148,7 +148,7 @@ def test_a_recipe_that_is_here_comes_before_the_bundled_one(empty):
         ("optimizer.lr=fast", "optimizer.lr = 'fast': Input should be a valid number"),
         ("model.heads=[1, 1, 3, 1]", "heads = 3 at level 3 do not divide its 8 channels"),
         ('degrade.steps=["blur:2"]', "blur"),
-        ("run.precision=fp16", "run.precision = 'fp16': Input should be 'fp32' or 'bf16'"),
+        ("run.precision=fp16", "run.precision = 'fp16': Input should be 'auto', 'fp32' or 'bf16'"),
     ],
 )
 def test_a_mistake_in_the_recipe_is_one_line(here, change, message):

@@ -13,8 +13,8 @@ from PIL import Image
 
 from restormer_cli import atomic
 from restormer_cli.data.dataset import Note, validation_pictures
+from restormer_cli.engine import learner, trainer
 from restormer_cli.engine import run as run_module
-from restormer_cli.engine import trainer
 from restormer_cli.engine.metrics import luma8, psnr, round8
 from restormer_cli.engine.schedule import learning_rate
 from restormer_cli.engine.trainer import StepLog, ValidationLog, fit
@@ -376,8 +376,38 @@ def test_activation_checkpointing_gives_the_same_losses(
 def test_precisions_may_alternate_in_one_process(pictures: Path, tmp_path: Path) -> None:
     half = run(recipe(pictures, run={"precision": "bf16"}), tmp_path / "half", stop_after=2)
     full = run(recipe(pictures), tmp_path / "full", stop_after=2)
-    assert 0 < abs(half[0].loss - full[0].loss) < 0.02  # pyright: ignore[reportAttributeAccessIssue]
+    assert 0 < abs(steps(half)[0].loss - steps(full)[0].loss) < 0.02
     assert next(iter(bits(tmp_path / "half").values())).dtype == torch.float32
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_auto_is_bf16_where_the_processor_has_it(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, native: bool
+) -> None:
+    monkeypatch.setattr(learner, "multiplies_bf16", lambda device: native)
+    values = recipe(pictures, run={"precision": "auto"})
+    logs = run(values, tmp_path / "run", stop_after=1)
+    same = run(recipe(pictures, run={"precision": "bf16" if native else "fp32"}), tmp_path / "same", stop_after=1)
+    assert losses(logs) == losses(same)
+    training = load_weights(tmp_path / "run" / "weights.safetensors").header["training"]
+    assert training["precision"] == ("bf16" if native else "fp32")
+
+
+def test_a_run_that_goes_on_in_another_precision_says_so(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = recipe(pictures, run={"precision": "auto"})
+    monkeypatch.setattr(learner, "multiplies_bf16", lambda device: True)
+    run(values, tmp_path / "run", stop_after=1)
+    monkeypatch.setattr(learner, "multiplies_bf16", lambda device: False)
+    logs = run(values, tmp_path / "run", stop_after=1, resume=True)
+    assert any("begun in bf16, it goes on in fp32 on this cpu" in log.text for log in logs if isinstance(log, Note))
+
+
+def test_slow_bf16_is_pointed_out(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer, "multiplies_bf16", lambda device: False)
+    logs = run(recipe(pictures, run={"precision": "bf16"}), tmp_path / "run", stop_after=1)
+    assert any("bf16 is emulated on this processor" in log.text for log in logs if isinstance(log, Note))
 
 
 def test_the_other_loss_trains_too(straight: tuple[Path, Logs], pictures: Path, tmp_path: Path) -> None:

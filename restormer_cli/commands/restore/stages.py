@@ -8,7 +8,7 @@ import numpy as np
 from restormer_cli.commands.restore.values import Request, Started
 from restormer_cli.commands.restore.work import Work
 from restormer_cli.data.jobs import STANDARD, Job
-from restormer_cli.engine.machine import available_cores
+from restormer_cli.engine.machine import EMULATED, available_cores, multiplies_bf16
 from restormer_cli.engine.peak import Peak
 from restormer_cli.engine.team import local_place
 from restormer_cli.errors import RestormerError, UserError
@@ -72,9 +72,11 @@ class Restoring:
 
     def started(self, jobs: list[Job]) -> Started:
         request, restorer = self.request, self.restorer
-        notes = ()
+        notes = []
         if request.tile is not None and restorer.tile != request.tile:
-            notes = (f"--tile {request.tile} rounded up to {restorer.tile}, a multiple of 8",)
+            notes.append(f"--tile {request.tile} rounded up to {restorer.tile}, a multiple of 8")
+        if request.precision == "bf16" and not multiplies_bf16(restorer.device):
+            notes.append(f"{EMULATED}: --precision fp32 avoids it")
         return Started(
             pictures=len(jobs),
             weights=self.weights.path,
@@ -83,7 +85,7 @@ class Restoring:
             device=str(restorer.device),
             precision=restorer.precision,
             tile=restorer.tile,
-            notes=notes,
+            notes=tuple(notes),
             threads=self.threads,
             bytes_by_format=_lengths(jobs, self.request.skip_existing),
         )
