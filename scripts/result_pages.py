@@ -187,7 +187,7 @@ def replace_block(text: str, name: str, content: str) -> str:
 
 
 def write_results(rows: list[dict[str, Any]], measured: dict[str, Measured]) -> None:
-    """docs/results.md: every block between its markers; a row that is not measured keeps what it says."""
+    """docs/results.md: every block between its markers; a row without a document of today's weights says so."""
     path = DOCS / "results.md"
     text = path.read_text(encoding="utf-8")
     text = replace_block(text, "verdicts", verdicts(rows, measured))

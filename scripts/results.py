@@ -8,10 +8,10 @@
 Writes the tables and pictures of docs/results.md (between its markers), the model cards docs/cards/*.md, and
 restormer_cli/checkpoints/measured.json, which `restormer restore --task help` shows.
 
-Each row is kept in --out as the JSON of `bench`, with the hash of the weights and the command: an interrupted run is
-taken up where it stopped, and new weights are measured again. Classical methods get the strengths of strengths.json,
-tuned on training photographs. They are slow (BM3D: 45 s per megapixel), so rows score centre crops of --crop pixels
-(512); --crop 0 scores whole photographs.
+Each row is kept in docs/results/KEY.json as the JSON of `bench`, with the hash of the weights and the command: an
+interrupted run is taken up where it stopped, what is there already is not measured again, and new weights are.
+Classical methods get the strengths of strengths.json, tuned on training photographs. They are slow (BM3D: 45 s per
+megapixel), so rows score centre crops of --crop pixels (512); --crop 0 scores whole photographs.
 """
 
 import argparse
@@ -29,6 +29,8 @@ from result_pictures import draw_failures, draw_rows
 from strengths import STRENGTHS, read_rows
 
 from restormer_cli.model.cards import CHECKPOINTS
+
+KEPT = Path(__file__).resolve().parent.parent / "docs" / "results"
 
 
 def weights_hash(task: str) -> str:
@@ -54,7 +56,7 @@ def measure(row: dict[str, Any], command: list[str], kept: Path, again: bool) ->
     """The row's document, from the folder where it was measured on these weights by this command."""
     stamp = {"command": command, "weights": weights_hash(row["task"])}
     if kept.exists() and not again:
-        found = json.loads(kept.read_text())
+        found = json.loads(kept.read_text(encoding="utf-8"))
         if found["stamp"] == stamp:
             return Measured(row, command, found["document"])
     print(f"{row['key']}: {shlex.join(command)}", file=sys.stderr, flush=True)
@@ -65,7 +67,7 @@ def measure(row: dict[str, Any], command: list[str], kept: Path, again: bool) ->
         sys.exit(f"{row['key']}: bench ended with {done.returncode}")
     document = json.loads(done.stdout)
     kept.parent.mkdir(parents=True, exist_ok=True)
-    kept.write_text(json.dumps({"stamp": stamp, "document": document}, indent=1))
+    kept.write_text(json.dumps({"stamp": stamp, "document": document}, ensure_ascii=False) + "\n", encoding="utf-8")
     print(f"{row['key']}: {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
     return Measured(row, command, document)
 
@@ -74,7 +76,7 @@ def load(row: dict[str, Any], kept: Path) -> Measured | None:
     """What is there of a row, if it was measured on the weights that are bundled now."""
     if not kept.exists():
         return None
-    found = json.loads(kept.read_text())
+    found = json.loads(kept.read_text(encoding="utf-8"))
     if found["stamp"]["weights"] != weights_hash(row["task"]):
         print(f"{row['key']}: was measured on other weights; left out", file=sys.stderr)
         return None
@@ -84,7 +86,7 @@ def load(row: dict[str, Any], kept: Path) -> Measured | None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photographs", type=Path, default=Path("datasets/photographs/validate"))
-    parser.add_argument("--out", type=Path, default=Path("runs/results"), help="keeps what was measured")
+    parser.add_argument("--out", type=Path, default=KEPT, help="keeps what was measured, for every row")
     parser.add_argument("--crop", type=int, default=512, help="centre crops of so many pixels; 0: whole photographs")
     parser.add_argument("--only", action="append", metavar="KEY", help="rows of comparisons.toml (repeat for several)")
     parser.add_argument("--again", action="store_true", help="measure again what is there")
