@@ -107,11 +107,17 @@ def _name(contestant: dict[str, Any] | None) -> str:
     return f"{contestant['name']} (strength {contestant['strength']:g})"
 
 
-def verdicts(rows: list[dict[str, Any]], measured: dict[str, Measured]) -> str:
-    """What must be shown, what is aimed at, what was reached."""
+def verdicts(
+    rows: list[dict[str, Any]], measured: dict[str, Measured], kept: frozenset[str] = frozenset(), before: str = ""
+) -> str:
+    """What must be shown, what is aimed at, what was reached; rows of the keys `kept` as they are in `before`."""
     lines = ["| task | what | against | must | aim | reached | |", "|---|---|---|---|---|---|---|"]
     for row in rows:
         if "must" not in row:
+            continue
+        if row["key"] in kept:
+            begins = f"| {row['task']} | {row['title']} |"
+            lines += [line for line in before.splitlines() if line.startswith(begins)]
             continue
         one = measured.get(row["key"])
         lines.append(_verdict(row, row["than"], row["must"], row.get("aim"), one and one.margin, "dB"))
@@ -146,9 +152,9 @@ def _verdict(row: dict[str, Any], than: str, must: float, aim: float | None, val
     return f"| {row['task']} | {row['title']} | {method} | {bound} | {show(aim)} | {reached} | {word} |"
 
 
-def conditions(measured: dict[str, Measured]) -> str:
-    """What it was measured on, from the documents themselves."""
-    if not measured:
+def conditions(measured: dict[str, Measured], kept: frozenset[str] = frozenset(), before: str = "") -> str:
+    """What it was measured on, from the documents themselves; for the keys `kept`, what `before` says."""
+    if not measured and not kept:
         return "Nothing is measured yet."
     found = {}
     for one in measured.values():
@@ -161,6 +167,9 @@ def conditions(measured: dict[str, Measured]) -> str:
         loads = [load for _, load, _ in rows if load is not None]
         load = f"; load before each {min(loads):.1f} to {max(loads):.1f}" if loads else ""
         lines.append(f"Machine: {where}{load} ({', '.join(key for key, _, _ in rows)}).")
+    for where, keys in re.findall(r"^Machine: (.*) \(([^()]*)\)\.$", before, re.MULTILINE):
+        if still := [key for key in keys.split(", ") if key in kept]:
+            lines.append(f"Machine: {where} ({', '.join(still)}).")
     return "\n\n".join(lines)
 
 
@@ -178,6 +187,23 @@ def validation_list() -> str:
 # --- Files --------------------------------------------------------------------------------------------------
 
 
+def kept_rows(rows: list[dict[str, Any]], measured: dict[str, Measured]) -> frozenset[str]:
+    """The keys of rows without a document whose weights are still those that the pages speak of."""
+    known = json.loads(MEASURED.read_text(encoding="utf-8")) if MEASURED.exists() else {}
+    same = {task for task, found in known.items() if found["weights"] == _hash(task)}
+    return frozenset(row["key"] for row in rows if row["key"] not in measured and row["task"] in same)
+
+
+def _hash(task: str) -> str:
+    path = CHECKPOINTS / f"{task}.safetensors"
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
+
+
+def block(text: str, name: str) -> str:
+    """What stands between `<!-- NAME -->` and `<!-- /NAME -->`."""
+    return text.partition(f"<!-- {name} -->\n")[2].partition(f"<!-- /{name} -->")[0]
+
+
 def replace_block(text: str, name: str, content: str) -> str:
     """Put content between `<!-- NAME -->` and `<!-- /NAME -->`; exits where the page has no such place."""
     pattern = re.compile(rf"(<!-- {re.escape(name)} -->\n).*?(<!-- /{re.escape(name)} -->)", re.DOTALL)
@@ -186,16 +212,18 @@ def replace_block(text: str, name: str, content: str) -> str:
     return pattern.sub(lambda match: f"{match[1]}\n{content}\n\n{match[2]}", text)
 
 
-def write_results(rows: list[dict[str, Any]], measured: dict[str, Measured]) -> None:
-    """docs/results.md: every block between its markers; a row without a document of today's weights says so."""
+def write_results(rows: list[dict[str, Any]], measured: dict[str, Measured], kept: frozenset[str]) -> None:
+    """docs/results.md: every block between its markers; the rows `kept` stay, others without a document say so."""
     path = DOCS / "results.md"
     text = path.read_text(encoding="utf-8")
-    text = replace_block(text, "verdicts", verdicts(rows, measured))
-    text = replace_block(text, "conditions", conditions(measured))
+    text = replace_block(text, "verdicts", verdicts(rows, measured, kept, block(text, "verdicts")))
+    text = replace_block(text, "conditions", conditions(measured, kept, block(text, "conditions")))
     text = replace_block(text, "validation", validation_list())
     for row in rows:
+        if row["key"] in kept:
+            continue
         one = measured.get(row["key"])
-        content = f"### {row['title']}\n\n" + ("Not measured yet." if one is None else table(one))
+        content = f"### {row['title']}\n\n" + ("Not measured yet on these weights." if one is None else table(one))
         if one is not None and one.rival is not None:
             words = f"Input, {one.rival['name']}, restormer, clean"
             content += f"\n\n![{words}](results/{row['key']}.jpg)\n\n{words} (chelsea, not a validation photograph)."
@@ -203,13 +231,25 @@ def write_results(rows: list[dict[str, Any]], measured: dict[str, Measured]) -> 
     path.write_text(text, encoding="utf-8")
 
 
-def write_measured(tasks: list[str], measured: dict[str, Measured], failures: dict[str, list[dict[str, Any]]]) -> None:
+def write_measured(
+    rows: list[dict[str, Any]],
+    measured: dict[str, Measured],
+    kept: frozenset[str],
+    failures: dict[str, list[dict[str, Any]]],
+) -> None:
     """What `--task help` shows beside the headers: only of the weights that were measured, known by their hash."""
+    known = json.loads(MEASURED.read_text(encoding="utf-8")) if MEASURED.exists() else {}
     result = {}
-    for task in tasks:
-        data = (CHECKPOINTS / f"{task}.safetensors").read_bytes()
-        lines = [_line(one) for one in measured.values() if one.row["task"] == task]
-        result[task] = {"weights": hashlib.sha256(data).hexdigest(), "results": lines, "failures": failures[task]}
+    for task, shown in failures.items():
+        lines = []
+        for row in rows:
+            if row["task"] != task:
+                continue
+            if row["key"] in measured:
+                lines.append(_line(measured[row["key"]]))
+            elif row["key"] in kept:
+                lines += [line for line in known[task]["results"] if line.startswith(f"{row['title']}: ")]
+        result[task] = {"weights": _hash(task), "results": lines, "failures": shown}
     MEASURED.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

@@ -24,7 +24,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from result_pages import Measured, write_cards, write_measured, write_results
+from result_pages import Measured, kept_rows, write_cards, write_measured, write_results
 from result_pictures import draw_failures, draw_rows
 from strengths import STRENGTHS, read_rows
 
@@ -114,9 +114,10 @@ def main() -> None:
     tasks = list(dict.fromkeys(row["task"] for row in rows if (CHECKPOINTS / f"{row['task']}.safetensors").exists()))
     draw_rows(list(measured.values()))
     failures = {task: draw_failures(task) for task in tasks}
-    write_measured(tasks, measured, failures)
+    kept = kept_rows(rows, measured)  # before the hashes become today's
+    write_measured(rows, measured, kept, failures)
     write_cards(tasks, measured)
-    write_results(rows, measured)
+    write_results(rows, measured, kept)
 
 
 if __name__ == "__main__":

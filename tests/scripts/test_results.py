@@ -142,3 +142,25 @@ def test_a_block_is_replaced_between_its_markers_and_nothing_else():
     assert result_pages.replace_block(once, "x", r"new \1") == once
     with pytest.raises(SystemExit, match="no place <!-- z -->"):
         result_pages.replace_block(text, "z", "")
+
+
+def test_rows_of_weights_that_have_not_changed_stay_as_they_were(tmp_path, monkeypatch):
+    """Documents may be gone; the page, and the hash beside it, are not."""
+    monkeypatch.setattr(result_pages, "MEASURED", tmp_path / "measured.json")
+    monkeypatch.setattr(result_pages, "CHECKPOINTS", tmp_path)
+    for task in ("derain", "defocus"):
+        (tmp_path / f"{task}.safetensors").write_bytes(task.encode())
+    rows = [ROWS["derain"], ROWS["defocus-3"]]
+    both = {row["key"]: measured(row["key"], input=25, restormer=32, opening=28, wiener=30) for row in rows}
+    result_pages.write_measured(rows, both, frozenset(), {"derain": [], "defocus": []})
+    before = result_pages.verdicts(rows, both)
+    (tmp_path / "defocus.safetensors").write_bytes(b"trained again")
+    kept = result_pages.kept_rows(rows, {})
+    assert kept == {"derain"}
+    after = result_pages.verdicts(rows, {}, kept, before).splitlines()
+    assert after[2] == before.splitlines()[2]
+    assert "not measured" in after[3]
+    assert result_pages.conditions({}, kept, result_pages.conditions(both)).endswith("(derain).")
+    result_pages.write_measured(rows, {}, kept, {"derain": [], "defocus": []})
+    found = json.loads((tmp_path / "measured.json").read_text(encoding="utf-8"))
+    assert [len(found[task]["results"]) for task in ("derain", "defocus")] == [1, 0]
