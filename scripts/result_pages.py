@@ -190,11 +190,12 @@ def validation_list() -> str:
 def kept_rows(rows: list[dict[str, Any]], measured: dict[str, Measured]) -> frozenset[str]:
     """The keys of rows without a document whose weights are still those that the pages speak of."""
     known = json.loads(MEASURED.read_text(encoding="utf-8")) if MEASURED.exists() else {}
-    same = {task for task, found in known.items() if found["weights"] == _hash(task)}
+    same = {task for task, found in known.items() if found["weights"] == weights_hash(task)}
     return frozenset(row["key"] for row in rows if row["key"] not in measured and row["task"] in same)
 
 
-def _hash(task: str) -> str:
+def weights_hash(task: str) -> str:
+    """SHA-256 of a bundled checkpoint's file; nothing where there is none."""
     path = CHECKPOINTS / f"{task}.safetensors"
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
 
@@ -260,7 +261,7 @@ def write_measured(
                 lines.append(_line(measured[row["key"]]))
             elif row["key"] in kept:
                 lines += [line for line in known[task]["results"] if line.startswith(f"{row['title']}: ")]
-        result[task] = {"weights": _hash(task), "results": lines, "failures": shown}
+        result[task] = {"weights": weights_hash(task), "results": lines, "failures": shown}
     MEASURED.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

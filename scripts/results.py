@@ -15,7 +15,6 @@ megapixel), so rows score centre crops of --crop pixels (512); --crop 0 scores w
 """
 
 import argparse
-import hashlib
 import json
 import shlex
 import subprocess
@@ -24,18 +23,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from result_pages import Measured, kept_rows, write_cards, write_measured, write_results
+from result_pages import Measured, kept_rows, weights_hash, write_cards, write_measured, write_results
 from result_pictures import draw_failures, draw_rows
 from strengths import STRENGTHS, read_rows
 
 from restormer_cli.model.cards import CHECKPOINTS
 
 KEPT = Path(__file__).resolve().parent.parent / "docs" / "results"
-
-
-def weights_hash(task: str) -> str:
-    """SHA-256 of a bundled checkpoint's file."""
-    return hashlib.sha256((CHECKPOINTS / f"{task}.safetensors").read_bytes()).hexdigest()
 
 
 def command_of(row: dict[str, Any], photographs: Path, crop: int, strengths: dict[str, dict[str, float]]) -> list[str]:

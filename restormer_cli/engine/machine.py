@@ -69,7 +69,7 @@ def multiplies_bf16(device: "torch.device") -> bool:
     if platform.machine() in ("x86_64", "AMD64"):
         # oneDNN's own answer is also yes for AVX-512 without them.
         return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def available_cores() -> int:

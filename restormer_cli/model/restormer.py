@@ -54,27 +54,6 @@ def trains_on_cpu(x: Tensor) -> bool:
     return torch.is_grad_enabled() and x.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
-def _sums(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Σ q kᵀ, Σ q², Σ k² over the pixels of q, k (b, heads, pixels, c)."""
-    return q.transpose(-2, -1) @ k, q.square().sum(-2), k.square().sum(-2)
-
-
-class _Sums(torch.autograd.Function):
-    """`_sums`, whose gradients have the layout of q and k: autograd adds up two that differ in it, ten times slower."""
-
-    @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        ctx.save_for_backward(q, k)
-        return _sums(q, k)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, qk: Tensor, qq: Tensor, kk: Tensor) -> tuple[Tensor, Tensor]:
-        q, k = ctx.saved_tensors
-        of_q = (k @ qk.transpose(-2, -1)).addcmul_(q, qq[..., None, :], value=2)
-        return of_q, (q @ qk).addcmul_(k, kk[..., None, :], value=2)
-
-
 class LayerNorm(nn.Module):
     """Normalise each pixel over its channels; named so that keys read `norm1.body.weight`."""
 
@@ -311,6 +290,27 @@ def _depthwise(channels: int, bias: bool) -> nn.Conv2d:
 def _half(layer: nn.Conv2d, part: int) -> tuple[Tensor, Tensor | None]:
     """Weight and bias of the first or second half of a layer's outputs."""
     return layer.weight.chunk(2)[part], None if layer.bias is None else layer.bias.chunk(2)[part]
+
+
+def _sums(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Σ q kᵀ, Σ q², Σ k² over the pixels of q, k (b, heads, pixels, c)."""
+    return q.transpose(-2, -1) @ k, q.square().sum(-2), k.square().sum(-2)
+
+
+class _Sums(torch.autograd.Function):
+    """`_sums`, whose gradients have the layout of q and k: autograd adds up two that differ in it, ten times slower."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        ctx.save_for_backward(q, k)
+        return _sums(q, k)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, qk: Tensor, qq: Tensor, kk: Tensor) -> tuple[Tensor, Tensor]:
+        q, k = ctx.saved_tensors
+        of_q = (k @ qk.transpose(-2, -1)).addcmul_(q, qq[..., None, :], value=2)
+        return of_q, (q @ qk).addcmul_(k, kk[..., None, :], value=2)
 
 
 def _inverse_norm(squares: Tensor) -> Tensor:
