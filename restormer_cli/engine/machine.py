@@ -67,7 +67,7 @@ def multiplies_bf16(device: "torch.device") -> bool:
     if device.type != "cpu":
         return False
     if platform.machine() in ("x86_64", "AMD64"):
-        # oneDNN's own answer is also yes for AVX-512 without them. These are private: fp32 where PyTorch has dropped them.
+        # oneDNN's own answer is also yes for AVX-512 without them. These are private: fp32 where PyTorch lacks them.
         asked = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
         return any(ask() for ask in asked if ask is not None)
     return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
