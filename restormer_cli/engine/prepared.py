@@ -5,7 +5,7 @@ through oneDNN with weights reordered beforehand, by operators that PyTorch keep
 are missing or slower, through the public functions (test_hidden_operators_change_nothing).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from time import perf_counter
 
@@ -17,34 +17,86 @@ from restormer_cli.model.restormer import GDFN, MDTA, Block, Gram, LayerNorm
 
 Pointwise = Callable[..., Tensor]
 
+NOTHING, GELU = ("none", [], ""), ("gelu", [], "none")
+"""What oneDNN's operators do with their result: nothing, or GELU ("none": by the error function, not by tanh)."""
+
+TRIAL = 1 << 18
+"""Elements of the wider side of the product that is timed: a quarter of a strip's, for the sake of a quick start."""
+
 
 class Product:
-    """x Wᵀ + b over the last axis, by the fastest product that this processor has for the shape."""
+    """x Wᵀ + b over the last axis, by the fastest product that this processor has for the shape.
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
-        self.outputs = weight.shape[0]
-        self.weight = weight.detach().to(dtype)
-        self.bias = None if bias is None else bias.detach().to(dtype)
-        self.packed = self.weight.device.type == "cpu" and prefers_onednn(*self.weight.shape, dtype)
+    `widths`: `into` will spread the outputs over several tensors, so many channels each.
+    """
+
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        dtype: torch.dtype,
+        widths: Sequence[int] = (),
+        *,
+        packed: bool | None = None,
+    ) -> None:
+        self.widths = tuple(widths) or weight.shape[:1]
+        on_cpu = weight.device.type == "cpu"
+        self.packed = on_cpu and prefers_onednn(*weight.shape, dtype, tuple(widths)) if packed is None else packed
+        weight = weight.detach().to(dtype)
+        self.bias = bias = None if bias is None else bias.detach().to(dtype)
         if self.packed:
-            self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight.contiguous())
+            self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())
+            return
+        # (c, c'): BLAS multiplies by it faster than by its transpose.
+        self.weights = [part.mT.contiguous() for part in weight.split(self.widths)]
+        self.biases = [None] * len(self.weights) if bias is None else list(bias.split(self.widths))
 
     def __call__(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
         """(rows, columns, c) -> (rows, columns, c'); `onto` is added before the one rounding to the result's type."""
         if self.packed and onto is not None:
             return torch.ops.mkldnn._linear_pointwise.binary(x, onto, self.weight, self.bias, "add")
         if self.packed:
-            return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
+            return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, *NOTHING)
+        pixels, (weight,) = x.flatten(0, 1), self.weights
         if onto is None:
-            return F.linear(x, self.weight, self.bias)
-        summed = torch.addmm(onto.flatten(0, 1), x.flatten(0, 1), self.weight.mT).view(onto.shape)
+            return _multiply(pixels, weight, self.bias).unflatten(0, x.shape[:2])
+        summed = torch.addmm(onto.flatten(0, 1), pixels, weight).view(onto.shape)
         return summed if self.bias is None else summed.add_(self.bias)
+
+    def parts(self, x: Tensor) -> list[Tensor]:
+        """(rows, columns, c) -> one (rows, columns, width) for each of the widths."""
+        if self.packed:
+            return list(self(x).split(self.widths, dim=-1))
+        pixels = x.flatten(0, 1)
+        products = (_multiply(pixels, *layer) for layer in zip(self.weights, self.biases, strict=True))
+        return [product.unflatten(0, x.shape[:2]) for product in products]
+
+    def into(self, x: Tensor, targets: Sequence[Tensor]) -> None:
+        """As `parts`, written into dense tensors."""
+        if self.packed:
+            for target, part in zip(targets, self.parts(x), strict=True):
+                target.copy_(part)
+            return
+        pixels = x.flatten(0, 1)
+        for target, weight, bias in zip(targets, self.weights, self.biases, strict=True):
+            _multiply(pixels, weight, bias, out=target.flatten(0, 1))
+
+
+def _multiply(pixels: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor | None = None) -> Tensor:
+    """(pixels, c) by (c, c')."""
+    return torch.mm(pixels, weight, out=out) if bias is None else torch.addmm(bias, pixels, weight, out=out)
 
 
 class Convolution:
-    """A 3×3 convolution of complete rows and columns: (rows + 2, columns + 2, c) -> (rows, columns, c')."""
+    """A 3×3 convolution of complete rows and columns: (rows + 2, columns + 2, c) -> (rows, columns, c').
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, *, depthwise: bool) -> None:
+    `gelu`: and GELU of it, in oneDNN while the result is still in registers.
+    """
+
+    def __init__(
+        self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, *, depthwise: bool, gelu: bool = False
+    ) -> None:
+        self.gelu = gelu
         self.groups = weight.shape[0] if depthwise else 1
         self.inputs = weight.shape[1] * self.groups
         self.outputs = weight.shape[0]
@@ -61,10 +113,12 @@ class Convolution:
         # A new axis first, then the permutation: so torch sees channels-last, and copies nothing.
         planes = rows[None].permute(0, 3, 1, 2)
         if self.packed:
-            convolve = torch.ops.mkldnn._convolution_pointwise
-            planes = convolve(planes, self.weight, self.bias, [0, 0], [1, 1], [1, 1], self.groups, "none", [], "")
+            how = ([0, 0], [1, 1], [1, 1], self.groups, *(GELU if self.gelu else NOTHING))
+            planes = torch.ops.mkldnn._convolution_pointwise(planes, self.weight, self.bias, *how)
         else:
             planes = F.conv2d(planes, self.weight, self.bias, groups=self.groups)
+            if self.gelu:
+                planes = F.gelu(planes)
         return planes[0].permute(1, 2, 0)
 
 
@@ -98,8 +152,8 @@ class PreparedBlock:
             return None if tensor is None else tensor[first:]
 
         weight, bias = attention.qkv.weight.flatten(1), attention.qkv.bias
-        self.qkv = Product(weight, bias, dtype)
-        self.v = Product(weight[2 * channels :], rows(bias, 2 * channels), dtype)
+        self.qkv = Product(weight, bias, dtype, (3 * channels,))
+        self.v = Product(weight[2 * channels :], rows(bias, 2 * channels), dtype, (channels,))
         self.qkv_dwconv = self.v_dwconv = None
         if attention.qkv_dwconv is not None:
             weight, bias = attention.qkv_dwconv.weight, attention.qkv_dwconv.bias
@@ -110,29 +164,30 @@ class PreparedBlock:
         # Hidden widths like 255 fall between vector registers; channels of zeros change nothing.
         hidden = feed.project_out.in_channels
         spare = -hidden % 16
-        self.parts = 2 if feed.gated else 1
-        self.ffn_width = self.parts * (hidden + spare)
+        parts = 2 if feed.gated else 1
+        widths = (hidden + spare,) * parts  # gate and value by themselves, so that they come out as two dense strips
+        self.ffn_width = sum(widths)
 
         def padded(tensor: Tensor | None) -> Tensor | None:
             if tensor is None or not spare:
                 return tensor
-            return torch.cat([F.pad(part, [0, 0] * (part.ndim - 1) + [0, spare]) for part in tensor.chunk(self.parts)])
+            return torch.cat([F.pad(part, [0, 0] * (part.ndim - 1) + [0, spare]) for part in tensor.chunk(parts)])
 
         weight = padded(feed.project_in.weight.flatten(1))
         assert weight is not None
-        self.ffn_in = Product(weight, padded(feed.project_in.bias), dtype)
+        self.ffn_in = Product(weight, padded(feed.project_in.bias), dtype, widths)
         self.ffn_dwconv = None
         if feed.dwconv is not None:
             weight, bias = padded(feed.dwconv.weight), padded(feed.dwconv.bias)
             assert weight is not None
-            biases = (None,) * self.parts if bias is None else bias.chunk(self.parts)
-            # One convolution per part, so that gate and value come out as two dense strips.
+            biases = (None,) * parts if bias is None else bias.chunk(parts)
+            # On a GPU torch.compile fuses GELU with the product of gate and value instead.
             self.ffn_dwconv = tuple(
-                Convolution(part, more, dtype, depthwise=True)
-                for part, more in zip(weight.chunk(self.parts), biases, strict=True)
+                Convolution(part, more, dtype, depthwise=True, gelu=place == 0 and not compiled)
+                for place, (part, more) in enumerate(zip(weight.chunk(parts), biases, strict=True))
             )
         self.ffn_out = Product(F.pad(feed.project_out.weight.flatten(1), (0, spare)), feed.project_out.bias, dtype)
-        self.gate = _compiled(gate) if compiled else gate
+        self.gate = multiply if self.ffn_dwconv and not compiled else _compiled(gate) if compiled else gate
 
     def gram(self, qkv: Tensor) -> Gram:
         """A strip's q, k, v (rows, columns, 3c) -> the sums of its q and k, in float32 or better."""
@@ -152,6 +207,11 @@ def gate(parts: list[Tensor]) -> Tensor:
     if len(parts) == 1:
         return F.gelu(parts[0])
     return F.gelu(parts[0]).mul_(parts[1])
+
+
+def multiply(parts: list[Tensor]) -> Tensor:
+    """The gate, GELU of which has been taken, times the value; overwrites the gate."""
+    return parts[0] if len(parts) == 1 else parts[0].mul_(parts[1])
 
 
 def scale_by_deviation(x: Tensor, weight: Tensor) -> Tensor:
@@ -174,33 +234,40 @@ def has_onednn(dtype: torch.dtype) -> bool:
     try:
         x, weight = torch.ones(8, 8, dtype=dtype), torch.ones(8, 8, dtype=dtype)
         packed = torch.ops.mkldnn._reorder_linear_weight(weight)
-        torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "")
+        torch.ops.mkldnn._linear_pointwise(x, packed, None, *NOTHING)
         torch.ops.mkldnn._linear_pointwise.binary(x, x, packed, None, "add")
         planes, kernel = torch.ones(1, 8, 3, 3, dtype=dtype), torch.ones(8, 1, 3, 3, dtype=dtype)
         once = [1, 1]
         packed = torch.ops.mkldnn._reorder_convolution_weight(kernel, [0, 0], once, once, 8, [1, 8, 3, 3])
-        torch.ops.mkldnn._convolution_pointwise(planes, packed, None, [0, 0], once, once, 8, "none", [], "")
+        torch.ops.mkldnn._convolution_pointwise(planes, packed, None, [0, 0], once, once, 8, *GELU)
     except (AttributeError, RuntimeError):
         return False
     return True
 
 
 @cache
-def prefers_onednn(outputs: int, inputs: int, dtype: torch.dtype) -> bool:
-    """Whether oneDNN's reordered product beats `F.linear` for this shape, by a short measurement."""
+def prefers_onednn(outputs: int, inputs: int, dtype: torch.dtype, widths: tuple[int, ...] = ()) -> bool:
+    """Whether oneDNN's reordered product beats BLAS for this shape and use, by a short measurement."""
     if not has_onednn(dtype):
         return False
-    x, weight = torch.randn(512, inputs).to(dtype), torch.randn(outputs, inputs).to(dtype)
-    packed = torch.ops.mkldnn._reorder_linear_weight(weight)
-    ours: list[float] = []
-    plain: list[float] = []
+    rows = max(256, TRIAL // max(outputs, inputs))
+    x, weight = torch.randn(1, rows, inputs).to(dtype), torch.randn(outputs, inputs).to(dtype)
+    targets = [x.new_empty(1, rows, width) for width in widths]
+
+    def trial(packed: bool) -> Callable[[], object]:
+        product = Product(weight, None, dtype, widths, packed=packed)
+        return (lambda: product.into(x, targets)) if widths else (lambda: product(x))
+
+    ways = trial(True), trial(False)
+    seconds: tuple[list[float], list[float]] = [], []
     for _ in range(6):  # in turn, and the best of each: another process may take the processor at any moment
-        ours.append(_seconds(lambda: torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "")))
-        plain.append(_seconds(lambda: F.linear(x, weight)))
-    return min(ours) < min(plain)
+        for way, taken in zip(ways, seconds, strict=True):
+            taken.append(_seconds(way))
+    ours, plain = map(min, seconds)
+    return ours < plain
 
 
-def _seconds(work: Callable[[], Tensor]) -> float:
+def _seconds(work: Callable[[], object]) -> float:
     begun = perf_counter()
     work()
     return perf_counter() - begun

@@ -248,7 +248,7 @@ def _joined(raised: Tensor, skip: Tensor, result: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Band:
-    """The columns [left, right) of a map, `width` columns wide in all."""
+    """The columns [left, right) of a map that has the columns [0, width)."""
 
     left: int
     right: int
@@ -261,12 +261,32 @@ class Band:
 
     @cached_property
     def around(self) -> "Band":
-        """The band with a column more on either side, where the map goes on."""
-        return Band(max(self.left - 1, 0), min(self.right + 1, self.width), self.width)
+        """The band with a column more on either side, also where the map ends."""
+        return Band(self.left - 1, self.right + 1, self.width)
+
+    @cached_property
+    def inside(self) -> "Band":
+        """What of it lies on the map."""
+        return Band(max(self.left, 0), min(self.right, self.width), self.width)
 
     def within(self, other: "Band") -> slice:
         """Its columns as `other` counts them."""
         return slice(self.left - other.left, self.right - other.left)
+
+    def clear(self, rows: Tensor) -> None:
+        """Zeros where rows of the band, (n, columns, c), lie beyond the map."""
+        inside = self.inside.within(self)
+        rows[:, : inside.start] = 0
+        rows[:, inside.stop :] = 0
+
+    def read(self, x: Tensor, a: int, b: int) -> Tensor:
+        """Rows a to b of the band from a map, (b - a, columns, c); zeros beyond it."""
+        if self.inside == self:
+            return x[a:b, self.own]
+        rows = x.new_empty((b - a, self.right - self.left, x.shape[2]))
+        self.clear(rows)
+        rows[:, self.inside.within(self)] = x[a:b, self.inside.own]
+        return rows
 
 
 @dataclass(frozen=True)
@@ -283,10 +303,10 @@ class Walk:
     def gather(self, band: Band) -> dict[int, Gram]:
         """The first walk: the sums of every cell in the band; fills v."""
         block, c = self.block, self.block.channels
-        rolling = Rolling(block.qkv_dwconv, band, self)
+        rolling = Rolling(block.qkv, block.qkv_dwconv, band, self)
         sums: dict[int, Gram] = {}
         for a, b in self._strips():
-            parts, first, end = rolling.push(block.qkv(block.norm1(self.x[a:b, band.around.own])), b)
+            parts, first, end = rolling.push(block.norm1(band.around.read(self.x, a, b)), b)
             if first == end:
                 continue
             qkv = parts[0]
@@ -310,20 +330,20 @@ class Walk:
     def finish(self, band: Band, edges: "Edges", matrices: list[Product]) -> None:
         """The second walk: mix, then feed forward, each strip in place."""
         block, x, outer = self.block, self.x, band.around
-        recalled = Rolling(block.v_dwconv, outer, self) if self.v is None else None
-        feed = Rolling(block.ffn_dwconv, band, self)
+        recalled = Rolling(block.v, block.v_dwconv, outer, self) if self.v is None else None
+        feed = Rolling(block.ffn_in, block.ffn_dwconv, band, self)
         for a, b in self._strips():
             if recalled is None:
                 assert self.v is not None
-                v = self.v[a:b, outer.own]
+                v = outer.read(self.v, a, b)
             else:
-                parts, a, b = recalled.push(block.v(block.norm1(edges.read(band, outer.around, a, b))), b)
+                parts, a, b = recalled.push(block.norm1(edges.read(band, outer.around, a, b)), b)
                 if a == b:
                     continue
                 v = parts[0]
             mixed = self._mix(edges.read(band, outer, a, b), v, a, b, outer, matrices)
             x[a:b, band.own] = mixed[:, band.within(outer)]
-            parts, first, end = feed.push(block.ffn_in(block.norm2(mixed)), b, block.parts)
+            parts, first, end = feed.push(block.norm2(mixed), b)
             if first < end:
                 self._add(x[first:end, band.own], block.ffn_out, block.gate(parts))
 
@@ -356,28 +376,28 @@ class Edges:
         self.kept = {band.right: x[:, max(band.right - reach, 0) : band.right + reach].clone() for band in bands[:-1]}
 
     def read(self, band: Band, outer: Band, a: int, b: int) -> Tensor:
-        """Rows a to b of `outer`: `band`'s own columns as they are now, its neighbours' as they were; contiguous."""
-        if outer.left == band.left and outer.right == band.right:
-            return self.x[a:b, band.own].clone()
+        """Rows a to b of `outer`: `band`'s own columns as they are now, its neighbours' as they were, zeros beyond
+        the map; contiguous."""
         rows = self.x.new_empty((b - a, outer.right - outer.left, self.x.shape[2]))
+        outer.clear(rows)
         rows[:, band.within(outer)] = self.x[a:b, band.own]
-        if outer.left < band.left:
-            start = max(band.left - self.reach, 0)
-            rows[:, : band.left - outer.left] = self.kept[band.left][a:b, outer.left - start : band.left - start]
-        if outer.right > band.right:
-            start = max(band.right - self.reach, 0)
-            rows[:, band.right - outer.left :] = self.kept[band.right][a:b, band.right - start : outer.right - start]
+        inside = outer.inside
+        for border, left, right in ((band.left, inside.left, band.left), (band.right, band.right, inside.right)):
+            if left < right:
+                start = max(border - self.reach, 0)
+                rows[:, left - outer.left : right - outer.left] = self.kept[border][a:b, left - start : right - start]
         return rows
 
 
 class Rolling:
-    """Depth-wise 3×3 convolutions fed strip after strip: rows in, the rows that are then complete out.
+    """A product and depth-wise 3×3 convolutions, fed strip after strip: rows in, the rows that are then complete out.
 
-    The last two rows are carried over, so each is computed once. The channels may be split over several
-    convolutions. Without a convolution rows pass straight through.
+    The last two rows are carried over, so each is computed once; the product writes where the convolutions read. The
+    channels may be split over several convolutions. Without a convolution there is but the product.
     """
 
-    def __init__(self, layers: tuple[Convolution, ...] | None, band: Band, walk: Walk) -> None:
+    def __init__(self, product: Product, layers: tuple[Convolution, ...] | None, band: Band, walk: Walk) -> None:
+        self.product = product
         self.layers = layers
         self.band = band
         self.height = walk.x.shape[0]
@@ -386,24 +406,24 @@ class Rolling:
         columns = band.right - band.left + 2
         self.spaces = [walk.x.new_empty((walk.rows + 4, columns, layer.outputs)) for layer in layers or ()]
         for space in self.spaces:
-            space[0] = space[:, 0] = space[:, -1] = 0
+            space[0] = 0
 
-    def push(self, rows: Tensor, end: int, parts: int = 1) -> tuple[list[Tensor], int, int]:
+    def push(self, rows: Tensor, end: int) -> tuple[list[Tensor], int, int]:
         """(n, columns around the band, c), up to row `end` of the map -> the band's complete rows, first, end."""
         start = self.done
-        inside = self.band.within(self.band.around)
+        around = self.band.around
         if self.layers is None:
             self.done = end
-            return list(rows[:, inside].chunk(parts, dim=-1)), start, end
-        first = 1 - inside.start  # zeros where the map ends
+            return self.product.parts(rows[:, self.band.within(around)]), start, end
         used = self.filled + rows.shape[0]
-        last = end == self.height
-        pieces = rows.split([layer.outputs for layer in self.layers], dim=-1)
-        for space, piece in zip(self.spaces, pieces, strict=True):
-            space[self.filled : used, first : first + piece.shape[1]] = piece
-            if last:
+        targets = [space[self.filled : used] for space in self.spaces]
+        self.product.into(rows, targets)
+        for target in targets:
+            around.clear(target)
+        if end == self.height:
+            for space in self.spaces:
                 space[used] = 0
-        used += last
+            used += 1
         complete = used - 2
         if complete > 0:
             results = [layer(space[:used]) for layer, space in zip(self.layers, self.spaces, strict=True)]

@@ -174,11 +174,13 @@ def test_cells_equal_windows_computed_one_by_one(size, window, keep_v):
 
 @pytest.mark.parametrize("cuts", [[9], [1] * 9, [2, 3, 4], [8, 1]])
 def test_rolling_computes_every_row_once_and_in_order(cuts):
+    point = torch.randn(3, 2, dtype=torch.float64)
     weight = torch.randn(3, 1, 3, 3, dtype=torch.float64)
-    rows = torch.randn(9, 5, 3, dtype=torch.float64)
+    rows = torch.randn(9, 7, 2, dtype=torch.float64)  # the first and the last column lie beyond the map
+    product = Product(point, torch.ones(3, dtype=torch.float64), torch.float64, (1, 2))
     layers = tuple(Convolution(part, None, torch.float64, depthwise=True) for part in weight.split((1, 2)))
-    walk = Walk(None, rows, None, Cells.of(9, 5, None), 9)  # pyright: ignore[reportArgumentType]
-    rolling = Rolling(layers, Band(0, 5, 5), walk)
+    walk = Walk(None, rows[:, 1:-1], None, Cells.of(9, 5, None), 9)  # pyright: ignore[reportArgumentType]
+    rolling = Rolling(product, layers, Band(0, 5, 5), walk)
     parts, at = [], 0
     for count in cuts:
         done, start, end = rolling.push(rows[at : at + count], at + count)
@@ -188,5 +190,6 @@ def test_rolling_computes_every_row_once_and_in_order(cuts):
         if done:
             parts.append(torch.cat(done, dim=-1))
             assert end == start + len(parts[-1])
-    expected = torch.nn.functional.conv2d(rows.permute(2, 0, 1)[None], weight, padding=1, groups=3)[0].permute(1, 2, 0)
+    products = (rows[:, 1:-1] @ point.T + 1).permute(2, 0, 1)
+    expected = torch.nn.functional.conv2d(products[None], weight, padding=1, groups=3)[0].permute(1, 2, 0)
     assert torch.allclose(torch.cat(parts), expected, atol=1e-12)
