@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from restormer_cli.engine.strips import BAND, STRIP_BYTES
+from restormer_cli.engine.strips import BAND, STRIP_BYTES, count_bands
 from restormer_cli.engine.windows import Cells
 from restormer_cli.errors import UserError
 from restormer_cli.model.config import ModelConfig
@@ -131,13 +131,15 @@ def _buffers(
     level1 = height * width * config.dim * itemsize  # a level down has a quarter of the pixels, twice the channels
     decoder = 2 * level1 if config.concat else level1
     cells = [_cells(config, height, width, level, window) for level in (1, 2, 3, 4)]
-    borders = max(0, -(-width // BAND) - 1) * 2 / width if device.type == "cpu" else 0  # of columns, for each of reach
+    threads = torch.get_num_threads() if device.type == "cpu" else 1
+    bands = count_bands(width, BAND, threads) if device.type == "cpu" else 1
+    borders = (bands - 1) * 2 / width  # of columns, for each of reach
     encoding = level1 // 2 + max(cells)
     decoding = cells[0] + int(decoder * borders * (1 if keep_v else 2)) + (decoder if keep_v and config.concat else 0)
     pictures = 4 * height * width * (2 * config.in_channels)  # padded, and with channels last
     result = 2 * 4 * height * width * config.out_channels  # and cropped, or clamped by whoever writes it
     embedded = level1 if config.dual_pixel else 0
-    strips = 16 * STRIP_BYTES.get(device.type, STRIP_BYTES["cpu"])
+    strips = (8 + 8 * min(threads, bands)) * STRIP_BYTES.get(device.type, STRIP_BYTES["cpu"])
     libraries = LIBRARIES if device.type == "cpu" else 0
     return 2 * level1 + embedded + pictures + max(encoding, decoding, result) + strips + libraries
 

@@ -7,19 +7,21 @@ them (docs/how-it-works.md). So a block is two walks:
 2. `finish`: `mix` the strip in place by the matrix built from the sums, and feed it forward in place.
 
 A walk goes down the rows of a band of columns, a strip of a few rows at a time: the wide intermediates of a strip
-never leave the cache, and no full-size temporary exists beyond x and v. A 3×3 convolution needs a pixel around:
-`Rolling` carries two rows from strip to strip, and a band reads one column of each neighbour, from `Edges` where x is
-already being changed. The result is the textbook network's up to rounding (test_strips_equal_the_whole_image).
+never leave the cache, and no full-size temporary exists beyond x and v. On a CPU every core walks a band of its own.
+A 3×3 convolution needs a pixel around: `Rolling` carries two rows from strip to strip, and a band reads one column of
+each neighbour, from `Edges` where x is already being changed. The result is the textbook network's up to rounding
+(test_strips_equal_the_whole_image).
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
+from restormer_cli.engine.crew import Crew
 from restormer_cli.engine.prepared import Convolution, PreparedBlock, Product, convolution
 from restormer_cli.engine.windows import Cells
 from restormer_cli.model.restormer import Gram, Level, Restormer
@@ -48,6 +50,7 @@ class Strips:
     `dtype` is that of products and features (float32, bfloat16, float16, float64); sums and softmax are float32
     or better. The model is read, never changed.
     `window` is TLC's, in pixels of the picture; None is the network as it was trained, with global attention.
+    `threads` walk as many bands side by side on a CPU; None: PyTorch's number.
     `compiled` fuses what torch.compile can fuse: for GPUs.
     """
 
@@ -59,6 +62,7 @@ class Strips:
         window: int | None = None,
         strip_bytes: int | None = None,
         band: int | None = None,
+        threads: int | None = None,
         compiled: bool = False,
     ) -> None:
         self.config = model.config
@@ -68,6 +72,8 @@ class Strips:
         on_cpu = self.device.type == "cpu"
         self.strip_bytes = strip_bytes or STRIP_BYTES.get(self.device.type, 2 << 20)
         self.band = band or (BAND if on_cpu else 1 << 30)
+        self.threads = threads if on_cpu and not compiled else 1
+        self.crew = Crew()
         layers = dict(model.named_children())
         with torch.inference_mode():
             self.blocks = {
@@ -95,6 +101,10 @@ class Strips:
 
         `keep_v`: whether v of the level-1 decoder is kept, or computed twice, which saves its memory.
         """
+        with self.crew.at_work(min(self._threads(), len(self._bands(picture.shape[3])))):
+            return self._run(picture, keep_v)
+
+    def _run(self, picture: Tensor, keep_v: bool) -> Tensor:
         pixels = picture[0].permute(1, 2, 0).contiguous()  # (h, w, c), from here to the end
         (height, width, _), c = pixels.shape, self.config.dim
 
@@ -145,14 +155,16 @@ class Strips:
             bands = self._bands(width)
             rows = min(height, self._rows(bands, max(3 * channels, block.ffn_width)))
             walk = Walk(block, x, v, cells, rows)
-            matrices = walk.matrices([walk.gather(band) for band in bands])
+            matrices = walk.matrices(self.crew.map(walk.gather, bands))
             edges = Edges(x, bands, 1 if v is not None else 2)
-            for band in bands:
-                walk.finish(band, edges, matrices)
+            self.crew.map(partial(walk.finish, edges=edges, matrices=matrices), bands)
+
+    def _threads(self) -> int:
+        return self.threads or torch.get_num_threads()
 
     def _bands(self, width: int) -> list["Band"]:
         """Bands as even as can be, of at most `band` columns."""
-        count = -(-width // self.band)
+        count = count_bands(width, self.band, self._threads())
         borders = [round(index * width / count) for index in range(count + 1)]
         return [Band(left, right, width) for left, right in pairwise(borders)]
 
@@ -236,6 +248,13 @@ class Strips:
 
         self._up(name, x, take)
         return canvas
+
+
+def count_bands(width: int, band: int, threads: int) -> int:
+    """How many bands of at most `band` columns: as many for each thread, unless that more than halves their width."""
+    count = -(-width // band)
+    even = -(-count // threads) * threads
+    return even if width >= even * max(1, band // 2) else count
 
 
 def _joined(raised: Tensor, skip: Tensor, result: Tensor) -> Tensor:

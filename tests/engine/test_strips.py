@@ -8,7 +8,7 @@ import torch
 
 from restormer_cli.engine import prepared
 from restormer_cli.engine.prepared import Convolution, Product
-from restormer_cli.engine.strips import Band, Rolling, Strips, Walk
+from restormer_cli.engine.strips import Band, Rolling, Strips, Walk, count_bands
 from restormer_cli.engine.windows import Cells
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.restormer import Restormer
@@ -49,8 +49,9 @@ def test_strips_equal_the_whole_image(variant, keep_v):
         picture = torch.rand(1, model.config.in_channels, *size, dtype=torch.float64)
         expected = textbook(model, picture)
         scale = expected.abs().max().item()
-        for strip_bytes, band in ((6_000, 16), (60_000, None), (1 << 30, 5)):
-            result = Strips(model, torch.float64, strip_bytes=strip_bytes, band=band).run(picture, keep_v)
+        for strip_bytes, band, threads in ((6_000, 16, 1), (60_000, None, 2), (1 << 30, 5, 3)):
+            strips = Strips(model, torch.float64, strip_bytes=strip_bytes, band=band, threads=threads)
+            result = strips.run(picture, keep_v)
             assert (result - expected).abs().max().item() <= 1e-12 * max(1, scale)
 
 
@@ -166,10 +167,19 @@ def test_cells_equal_windows_computed_one_by_one(size, window, keep_v):
     picture = torch.rand(1, 3, *size, dtype=torch.float64)
     expected = local(model, picture, window)
     for strip_bytes, band in ((30_000, 12), (1 << 30, None)):
-        result = Strips(model, torch.float64, window=window, strip_bytes=strip_bytes, band=band).run(picture, keep_v)
+        strips = Strips(model, torch.float64, window=window, strip_bytes=strip_bytes, band=band, threads=2)
+        result = strips.run(picture, keep_v)
         assert (result - expected).abs().max().item() <= 1e-12 * max(1, expected.abs().max().item())
     if window < max(size):
         assert (expected - textbook(model, picture)).abs().max().item() > 1e-6
+
+
+@pytest.mark.parametrize(
+    ("width", "threads", "count"),
+    [(128, 1, 1), (129, 1, 2), (512, 2, 4), (600, 2, 6), (128, 2, 2), (120, 2, 1), (512, 16, 4), (1024, 16, 16)],
+)
+def test_every_thread_has_as_many_bands_unless_they_would_be_narrow(width, threads, count):
+    assert count_bands(width, 128, threads) == count
 
 
 @pytest.mark.parametrize("cuts", [[9], [1] * 9, [2, 3, 4], [8, 1]])
