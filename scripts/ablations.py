@@ -7,8 +7,8 @@
 Depth against width first, then attention and feed-forward network, one seed of each after the other, so that
 whenever it ends every comparison has about equally many. Ctrl-C and SIGTERM keep a checkpoint, a kill costs what came
 after the last one (50 iterations); the same command goes on. With OMP_NUM_THREADS=1 the two comparisons may run at the
-same time, each on a core: a third faster than one after the other on both, or slower by as much where they wait for
-memory (docs/log.md). Tables come from the result.json that each comparison keeps of its complete seeds.
+same time, each on a core: a third faster than one after the other on both, or slower, where they wait for memory
+(docs/log.md). Tables come from the result.json that each comparison keeps of its complete seeds.
 """
 
 import argparse
