@@ -2,7 +2,7 @@
 
     python scripts/ablations.py --out runs/ablations --data datasets/photographs     # start, or go on
     python scripts/ablations.py --out runs/ablations --only shape                    # one of the two comparisons
-    python scripts/ablations.py --out runs/ablations --write docs/ablation.md        # the tables, from what is done
+    python scripts/ablations.py --out runs/ablations --write docs/ablation.md        # tables and figures; no training
 
 Depth against width first, then attention and feed-forward network, one seed of each after the other, so that
 whenever it ends every comparison has about equally many. Ctrl-C and SIGTERM keep a checkpoint, a kill costs what came
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from restormer_cli.atomic import write_atomically
 from restormer_cli.commands.ablate.answer import CONFIDENCE, estimate
@@ -39,16 +40,17 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=1000)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", choices=COMPARISONS, help="train this comparison only")
-    parser.add_argument("--write", type=Path, help="write the tables into this page, and train nothing")
+    parser.add_argument("--write", type=Path, help="write tables into this page and figures beside it; train nothing")
     arguments = parser.parse_args()
     if arguments.write is None:
         train(arguments)
-        print(tables(arguments.out))
+        print(tables(arguments.out, {}))
         return
     before, _, rest = arguments.write.read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
     assert after, f"{arguments.write}: has no {BEGIN} … {END}"
-    text = f"{before}{BEGIN}\n\n{tables(arguments.out)}\n{END}{after}"
+    figures = draw(arguments.out, arguments.write.parent)
+    text = f"{before}{BEGIN}\n\n{tables(arguments.out, figures)}\n{END}{after}"
     write_atomically(arguments.write, lambda stream: stream.write(text.encode()))
 
 
@@ -80,7 +82,19 @@ def complete(folder: Path) -> int:
 # --- Tables ---------------------------------------------------------------------------------------------------
 
 
-def tables(folder: Path) -> str:
+def draw(folder: Path, beside: Path) -> dict[str, str]:
+    """Each comparison's figure in a palette of 64 colours (a quarter of the bytes): Markdown by comparison."""
+    shown = {}
+    for name in COMPARISONS:
+        path = folder / name / "figure.png"
+        if path.exists():
+            with Image.open(path) as figure:
+                figure.convert("RGB").quantize(64).save(beside / f"ablation-{name}.png", optimize=True)
+            shown[name] = f"![Accuracy against speed, and by iteration](ablation-{name}.png)\n"
+    return shown
+
+
+def tables(folder: Path, figures: dict[str, str]) -> str:
     """Markdown of every comparison that has a complete seed."""
     parts = []
     for name in COMPARISONS:
@@ -92,6 +106,8 @@ def tables(folder: Path) -> str:
         parts += [heading(name, document), arms_table(document), f"{document['verdict']} {document['trust']}\n"]
         if name == "blocks":
             parts.append(effects(document))
+        if name in figures:
+            parts.append(figures[name])
     return "\n".join(parts)
 
 

@@ -23,6 +23,9 @@ NOTHING, GELU = ("none", [], ""), ("gelu", [], "none")
 TRIAL = 1 << 17
 """Elements of the wider side of the product that is timed: an eighth of a strip's, for the sake of a quick start."""
 
+REGISTER = 8 if torch.backends.cpu.get_cpu_capability() == "AVX2" else 16
+"""Floats of a vector register, and what hidden widths are rounded up to."""
+
 
 class Product:
     """x Wᵀ + b over the last axis, by the fastest product that this processor has for the shape.
@@ -163,7 +166,7 @@ class PreparedBlock:
 
         # Hidden widths like 255 fall between vector registers; channels of zeros change nothing.
         hidden = feed.project_out.in_channels
-        spare = -hidden % 16
+        spare = -hidden % REGISTER
         parts = 2 if feed.gated else 1
         widths = (hidden + spare,) * parts  # gate and value by themselves, so that they come out as two dense strips
         self.ffn_width = sum(widths)
