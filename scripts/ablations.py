@@ -118,7 +118,7 @@ def heading(name: str, document: dict[str, Any]) -> str:
     command = " ".join(("restormer ablate", *COMPARISONS[name], f"--seeds {len(document['seeds'])}"))
     crop = f"centre crops of {document['crop']} pixels" if document["crop"] else "whole"
     return (
-        f"### {title}\n\n`{command} --iterations {document['iterations']} --data datasets/photographs/train "
+        f"#### {title}\n\n`{command} --iterations {document['iterations']} --data datasets/photographs/train "
         f"--validate datasets/photographs/validate`: seeds {', '.join(map(str, document['seeds']))}; "
         f"{document['degradation']}, {document['pictures']} photographs, {crop}; {machine['processor']}, "
         f"{machine['threads']} thread{'s' * (machine['threads'] > 1)}, torch {machine['libraries']['torch']}.\n"

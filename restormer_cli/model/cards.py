@@ -4,6 +4,7 @@ import json
 import tomllib
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +80,12 @@ class Card:
         earlier = earlier if isinstance(earlier, list) else []
         if isinstance(hours, float):
             words.append(f"{hours:.1f} hours" + (" with what it started from" if earlier else ""))
-        legs = [
-            f"{_at(leg, 'task')} ({n:,} iterations)" for leg in earlier if isinstance(n := _at(leg, "iterations"), int)
-        ]
+        recorded = [leg for leg in earlier if isinstance(_at(leg, "iterations"), int)]
+        legs = []
+        for task, same in groupby(recorded, lambda leg: _at(leg, "task")):
+            lengths = [_at(leg, "iterations") for leg in same]
+            count = f"{len(lengths)} legs, " if len(lengths) > 1 else ""
+            legs.append(f"{task} ({count}{sum(lengths):,} iterations)")
         words += [f"after {' and '.join(legs)}"] if legs else []
         machines = _at(self.header, "training", "machines")
         words += [f"on {' and '.join(map(str, machines))}"] if isinstance(machines, list) and machines else []

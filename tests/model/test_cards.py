@@ -65,6 +65,13 @@ def test_a_page_says_how_the_weights_came_about():
     assert "photographs/train (sha256 abcdef0123456789…)" in page
 
 
+def test_legs_of_one_task_are_counted_together():
+    legs = [("denoise", 1400), ("defocus", 300), ("defocus", 200)]
+    training = {"iterations": 900, "earlier": [{"task": task, "iterations": n} for task, n in legs]}
+    page = Card("defocus", Path(__file__), {**HEADER, "training": training}).page()
+    assert "after denoise (1,400 iterations) and defocus (2 legs, 500 iterations)" in page
+
+
 def test_every_bundled_checkpoint_has_its_limits_and_failures_on_its_page():
     written = read_cards()
     for card in bundled_cards():
