@@ -58,8 +58,8 @@ class Card:
         return str(self.header.get("repairs") or REPAIRS.get(task, task))
 
     @property
-    def spoilt(self) -> str | None:
-        """How clean pictures were made worse for training, where they were."""
+    def degraded(self) -> str | None:
+        """How clean pictures were degraded for training, where they were, in the recipe's words."""
         steps = _at(self.header, "recipe", "degrade", "steps")
         return " + ".join(map(str, steps)) if isinstance(steps, list) and steps else None
 
@@ -118,7 +118,7 @@ class Card:
 
     @property
     def validation(self) -> str:
-        """`score`, and what the photographs were spoilt with."""
+        """`score`, and what the photographs were degraded with."""
         on = _at(self.header, "recipe", "validation", "degrade")
         return self.score + (f" with {'+'.join(map(str, on))}" if isinstance(on, list) and on else "")
 
@@ -129,7 +129,7 @@ class Card:
     def facts(self) -> dict[str, str]:
         """What its header says, by label."""
         model, data = self.header.get("model"), _at(self.header, "recipe", "data", "train")
-        facts = {"made for": self.spoilt or "", "training": self.history, "validation": self.validation}
+        facts = {"degraded by": self.degraded or "", "training": self.history, "validation": self.validation}
         if data:
             folders = [data.get(key) for key in FOLDERS] if isinstance(data, dict) else [data]
             facts["data"] = ", ".join(folder for folder in folders if isinstance(folder, str))
@@ -154,7 +154,7 @@ class Card:
             rows += [("" if number else label, text) for number, text in enumerate(texts)]
         if self.written:
             rows.append(("pictures", f"docs/cards/{self.name}.md"))
-        return "\n".join([self.name, *(f"  {label:<11}{value}" for label, value in rows)])
+        return "\n".join([self.name, *(f"  {label:<12}{value}" for label, value in rows)])
 
 
 def read_cards() -> dict[str, Any]:

@@ -43,7 +43,7 @@ def test_a_page_adds_data_network_licence_and_file(tmp_path):
         "grain",
         "gaussian:0-50 + jpeg:70-95",
         "on 13 photographs with gaussian:25",
-        "data       photographs/train\n",
+        "data        photographs/train\n",
         "blocks 2-2-2-4",
         "Apache-2.0",
         "x (1.5 MB)",
@@ -110,7 +110,7 @@ def test_figures_are_shown_for_the_weights_that_were_measured_and_no_others(tmp_
 def test_what_is_not_recorded_is_said(tmp_path, header):
     line = Card("mystery", tmp_path, header).line()
     assert line == "mystery; training not recorded; no score recorded"
-    assert "licence    not recorded" in Card("mystery", tmp_path, header).page()
+    assert "licence     not recorded" in Card("mystery", tmp_path, header).page()
 
 
 JSON = st.recursive(
