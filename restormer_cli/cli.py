@@ -6,6 +6,7 @@ import sys
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -286,7 +287,7 @@ def restore(
         request = verb.Request(
             source=source,
             target=target,
-            weights=report.fetched(weights),
+            weights=weights,
             task=task,
             right=right,
             tile=tile,
@@ -315,6 +316,9 @@ def restore(
             raise UserError("--json: standard output takes the picture or the document, not both; name a file for one")
         document = RestoreDocument(request) if as_json and os.environ.get("RANK", "0") == "0" else None
         with _printed(document):
+            request = replace(request, weights=report.fetched(weights))
+            if document is not None:
+                document.request = request
             events: Iterable[object] = verb.restore(request)
             if page is not None:
                 from restormer_cli.report_page import RestorePage

@@ -4,6 +4,7 @@ On a terminal tables have lines; into a file or a pipe they go as Markdown.
 """
 
 import io
+import math
 import os
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -107,6 +108,8 @@ def gate_text(name: str, value: float) -> str:
 
 def worst_line(gate: "Gate") -> str:
     """Who came closest to a threshold, or went over it."""
+    if not math.isfinite(gate.worst) and not gate.passed:
+        return f"not measured: {gate.whose}"
     return f"{gate_text(gate.name, gate.worst)} by {gate.whose}"
 
 

@@ -70,16 +70,6 @@ class Measured:
         return other / ours
 
 
-RIVALS = {
-    "input": "its input",
-    "clean": "the photograph itself",
-    "whole": "the whole photograph",
-    "bm3d": "BM3D, told σ",
-    "wiener": "Wiener, told the kernel and σ",
-}
-"""What a verdict calls those that it is against."""
-
-
 # --- Pieces of Markdown -------------------------------------------------------------------------------------
 
 
@@ -238,7 +228,7 @@ def write_results(rows: list[dict[str, Any]], measured: dict[str, Measured], kep
             )
             continue
         content = f"### {row['title']}\n\n" + ("Not measured yet on these weights." if one is None else table(one))
-        if one is not None and one.rival is not None:
+        if one is not None and one.rival is not None and "photographs" not in row:
             words = f"Input, {one.rival['name']}, restormer, clean"
             content += f"\n\n![{words}](results/{row['key']}.jpg)\n\n{words} (chelsea, not a validation photograph)."
         text = replace_block(text, row["key"], content)
@@ -279,7 +269,7 @@ def _line(one: Measured) -> str:
     return f"{words} ({one.rival['name']} {told:.2f})"
 
 
-def write_cards(tasks: list[str], measured: dict[str, Measured]) -> None:
+def write_cards(tasks: list[str]) -> None:
     """docs/cards/TASK.md, a page for each bundled checkpoint."""
     cards = {card.name: card for card in bundled_cards()}
     for task in tasks:
@@ -311,8 +301,8 @@ def _card(card: Card) -> str:
         "",
         *(f"- {line}" for line in card.measured.get("results", ())),
         "",
-        "Mean PSNR of the validation photographs, beside the best classical method; all of it, with the commands, is",
-        "in [results.md](../results.md).",
+        "Mean PSNR of the validation photographs, centre crops of 512² (tiles on the whole), beside the best classical",
+        "method; all of it, with the commands, is in [results.md](../results.md).",
         "",
         "## Limits",
         "",

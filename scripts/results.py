@@ -35,8 +35,9 @@ KEPT = Path(__file__).resolve().parent.parent / "docs" / "results"
 def command_of(row: dict[str, Any], photographs: Path, crop: int, strengths: dict[str, dict[str, float]]) -> list[str]:
     """The row's `restormer bench`, without --json."""
     tuned = strengths.get(row["degrade"], {})
+    folder = row.get("photographs", str(photographs))
     against = [f"{name}={tuned[name]:g}" if name in tuned else name for name in row["against"]]
-    command = ["restormer", "bench", row["task"], "--clean", str(photographs), "--degrade", row["degrade"]]
+    command = ["restormer", "bench", row["task"], "--clean", folder, "--degrade", row["degrade"]]
     if not row["degrade"].removeprefix("gaussian:").isdecimal():
         command += ["--protocol", "plain"]  # RGB in all tasks, so that gains compare
     if crop and not row.get("whole"):
@@ -110,7 +111,7 @@ def main() -> None:
     failures = {task: draw_failures(task) for task in tasks}
     kept = kept_rows(rows, measured)  # before the hashes become today's
     write_measured(rows, measured, kept, failures)
-    write_cards(tasks, measured)
+    write_cards(tasks)
     write_results(rows, measured, kept)
 
 

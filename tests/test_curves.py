@@ -11,7 +11,7 @@ from restormer_cli.curves import draw_curves, smoothed
 
 def test_a_log_with_gaps_becomes_a_picture(tmp_path: Path) -> None:
     steps = [{"iteration": i, "stage": i // 5, "loss": 1 / i if i != 4 else None, "lr": 1e-3} for i in range(1, 10)]
-    lines = [*steps, {"validation": 9, "psnr": 30.0, "input_psnr": 20.0}, {"rolled_back": 9, "to": 0, "scale": 0.5}]
+    lines = [*steps, {"validation": 9, "psnr": 30.0, "input_psnr": None}, {"rolled_back": 9, "to": 0, "scale": 0.5}]
     log = tmp_path / "metrics.jsonl"
     log.write_text("\n".join(map(json.dumps, lines)) + '\n{"iterat')
     assert draw_curves(log, tmp_path / "curves.png", "a run")

@@ -6,12 +6,13 @@ import os
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from restormer_cli import __version__
-from restormer_cli.atomic import write_atomically
+from restormer_cli.atomic import replacing
 from restormer_cli.errors import CheckFailed, Failed, UserError
 
 if TYPE_CHECKING:  # importing them would load torch before the request is checked
@@ -282,15 +283,12 @@ def _no_grad(model: Any) -> Callable[[Any], Any]:
 
 
 def _write(target: Path, files: Mapping[str, bytes]) -> list[Path]:
-    """All files or none: where a later one cannot be written, the earlier ones go again."""
-    written: list[Path] = []
-    try:
-        for path in _targets(target):
-            data = files[path.suffix.lower()]
-            write_atomically(path, lambda stream, data=data: stream.write(data))
-            written.append(path)
-    except BaseException:
-        for path in written:
-            path.unlink(missing_ok=True)
-        raise
-    return written
+    """All files or none: each takes its place, and that of an older one, when all are on the disk."""
+    paths = _targets(target)
+    with ExitStack() as stack:
+        for path in reversed(paths):  # the last to be opened takes its place first
+            stream = stack.enter_context(replacing(path))
+            stream.write(files[path.suffix.lower()])
+            stream.flush()
+            os.fsync(stream.fileno())
+    return list(paths)

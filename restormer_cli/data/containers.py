@@ -274,7 +274,6 @@ def box(kind: bytes, body: bytes) -> bytes:
 
 # --- JPEG XL (ISO/IEC 18181-1, annex D) ---------------------------------------------------------------------
 
-JXL_CONTAINER = b"\x00\x00\x00\x0cJXL \r\n\x87\n"
 JXL_CODESTREAM = b"\xff\x0a"
 
 

@@ -351,8 +351,13 @@ def _crop(picture: np.ndarray, top: int, left: int, patch: int, margin: int = 0)
 
 
 def _gradient(picture: np.ndarray, top: int, left: int, patch: int) -> float:
-    """The mean absolute difference of neighbours in a patch's first channel, every second one: its texture."""
+    """The mean absolute difference of neighbours in a patch's first channel, every second one: its texture.
+
+    In steps of 16 bits, whatever the picture has, since pictures of 8 and of 16 bits are compared.
+    """
     crop = picture[top : top + patch : 2, left : left + patch : 2, 0].astype(np.int32)
+    if picture.dtype == np.uint8:
+        crop *= 257
     differences = (np.abs(np.diff(crop, axis=axis)) for axis in (0, 1))
     return float(sum(d.mean() for d in differences if d.size))  # a picture one pixel high has none
 

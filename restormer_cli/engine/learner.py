@@ -154,10 +154,13 @@ class Learner:
                 optim_state_dict=optimizer,
                 options=options,
             )
-            return
-        self.network.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.average is None:
+        else:
+            self.network.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        # A checkpoint brings its own along, but the recipe is what counts: it may have been changed on purpose.
+        for group in self.optimizer.param_groups:
+            group["betas"], group["weight_decay"] = self.recipe.optimizer.betas, self.recipe.optimizer.weight_decay
+        if self.average is None or self.sharded:
             return
         if "average" in state:
             self.average.load_state_dict(state["average"])

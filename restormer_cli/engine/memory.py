@@ -40,11 +40,11 @@ class Plan:
         return kind[self.kind] + (f", window {self.window}" if self.window else "")
 
 
-def parse_memory(text: str | int) -> int:
+def parse_memory(text: str | int, flag: str = "--memory") -> int:
     """Bytes, or a number with a unit ("6GB" is 6·10⁹, "6GiB" 6·2³⁰) -> bytes. Raises UserError."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([kmgt]?i?)b?\s*", str(text).lower())
     if match is None or match[2] not in UNITS or not float(match[1]):
-        raise UserError(f"--memory {text}: not an amount of memory; write it like 6GB, 1.5GB or 800MB")
+        raise UserError(f"{flag} {text}: not an amount of memory; write it like 6GB, 1.5GB or 800MB")
     return round(float(match[1]) * UNITS[match[2]])
 
 

@@ -50,8 +50,10 @@ def restore_pixels(
     except (MemoryError, RuntimeError) as error:  # torch raises RuntimeError, on a GPU a kind of it
         if isinstance(error, RuntimeError) and "memory" not in str(error):
             raise
-        smaller = f"a --tile smaller than {restorer.tile}" if restorer.tile else "--tile 512"
-        raise Failed(f"not enough memory: try {smaller}") from None
+        if restorer.exported:
+            smaller = f"a --tile smaller than {restorer.tile}" if restorer.tile else "--tile 512"
+            raise Failed(f"not enough memory: try {smaller}") from None
+        raise Failed("not enough memory, not even for small tiles: close other programs, or make it smaller") from None
     if not np.isfinite(restored).all():
         cure = "these weights cannot restore it" if restorer.precision == "fp32" else "try --precision fp32"
         raise Failed(f"the result is not finite: {cure}")

@@ -5,6 +5,7 @@ recipe's `init` names, whose own legs it hands on; so hours add up over all of t
 """
 
 from hashlib import file_digest
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -42,9 +43,11 @@ def earlier_legs(recipe: Recipe) -> list[dict[str, Any]]:
 
     Of weights that say nothing of their training, only the file's hash and task are known.
     """
-    if recipe.init is None:
-        return []
-    path = find_weights(recipe.init)
+    return [] if recipe.init is None else legs_behind(find_weights(recipe.init))
+
+
+def legs_behind(path: Path) -> list[dict[str, Any]]:
+    """The legs that made a file of weights, the first one first, as far as its header tells."""
     header = read_header(path)
     training = header.get("training")
     training = training if isinstance(training, dict) else {}

@@ -52,16 +52,8 @@ class Restorer:
             self.device = choose_device(device)
             self.precision = _choose_precision(precision, self.device)
         self.config = model.config
-        if tile is not None and tile < 8:
-            raise UserError(f"--tile {tile}: the smallest tile is 8 pixels")
+        check_ways(tile, overlap, window, memory)
         self.tile = None if tile is None else _multiple_of_8(tile)
-        if overlap < 0 or (self.tile is not None and overlap >= self.tile):
-            raise UserError(
-                f"--overlap {overlap}: must be at least 0 and less than the tile, {self.tile}: "
-                "give a smaller --overlap or a larger --tile"
-            )
-        if window is not None and window < 8:
-            raise UserError(f"--window {window}: the smallest window is 8 pixels, one at the deepest level")
         self.overlap = overlap
         self.window = window
         self.memory = None if memory is None else parse_memory(memory)
@@ -73,6 +65,11 @@ class Restorer:
         here = next(model.parameters()).device == self.device
         self._model = model if here else deepcopy(model).to(self.device)
         self._network(self.precision)
+
+    @property
+    def exported(self) -> bool:
+        """Whether it runs a graph, which does not look for smaller tiles by itself where memory runs out."""
+        return isinstance(self._model, Exported)
 
     def plan(self, height: int, width: int) -> Plan:
         """How a picture of this size would run now. Raises UserError where `memory` is too little for any way."""
@@ -152,9 +149,8 @@ class Restorer:
 
     def _tiled(self, x: Tensor, tile: int, notice: Notice) -> Tensor:
         h, w = x.shape[-2:]
-        overlap = min(self.overlap, tile // 2)
-        if self.tile is not None:
-            overlap = self.overlap
+        # What was asked for goes with the tile that was asked for, not with a smaller one for want of memory.
+        overlap = self.overlap if tile == self.tile else min(self.overlap, tile // 2)
         total = x.new_zeros(1, self.config.out_channels, h, w)
         weight = x.new_zeros(1, 1, h, w)
         for top, bottom, rows in _spans(h, tile, overlap):
@@ -164,6 +160,21 @@ class Restorer:
                 total[..., top:bottom, left:right] += share * restored
                 weight[..., top:bottom, left:right] += share
         return total.div_(weight)
+
+
+def check_ways(tile: int | None, overlap: int, window: int | None, memory: int | str | None) -> None:
+    """Raises UserError for tiles, windows or amounts of memory that cannot be."""
+    if tile is not None and tile < 8:
+        raise UserError(f"--tile {tile}: the smallest tile is 8 pixels")
+    if overlap < 0 or (tile is not None and overlap >= _multiple_of_8(tile)):
+        raise UserError(
+            f"--overlap {overlap}: must be at least 0 and less than the tile, {tile and _multiple_of_8(tile)}: "
+            "give a smaller --overlap or a larger --tile"
+        )
+    if window is not None and window < 8:
+        raise UserError(f"--window {window}: the smallest window is 8 pixels, one at the deepest level")
+    if memory is not None:
+        parse_memory(memory)
 
 
 def _smaller(chosen: Plan, error: Exception, x: Tensor) -> Plan:
@@ -231,7 +242,7 @@ def _spans(side: int, tile: int, overlap: int) -> Iterator[tuple[int, int, Tenso
 
 def _choose_precision(name: str, device: torch.device) -> str:
     if name == "auto":
-        # bf16 costs the bundled denoiser 0.048 dB (scripts/precision.py), more than the 0.02 that we allow ourselves.
+        # bf16 cost the denoiser's second leg 0.048 dB (scripts/precision.py), more than the 0.02 that we allow.
         return "fp32"
     if name not in PRECISIONS:
         raise UserError(f"--precision {name}: unknown; choose auto, {', '.join(PRECISIONS)}")

@@ -8,6 +8,7 @@ checkpoints/         the newest states to go on from
 pictures/            validation pictures: input, output, target
 """
 
+import errno
 import json
 import os
 import zipfile
@@ -19,7 +20,7 @@ from typing import IO, Any
 import torch
 
 from restormer_cli.atomic import sweep, write_atomically
-from restormer_cli.errors import Failed, UserError
+from restormer_cli.errors import Failed, RestormerError, UserError
 from restormer_cli.recipe import Recipe
 from restormer_cli.toml import to_toml
 
@@ -43,11 +44,17 @@ class Run:
         self.weights = folder / "weights.safetensors"
 
     def newest(self, *, sound: bool = False) -> tuple[dict[str, Any] | None, list[str]]:
-        """The newest whole checkpoint (`sound`: with a finite last step), or None; and what had to be passed over."""
+        """The newest whole checkpoint (`sound`: with a finite last step), or None; and what had to be passed over.
+
+        Raises Failed for one that is there and cannot be read, UserError for another version's: to pass over these
+        would be to train again what is not lost.
+        """
         problems: list[str] = []
         for path in sorted(self.checkpoints.glob("*.pt"), reverse=True):
             try:
                 state = _load(path)
+            except RestormerError:
+                raise
             except Exception as error:  # torn: zipfile, torch and pickle meet it with many kinds
                 problems.append(f"{path}: is damaged ({_first_line(error)})")
                 continue
@@ -110,23 +117,32 @@ class MetricsLog:
         return Failed(f"{self.path}: cannot be written: {error.strerror}")
 
 
+def check_unused(folder: Path, *, resume: bool) -> bool:
+    """Whether there is no folder, or nothing in it; makes none. Raises UserError for one in use without `resume`."""
+    try:
+        unused = not folder.exists() or not any(folder.iterdir())
+    except OSError as error:
+        raise UserError(f"{folder}: cannot hold a run: {error.strerror}") from None
+    if not (unused or resume):
+        raise UserError(f"{folder}: is not empty: go on with --resume, or choose another --out")
+    return unused
+
+
 def open_run(
     folder: Path, recipe: Recipe, *, resume: bool, accept_changes: bool
 ) -> tuple[dict[str, Any] | None, list[str]]:
     """Make or open a run folder: the checkpoint to go on from (None: afresh), and what the user should know.
 
-    Raises UserError for a folder in use without `resume`, or a recipe that differs from the checkpoint's.
+    Raises UserError for a folder in use without `resume`, or a recipe that differs from the checkpoint's; what
+    `Run.newest` raises.
     """
     run = Run(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        used = any(folder.iterdir())
     except OSError as error:
         raise UserError(f"{folder}: cannot hold a run: {error.strerror}") from None
-    if not used:
+    if check_unused(folder, resume=resume):
         return None, []
-    if not resume:
-        raise UserError(f"{folder}: is not empty: go on with --resume, or choose another --out")
     for place in (run.folder, run.checkpoints, run.pictures):
         sweep(place)
     state, notes = run.newest()
@@ -211,14 +227,26 @@ def _store(state: dict[str, Any], stream: IO[bytes]) -> None:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    """Raises something for a file that is not whole; torch alone does not look at the checksums."""
-    with zipfile.ZipFile(path) as archive:
-        broken = archive.testzip()
-    if broken is not None:
-        raise ValueError(f"{broken} has a wrong checksum")
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    """Raises something for a file that is not whole; torch alone does not look at the checksums.
+
+    Raises Failed for one that cannot be read, UserError for another version's.
+    """
+    try:
+        with path.open("rb") as stream:
+            with zipfile.ZipFile(stream) as archive:
+                broken = archive.testzip()
+            if broken is not None:
+                raise ValueError(f"{broken} has a wrong checksum")
+            stream.seek(0)
+            state = torch.load(stream, map_location="cpu", weights_only=True)
+    except (OSError, MemoryError, RuntimeError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # which is a torn file's wrong offset
+            raise Failed(f"{path}: cannot be read: {error.strerror}") from None
+        if isinstance(error, MemoryError) or "memory" in str(error):
+            raise Failed(f"{path}: not enough memory to read it") from None
+        raise
     if state.get("format") != FORMAT:
-        raise ValueError("made by another version")
+        raise UserError(f"{path}: is another version's checkpoint: go on with that version, or give another --out")
     return state
 
 

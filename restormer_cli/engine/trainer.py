@@ -22,7 +22,7 @@ from restormer_cli.engine.learner import Learner
 from restormer_cli.engine.machine import EMULATED, multiplies_bf16
 from restormer_cli.engine.processes import environment, is_unsharded_fsdp, make_accelerator, on_main
 from restormer_cli.engine.provenance import describe_data, describe_device, earlier_legs, training_record
-from restormer_cli.engine.run import FORMAT, MetricsLog, Run, open_run, recipe_toml, resolved
+from restormer_cli.engine.run import FORMAT, MetricsLog, Run, check_unused, open_run, recipe_toml, resolved
 from restormer_cli.engine.schedule import Split, learning_rate, split_batch, stage_at
 from restormer_cli.engine.tracking import Tracker, check_tracker
 from restormer_cli.engine.validation import Validation, ValidationLog
@@ -97,10 +97,12 @@ def fit(
         split_batch(stage.batch, accelerator.num_processes, recipe.run.micro_batch, uneven=recipe.run.uneven)
         for stage in recipe.stage
     ]
+    # The main process alone looks at the folder, so that machines need not share a disk. It does so before the data are
+    # read, which may take minutes, and makes it after, so that data that are not there leave nothing behind.
+    on_main(accelerator, lambda: check_unused(folder, resume=resume))
     training = yield from training_batches(recipe)
     validation = Validation(recipe, accelerator)
     learner = Learner(recipe, accelerator)
-    # The main process alone looks at the folder, so that machines need not share a disk.
     state, notes = on_main(accelerator, lambda: open_run(folder, recipe, resume=resume, accept_changes=accept_changes))
     if is_unsharded_fsdp(accelerator):
         notes.append("FSDP was asked for, but Accelerate does it on GPUs only: every process has the whole network")
@@ -308,7 +310,11 @@ class Loop:
             "data": self.data,
         }
         if score is not None:
-            leg["validation"] = {"psnr": score.psnr, "input_psnr": score.input_psnr, "pictures": score.pictures}
+            leg["validation"] = {
+                "psnr": _finite(score.psnr),
+                "input_psnr": _finite(score.input_psnr),
+                "pictures": score.pictures,
+            }
         training = training_record(leg, self.earlier)
         header = {"task": recipe.task, "recipe": json.loads(resolved(recipe)), "training": training}
         return header | ({"licence": recipe.licence} if recipe.licence else {})
@@ -317,12 +323,13 @@ class Loop:
         """To metrics.jsonl and to trackers."""
         entry = asdict(log)
         if isinstance(log, StepLog):
-            entry["loss"] = log.loss if math.isfinite(log.loss) else None  # JSON has no NaN
+            entry["loss"] = _finite(log.loss)
             if not log.skipped:
                 del entry["skipped"]
         else:
             kind = "validation" if isinstance(log, ValidationLog) else "rolled_back"
             entry = {kind: entry.pop("iteration"), **entry}
+            entry |= {key: _finite(value) for key, value in entry.items() if isinstance(value, float)}
         if self.metrics is not None:
             self.metrics.append(entry)
         if self.tracker is not None:
@@ -333,3 +340,8 @@ class Loop:
             self.metrics.close()
         if self.tracker is not None:
             self.tracker.close()
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no NaN and no infinity, which the PSNR of identical pictures is."""
+    return value if math.isfinite(value) else None

@@ -74,22 +74,20 @@ class Card:
 
     @property
     def history(self) -> str:
-        """`training`, and the hours, legs and machines behind it, as far as they are recorded."""
-        words = [self.training]
+        """`training`, its machines, and the legs and hours behind it, as far as they are recorded."""
+        words = self.training
+        machines = _at(self.header, "training", "machines")
+        words += f", on {' and '.join(map(str, machines))}" if isinstance(machines, list) and machines else ""
         hours, earlier = _at(self.header, "training", "hours"), _at(self.header, "training", "earlier")
         earlier = earlier if isinstance(earlier, list) else []
-        if isinstance(hours, float):
-            words.append(f"{hours:.1f} hours" + (" with what it started from" if earlier else ""))
         recorded = [leg for leg in earlier if isinstance(_at(leg, "iterations"), int)]
         legs = []
         for task, same in groupby(recorded, lambda leg: _at(leg, "task")):
             lengths = [_at(leg, "iterations") for leg in same]
             count = f"{len(lengths)} legs, " if len(lengths) > 1 else ""
             legs.append(f"{task} ({count}{sum(lengths):,} iterations)")
-        words += [f"after {' and '.join(legs)}"] if legs else []
-        machines = _at(self.header, "training", "machines")
-        words += [f"on {' and '.join(map(str, machines))}"] if isinstance(machines, list) and machines else []
-        return ", ".join(words)
+        words += f"; before it {' and '.join(legs)}" if legs else ""
+        return words + (f"; {hours:.1f} hours in all" if isinstance(hours, float) else "")
 
     @property
     def failures(self) -> list[str]:
@@ -118,9 +116,10 @@ class Card:
 
     @property
     def validation(self) -> str:
-        """`score`, and what the photographs were degraded with."""
-        on = _at(self.header, "recipe", "validation", "degrade")
-        return self.score + (f" with {'+'.join(map(str, on))}" if isinstance(on, list) and on else "")
+        """`score`, what the photographs were degraded with, and how much of each was taken."""
+        on, crop = (_at(self.header, "recipe", "validation", key) for key in ("degrade", "crop"))
+        words = self.score + (f" with {'+'.join(map(str, on))}" if isinstance(on, list) and on else "")
+        return words + (f", centre crops of {crop}²" if isinstance(crop, int) and crop else "")
 
     def line(self) -> str:
         """The card in one line."""

@@ -7,12 +7,14 @@ import types
 from importlib import metadata
 from importlib.util import find_spec
 from statistics import median, stdev
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from restormer_cli import report_bench
 from restormer_cli.cli import app
-from restormer_cli.commands.bench import Request, plan, summary
+from restormer_cli.commands.bench import Gates, Request, plan, summary
 from restormer_cli.engine.contestants import OURS, Contestant
 from restormer_cli.engine.stopwatch import Cell
 from restormer_cli.errors import Failed, UserError
@@ -118,6 +120,10 @@ def test_sizes_that_are_none(text):
         (["paper", "--precision", "fp32,fp16"], "use bf16 or fp32 on a CPU"),
         (["paper", "--sizes", "64,big"], "--sizes big"),
         (["paper", "--tile", "64,x"], "--tile 64,x: write whole numbers"),
+        (["paper", "--tile", "32,64"], "--overlap 32: must be at least 0 and less than the tile, 32"),
+        (["paper", "--window", "4"], "--window 4: the smallest window is 8 pixels"),
+        (["paper", "--memory", "much"], "--memory much: not an amount of memory"),
+        (["paper", "--max-memory", "0GB"], "--max-memory 0GB: not an amount of memory"),
     ],
 )
 def test_a_wrong_request_is_refused_at_once(arguments, words):
@@ -246,6 +252,15 @@ def test_the_gate_on_memory_is_that_of_the_process(colour_weights):
     assert gate["passed"] is False
 
 
+def test_a_size_that_fails_holds_no_gate(colour_weights):
+    ours = Contestant(OURS)
+    cells = (Cell(ours, 8, 8, (1.0,), peak=10**9), Cell(ours, 8, 900, error="not enough memory"))
+    result = SimpleNamespace(cost=SimpleNamespace(cells=cells), quality=None)
+    for gate in summary.gates(Gates(max_seconds=9.0, max_memory="2GB"), result):  # pyright: ignore
+        assert not gate.passed
+        assert report_bench.worst_line(gate) == "not measured: 8×900 restormer fp32"
+
+
 def test_a_picture_that_fails_exits_3_and_is_left_out_of_every_mean(colour_weights, tmp_path, write_png):
     write_png(tmp_path / "clean" / "a.png", 16, 16)
     (tmp_path / "clean" / "b.png").write_bytes(b"no picture")
@@ -304,7 +319,7 @@ def test_identical_pictures_are_null_in_json_and_infinite_in_tables(colour_weigh
         (["--clean", "CLEAN", "--degrade", "gaussian:25", "--crop", "2"], "--crop 2: at least 8"),
         (["--clean", "CLEAN", "--degrade", "gaussian:25", "--metrics", "taste"], "--metrics taste: unknown"),
         (["--clean", "CLEAN", "--degrade", "gaussian:25", "--max-memory", "2GB"], "name some, such as --sizes 512"),
-        (["--max-memory", "much"], "much: no size in memory"),
+        (["--max-memory", "much"], "--max-memory much: not an amount of memory"),
         (["--clean", "CLEAN", "--degraded", "CLEAN", "--right", "CLEAN"], "takes one picture: leave it out"),
         (["--clean", "CLEAN", "--degrade", "gaussian:9", "--against", "richardson-lucy"], "undoes a known blur"),
         (["--clean", "nowhere", "--degrade", "gaussian:9"], "nowhere: no such folder"),

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -206,17 +207,24 @@ def test_a_full_disk_or_an_interruption_leaves_no_file(
 
 
 def test_of_two_files_both_or_none_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = module.write_atomically
+    real, done = os.fsync, []
 
-    def fail_at_xml(path: Path, write: Any) -> None:
-        if path.suffix == ".xml":
-            raise Failed(f"{path}: cannot be written")
-        real(path, write)
+    def full(descriptor: int) -> None:
+        done.append(descriptor)
+        if len(done) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
 
-    monkeypatch.setattr(module, "write_atomically", fail_at_xml)
-    with pytest.raises(Failed):
-        module._write(tmp_path / "x.xml", {".bin": b"1", ".xml": b"2"})
-    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(os, "fsync", full)
+    for before in ({}, {"x.bin": b"old", "x.xml": b"old"}):
+        done.clear()
+        for name, data in before.items():
+            (tmp_path / name).write_bytes(data)
+        with pytest.raises(Failed, match="No space left on device"):
+            module._write(tmp_path / "x.xml", {".bin": b"1", ".xml": b"2"})
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert module._write(tmp_path / "x.xml", {".bin": b"1", ".xml": b"2"}) == [tmp_path / "x.bin", tmp_path / "x.xml"]
+    assert (tmp_path / "x.bin").read_bytes() == b"1"
 
 
 @pytest.mark.parametrize(

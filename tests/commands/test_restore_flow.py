@@ -23,7 +23,7 @@ from restormer_cli.commands.restore import work
 from restormer_cli.data.images import read_picture
 from restormer_cli.documents import SCHEMA
 from restormer_cli.engine.restorer import Restorer
-from restormer_cli.errors import NoRoom
+from restormer_cli.errors import Failed, NoRoom
 from restormer_cli.model.weights import bundled_tasks, load_weights
 
 SCRIPT = str(Path(sys.executable).parent / "restormer")
@@ -323,6 +323,16 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(folder, colour_wei
 
 
 # --- JSON -----------------------------------------------------------------------------------------------------
+
+
+def test_weights_that_cannot_be_fetched_are_in_the_document_too(folder, monkeypatch):
+    def fail(*_, **__):
+        raise Failed("official/denoise-color: nothing answers")
+
+    monkeypatch.setattr("restormer_cli.model.hub.fetch", fail)
+    values = document(folder / "in", folder / "out", "--weights", "official/denoise-color", code=1)
+    assert values["error"] == "official/denoise-color: nothing answers"
+    assert values["request"]["weights"] == "official/denoise-color"
 
 
 def document(*arguments: object, code: int = 0, **options) -> dict:

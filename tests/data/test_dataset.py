@@ -233,6 +233,15 @@ def test_textured_prefers_texture(tmp_path: Path) -> None:
     assert shares[1] > 0.66  # 3/4 expected: the better of two
 
 
+def test_texture_of_eight_and_of_sixteen_bits_is_compared_alike(tmp_path: Path) -> None:
+    pixels = noise(64, 64)
+    save(tmp_path / "a.png", pixels)
+    save(tmp_path / "b.png", pixels[..., 0].astype(np.uint16) * 200)  # a little less of it than 8 bits are
+    source = batches(Pairs(clean=str(tmp_path)), flips=False, steps=("gaussian:0",), textured=True)
+    crops = source.batch(1, stage(16), range(200))[1]
+    assert 0.15 < (crops.max(axis=(1, 2, 3)) < 0.8).mean() < 0.45  # 1/4 expected: only where both are the fainter one
+
+
 def test_sixteen_bits_are_kept(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 65536, (8, 8), dtype=np.uint16)
     save(tmp_path / "deep.png", pixels)

@@ -2,6 +2,7 @@
 
 import gc
 import io
+import json
 import signal
 import subprocess
 import sys
@@ -170,6 +171,19 @@ def test_sound_that_does_not_fit_is_refused_before_any_work(tmp_path):
 
 
 # --- The verb -------------------------------------------------------------------------------------------------
+
+
+def test_what_the_frames_meet_is_told_once(tmp_path, colour_weights, monkeypatch):
+    from restormer_cli.engine.restorer import Restorer
+
+    def telling(self, picture, notice=None):
+        notice("memory is too short")
+        return picture
+
+    monkeypatch.setattr(Restorer, "__call__", telling)
+    source = make(tmp_path / "a.mkv", "ffv1", "yuv444p", None)
+    result = restore(source, tmp_path / "out", "--weights", colour_weights, "--json")
+    assert json.loads(result.stdout)["files"][0]["warnings"].count("memory is too short") == 1
 
 
 def test_a_film_is_restored_as_its_frames_would_be(tmp_path, colour_weights):

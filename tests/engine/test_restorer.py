@@ -345,6 +345,22 @@ def test_memory_that_runs_out_loses_no_picture(tiny_network, monkeypatch):
     assert said[-1] == "memory ran out: going on with tiles of 56, which is approximate"
 
 
+@pytest.mark.parametrize("overlap", [32, 48])
+def test_smaller_tiles_for_want_of_memory_overlap_less(tiny_network, monkeypatch, overlap):
+    run = Strips.run
+
+    def short(self, x, keep_v=True):
+        if max(x.shape[-2:]) > 32:
+            raise RuntimeError("CUDA out of memory")
+        return run(self, x, keep_v)
+
+    monkeypatch.setattr(Strips, "run", short)
+    said = []
+    restored = Restorer(tiny_network(), device="cpu", tile=64, overlap=overlap)(picture(72, 80), said.append)
+    assert np.isfinite(restored).all()
+    assert said == ["memory ran out: going on with tiles of 32, which is approximate"]
+
+
 def test_other_errors_are_not_taken_for_want_of_memory(tiny_network, monkeypatch):
     def broken(self, x, keep_v=True):
         raise RuntimeError("shapes differ")

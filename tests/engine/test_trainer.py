@@ -301,6 +301,14 @@ def test_resuming_with_another_recipe_names_what_changed(
     assert read_recipe(str(tmp_path / "run" / "recipe.toml")) == changed
 
 
+def test_a_changed_optimizer_is_the_one_that_goes_on(pictures: Path, tmp_path: Path) -> None:
+    run(recipe(pictures), tmp_path / "run", stop_after=2)
+    changed = recipe(pictures, optimizer={"lr": 1e-3, "clip": 1.0, "weight_decay": 0.5, "betas": [0.5, 0.9]})
+    run(changed, tmp_path / "run", resume=True, accept_changes=True, stop_after=1)
+    (group,) = checkpoint(tmp_path / "run", 3)["optimizer"]["param_groups"]
+    assert (group["weight_decay"], tuple(group["betas"])) == (0.5, (0.5, 0.9))
+
+
 def test_an_average_may_begin_and_end_on_the_way(pictures: Path, tmp_path: Path) -> None:
     off, on = recipe(pictures, ema={"decay": 0}), recipe(pictures, ema={"decay": 0.5})
     run(off, tmp_path / "run", stop_after=2)
@@ -537,6 +545,36 @@ def test_a_damaged_checkpoint_is_told(pictures: Path, tmp_path: Path) -> None:
     (note,) = [log for log in run(recipe(pictures), tmp_path / "run", resume=True) if isinstance(log, Note)]
     assert "00000006.pt: is damaged (" in note.text
     assert note.text.endswith("going on from iteration 4, the one before")
+
+
+def test_a_checkpoint_that_cannot_be_read_is_not_taken_for_a_lost_one(pictures: Path, tmp_path: Path) -> None:
+    """To go on from an older one would delete it."""
+    run(recipe(pictures), tmp_path / "run", stop_after=4)
+    folder = tmp_path / "run" / "checkpoints"
+    state = torch.load(folder / "00000004.pt", weights_only=True)
+    torch.save(state | {"format": 99}, folder / "00000004.pt")
+    with pytest.raises(UserError, match=r"00000004\.pt: is another version's checkpoint"):
+        run(recipe(pictures), tmp_path / "run", resume=True)
+    (folder / "00000005.pt").mkdir()  # of reasons not to be readable, one that holds for root too
+    with pytest.raises(Failed, match=r"00000005\.pt: cannot be read: Is a directory"):
+        run(recipe(pictures), tmp_path / "run", resume=True)
+    assert sorted(path.name for path in folder.iterdir()) == ["00000002.pt", "00000004.pt", "00000005.pt"]
+
+
+def test_a_folder_in_use_is_refused_before_the_data_are_read(pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    nowhere = {"train": {"clean": str(tmp_path / "none")}, "validate": {"clean": str(tmp_path / "none")}}
+    with pytest.raises(UserError, match="is not empty"):
+        run(recipe(pictures, data=nowhere), tmp_path)
+
+
+def test_identical_validation_pictures_leave_valid_json(pictures: Path, tmp_path: Path) -> None:
+    values = recipe(pictures, validation={"every": 1, "crop": 32, "degrade": ["gaussian:0"]})
+    run(values, tmp_path / "run", stop_after=1)
+    (line,) = [entry for entry in metrics(tmp_path / "run") if "validation" in entry]
+    assert line["input_psnr"] is None
+    assert line["psnr"] > 10
+    assert load_weights(tmp_path / "run" / "weights.safetensors").header["training"]["validation"]["input_psnr"] is None
 
 
 def test_a_full_disk_is_told_in_the_systems_words(

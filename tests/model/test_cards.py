@@ -22,7 +22,7 @@ HEADER = {
     "training": {"iterations": 1400, "validation": {"psnr": 36.961, "input_psnr": 20.18, "pictures": 13}},
     "recipe": {
         "degrade": {"steps": ["gaussian:0-50", "jpeg:70-95"]},
-        "validation": {"degrade": ["gaussian:25"]},
+        "validation": {"degrade": ["gaussian:25"], "crop": 256},
         "stage": [{"patch": 64}, {"patch": 128}],
         "data": {"train": {"degraded": None, "clean": "photographs/train", "match": "name"}},
     },
@@ -42,7 +42,7 @@ def test_a_page_adds_data_network_licence_and_file(tmp_path):
     for words in (
         "grain",
         "gaussian:0-50 + jpeg:70-95",
-        "on 13 photographs with gaussian:25",
+        "on 13 photographs with gaussian:25, centre crops of 256²\n",
         "data        photographs/train\n",
         "blocks 2-2-2-4",
         "Apache-2.0",
@@ -60,8 +60,8 @@ def test_a_page_says_how_the_weights_came_about():
         "earlier": [{"task": "denoise", "iterations": 1400}, {"task": "unknown"}],
     }
     page = Card("defocus", Path(__file__), {**HEADER, "training": training}).page()
-    assert "900 iterations, patches up to 128², 5.3 hours with what it started from" in page
-    assert "after denoise (1,400 iterations), on an abacus, 2 threads" in page
+    assert "900 iterations, patches up to 128², on an abacus, 2 threads; before it denoise (1,400 iterations)" in page
+    assert "; 5.3 hours in all\n" in page
     assert "photographs/train (sha256 abcdef0123456789…)" in page
 
 
@@ -69,7 +69,7 @@ def test_legs_of_one_task_are_counted_together():
     legs = [("denoise", 1400), ("defocus", 300), ("defocus", 200)]
     training = {"iterations": 900, "earlier": [{"task": task, "iterations": n} for task, n in legs]}
     page = Card("defocus", Path(__file__), {**HEADER, "training": training}).page()
-    assert "after denoise (1,400 iterations) and defocus (2 legs, 500 iterations)" in page
+    assert "before it denoise (1,400 iterations) and defocus (2 legs, 500 iterations)" in page
 
 
 def test_every_bundled_checkpoint_has_its_limits_and_failures_on_its_page():

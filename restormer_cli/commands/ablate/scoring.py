@@ -106,7 +106,7 @@ def _history(folder: Path) -> tuple[float, tuple[tuple[int, float], ...]]:
         entry = json.loads(line)
         if "iteration" in entry:
             seconds += entry["seconds"]
-        elif "validation" in entry and math.isfinite(entry["psnr"]):
+        elif "validation" in entry and math.isfinite(entry["psnr"] or math.nan):  # null: identical pictures
             curve.append((entry["validation"], entry["psnr"]))
     return seconds, tuple(curve)
 

@@ -11,11 +11,12 @@ from restormer_cli.engine.classical import METHODS
 from restormer_cli.engine.contestants import OURS, Contestant, check_kinds, read_kind
 from restormer_cli.engine.flops import count_operations, count_parameters
 from restormer_cli.engine.machine import describe_machine
+from restormer_cli.engine.memory import parse_memory
 from restormer_cli.engine.network import PAPER, Network, find_network
 from restormer_cli.engine.perceptual import check_metrics
 from restormer_cli.engine.protocols import BY_TASK, Protocol, find_protocol
 from restormer_cli.engine.quality import Source, find_samples, published_sigma
-from restormer_cli.engine.restorer import PRECISIONS, choose_device
+from restormer_cli.engine.restorer import PRECISIONS, check_ways, choose_device
 from restormer_cli.errors import UserError
 
 DEFAULT_SIZES = ("256", "512")
@@ -67,7 +68,7 @@ def _check_flags(request: Request) -> None:
     if request.right is not None and request.degraded is None:
         raise UserError("--right: the second views belong to the pictures of --degraded DIR")
     if request.gates.max_memory is not None:
-        parse_memory(request.gates.max_memory)
+        parse_memory(request.gates.max_memory, "--max-memory")
         if judging and not request.sizes:
             raise UserError("--max-memory: memory is measured by size: name some, such as --sizes 512")
 
@@ -86,6 +87,7 @@ def list_contestants(request: Request) -> tuple[tuple[Contestant, ...], tuple[st
             ours = Contestant(OURS, precision, device, overlap=request.overlap, memory=request.memory)
             for tile in request.tiles or (0,):
                 for window in request.windows or (0,):
+                    check_ways(tile or None, request.overlap, window or None, request.memory)
                     found.append(replace(ours, tile=tile or None, window=window or None))
             for kind, strength in map(read_kind, request.against):
                 # Classical methods have one precision, whatever the network's.
@@ -148,11 +150,3 @@ def parse_size(text: str) -> tuple[int, int]:
     if min(height, width) < 8:
         raise UserError(f"--sizes {text}: the smallest picture is 8 pixels a side")
     return height, width
-
-
-def parse_memory(text: str) -> float:
-    """`2GB`, `1.5 GiB` or `800MB` -> bytes. Raises UserError."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", text.strip(), re.IGNORECASE)
-    if match is None:
-        raise UserError(f"{text}: no size in memory; write 2GB or 800MB")
-    return float(match[1]) * (1024 if match[3] else 1000) ** " KMGT".index(match[2].upper() or " ")

@@ -1,13 +1,14 @@
 """From single measurements to the figures that people quote."""
 
 from collections.abc import Sequence
+from math import inf
 from statistics import fmean, median, stdev
 
 import numpy as np
 
-from restormer_cli.commands.bench.plan import parse_memory
 from restormer_cli.commands.bench.values import Finished, Gate, Gates, Scaling, Started, Statistic, Summary
 from restormer_cli.engine.contestants import OURS, Contestant
+from restormer_cli.engine.memory import parse_memory
 from restormer_cli.engine.published import published
 from restormer_cli.engine.quality import Judged, published_sigma
 from restormer_cli.engine.stopwatch import Cell
@@ -74,14 +75,14 @@ def statistic(values: Sequence[float]) -> Statistic:
 
 
 def gates(limits: Gates, result: Finished) -> tuple[Gate, ...]:
-    """Every threshold that was asked for, with the worst of our own runs."""
+    """Every threshold that was asked for, with the worst of our own runs; one that failed holds none."""
     found = []
     if limits.min_psnr is not None and result.quality is not None:
         rows = [s for s in result.quality.summaries if s.group is None and _is_ours(s.contestant)]
-        worst = min(rows, key=lambda row: row.mean("psnr") or 0.0)
-        found.append(Gate("min-psnr", limits.min_psnr, worst.mean("psnr") or 0.0, _whose(worst.contestant)))
+        scores = [(row.mean("psnr") or 0.0, _whose(row.contestant)) for row in rows]
+        found.append(Gate("min-psnr", limits.min_psnr, *min(scores, default=(-inf, "no picture"))))
     if limits.max_seconds is not None:
-        times = [(c.median, _at(c)) for c in _sound(result)]
+        times = [(inf if cell.error else cell.median, _at(cell)) for cell in _ours(result)]
         if not times and result.quality is not None:
             times = [
                 (s.seconds, _whose(s.contestant))
@@ -90,14 +91,14 @@ def gates(limits: Gates, result: Finished) -> tuple[Gate, ...]:
             ]
         found += [Gate("max-seconds", limits.max_seconds, *max(times))] if times else []
     if limits.max_memory is not None:
-        peaks = [(float(c.device_peak or c.peak or 0), _at(c)) for c in _sound(result)]
-        found += [Gate("max-memory", parse_memory(limits.max_memory), *max(peaks))] if peaks else []
+        peaks = [(inf if c.error else float(c.device_peak or c.peak or 0), _at(c)) for c in _ours(result)]
+        found += [Gate("max-memory", parse_memory(limits.max_memory, "--max-memory"), *max(peaks))] if peaks else []
     return tuple(found)
 
 
-def _sound(result: Finished) -> list[Cell]:
+def _ours(result: Finished) -> list[Cell]:
     cells = () if result.cost is None else result.cost.cells
-    return [cell for cell in cells if cell.error is None and _is_ours(cell.contestant)]
+    return [cell for cell in cells if _is_ours(cell.contestant)]
 
 
 def _is_ours(contestant: Contestant | None) -> bool:

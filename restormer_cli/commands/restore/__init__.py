@@ -13,7 +13,7 @@ from typing import Any
 from restormer_cli.atomic import sweep
 from restormer_cli.commands.restore.film import restore_film
 from restormer_cli.commands.restore.stages import Degrading, Restoring, make_stage
-from restormer_cli.commands.restore.values import Advanced, Planned, Request, Restored, Started, Watcher
+from restormer_cli.commands.restore.values import Advanced, Planned, Request, Restored, Started
 from restormer_cli.commands.restore.work import Work, guarded, read_stage, write_stage
 from restormer_cli.data.compare import check_comparisons
 from restormer_cli.data.images import WRITABLE
@@ -25,7 +25,7 @@ from restormer_cli.engine.team import Team, split
 from restormer_cli.errors import Failed, RestormerError, UserError
 
 
-def restore(request: Request, watch: Watcher | None = None) -> Iterator[Started | Planned | Advanced | Restored]:
+def restore(request: Request) -> Iterator[Started | Planned | Advanced | Restored]:
     """Restore a file or a folder, picture by picture; a bad picture costs that picture only. Or one video (film.py).
 
     Yields one Started, then a Restored per picture; in a dry run, which writes nothing, a Planned. Raises UserError
@@ -34,7 +34,7 @@ def restore(request: Request, watch: Watcher | None = None) -> Iterator[Started 
     """
     team = Team.join()
     if team is not None and team.rank > 0:
-        _take_part(request, team, watch)
+        _take_part(request, team)
         return
     try:
         if is_film(request.source) and not request.source.is_dir():
@@ -50,7 +50,7 @@ def restore(request: Request, watch: Watcher | None = None) -> Iterator[Started 
     finally:
         if team is not None:
             team.dismiss()  # those that have been given nothing to do
-    events = _run(request, stage, own, watch)
+    events = _run(request, stage, own)
     yield from _judged(request, jobs, events if team is None else _gathered(events, team))
 
 
@@ -97,13 +97,13 @@ def _dry_run(request: Request, stage: Restoring | Degrading, jobs: list[Job]) ->
             yield Planned(job.source, job.target, error=str(error))
 
 
-def _run(request: Request, stage: Restoring | Degrading, jobs: list[Job], watch: Watcher | None) -> Iterator[Restored]:
+def _run(request: Request, stage: Restoring | Degrading, jobs: list[Job]) -> Iterator[Restored]:
     """The events of this process's own pictures."""
     works = overlapped(
         jobs,
         read=lambda job: guarded("read", read_stage, request, Work(job)),
         compute=lambda work: guarded("compute", stage.compute, work),
-        write=lambda work: guarded("write", write_stage, request, watch, work),
+        write=lambda work: guarded("write", write_stage, request, work),
         size=Work.bytes,
         room=stage.room,
         threads=stage.threads_beside,
@@ -160,13 +160,13 @@ def _hand_out(request: Request, jobs: list[Job], team: Team) -> list[Job]:
     return [jobs[index] for index in shares[0]]
 
 
-def _take_part(request: Request, team: Team, watch: Watcher | None) -> None:
+def _take_part(request: Request, team: Team) -> None:
     """In every process but the first: restore what is asked, and tell the first one."""
     share = team.share()
     try:
         if share:
             jobs = [Job.from_json(values) for values in share]
-            for event in _run(request, make_stage(request), jobs, watch):
+            for event in _run(request, make_stage(request), jobs):
                 team.send(event.to_json())
     except RestormerError as error:
         team.send({"trouble": str(error)})
@@ -187,4 +187,4 @@ def _received(message: dict[str, Any]) -> Restored:
     return Restored.from_json(message)
 
 
-__all__ = ["Advanced", "Planned", "Request", "Restored", "Started", "Watcher", "restore"]
+__all__ = ["Advanced", "Planned", "Request", "Restored", "Started", "restore"]

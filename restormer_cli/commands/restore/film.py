@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import numpy as np
@@ -51,19 +51,20 @@ def _restore(request: Request, stage: Restoring | Degrading, film: Film, job: Jo
         raise Failed(f"{job.target.parent}: this folder cannot be made: {error.strerror}") from None
     sweep(job.target.parent)
     channels = 0
+    notices: dict[str, None] = {}  # each once, in order
     with ExitStack() as stack:
         stream = stack.enter_context(replacing(job.target))
         out = stack.enter_context(film.writer(stream, job.target, request.quality))
         for frame in film.frames(out):
             started = time.perf_counter()
-            pixels = _compute(request, stage, frame, count)
+            pixels = _compute(request, stage, frame, count, lambda text: notices.setdefault(text))
             computed += time.perf_counter() - started
             changed += float(np.abs(pixels - frame.pixels).mean()) * 255
             channels = frame.pixels.shape[2]
             out.write(pixels, frame)
             count += 1
             yield Advanced(count, film.length, time.perf_counter() - begun)
-    notes = [*out.notes, f"{count:,} frames"]
+    notes = [*out.notes, *notices, f"{count:,} frames"]
     if film.damaged:
         notes.append(f"{film.damaged:,} damaged packets are left out; all else keeps its time")
     seconds = time.perf_counter() - begun
@@ -85,13 +86,17 @@ def _restore(request: Request, stage: Restoring | Degrading, film: Film, job: Jo
     )
 
 
-def _compute(request: Request, stage: Restoring | Degrading, frame: Frame, number: int) -> np.ndarray:
+def _compute(
+    request: Request, stage: Restoring | Degrading, frame: Frame, number: int, notice: Callable[[str], None]
+) -> np.ndarray:
     if isinstance(stage, Degrading):
         return stage.degradation(frame.pixels, np.random.default_rng([request.seed, number]))
     from restormer_cli.engine.pictures import restore_pixels
 
     try:
-        return restore_pixels(stage.restorer, frame.pixels, strength=request.strength, ensemble=request.ensemble)
+        return restore_pixels(
+            stage.restorer, frame.pixels, strength=request.strength, ensemble=request.ensemble, notice=notice
+        )
     except RestormerError as error:
         raise type(error)(f"{request.source}: {error}") from None
 

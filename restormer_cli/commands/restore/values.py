@@ -1,17 +1,8 @@
 """What the verb takes and yields: plain values."""
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-
-from restormer_cli.data.images import Picture
-from restormer_cli.data.jobs import Job
-
-Watcher = Callable[[Job, Picture, np.ndarray], tuple[str, ...]]
-"""Called with each picture and its restored pixels once they are written, in a writing thread; returns notes."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from restormer_cli.commands.restore.values import Request, Restored, Watcher
+from restormer_cli.commands.restore.values import Request, Restored
 from restormer_cli.data.compare import write_comparison
 from restormer_cli.data.images import (
     MAX_PIXELS,
@@ -127,7 +127,7 @@ def _target(request: Request, work: Work) -> Path:
     return Path(f"standard output.{extension.lower()}")
 
 
-def write_stage(request: Request, watch: Watcher | None, work: Work) -> None:
+def write_stage(request: Request, work: Work) -> None:
     assert work.picture is not None
     assert work.pixels is not None
     target, options = _target(request, work), {"quality": request.quality, "subsampling": request.subsampling}
@@ -145,8 +145,6 @@ def write_stage(request: Request, watch: Watcher | None, work: Work) -> None:
         write_picture(target, work.pixels, like=work.picture, **options)
         if request.compare:
             work.notes += write_comparison(target, work.picture, work.pixels, **options)
-    if watch is not None:
-        work.notes += watch(work.job, work.picture, work.pixels)
 
 
 def _make_folder(folder: Path) -> None:
