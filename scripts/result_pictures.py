@@ -55,7 +55,7 @@ def draw_rows(measured: "list[Measured]") -> None:
     """docs/results/KEY.jpg for every row with a rival: input, the best classical method, ours, clean."""
     for one in measured:
         rival = one.rival
-        if rival is None:
+        if rival is None or "photographs" in one.row:
             continue
         spec = one.row["degrade"]
         degraded, clean = spoil("chelsea", spec)

@@ -1,6 +1,8 @@
 """The comparisons can be run, are run once, and are told as they came out."""
 
+import csv
 import json
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,11 +11,13 @@ import pytest
 
 from restormer_cli.data.degrade import parse_degradation
 from restormer_cli.engine.classical import METHODS
-from restormer_cli.recipe import bundled_recipes
+from restormer_cli.model.cards import bundled_cards
+from restormer_cli.recipe import bundled_recipes, read_recipe
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 try:
+    import bundle
     import result_pages
     import results
     import strengths
@@ -66,6 +70,18 @@ def test_every_method_has_a_strength_that_was_tuned_on_training_photographs():
         assert f"validate,debian,{package}," not in listed
 
 
+def test_recipes_and_checkpoints_name_every_licence_of_the_photographs():
+    for name, path in bundled_recipes().items():
+        if name.startswith("compact/"):
+            assert read_recipe(str(path)).licence == bundle.LICENCE
+    for card in bundled_cards():
+        assert card.header["licence"] == bundle.LICENCE
+    with (SCRIPTS / "photographs.csv").open(newline="", encoding="utf-8") as stream:
+        found = " ".join({row["licence"] for row in csv.DictReader(stream) if row["role"] == "train"})
+    for word in set(re.findall(r"LGPL|GPL|CC-BY-SA|CC-BY|CC0|MIT|GFDL|Pexels", found)):
+        assert word in bundle.LICENCE
+
+
 def test_a_command_gives_the_tuned_strengths_and_the_protocol():
     strengths = {"gaussian:25": {"bm3d": 1.15}}
     command = " ".join(results.command_of(ROWS["denoise-25"], Path("photos"), 512, strengths))
@@ -73,6 +89,9 @@ def test_a_command_gives_the_tuned_strengths_and_the_protocol():
     assert command.endswith("--against bm3d=1.15,nl-means,tv,wavelet,bilateral")
     assert "--protocol" not in command  # the published noise has its own
     assert "--protocol plain" in " ".join(results.command_of(ROWS["derain"], Path("photos"), 0, {}))
+    samples = results.command_of(ROWS["sample-25"], Path("photos"), 512, strengths)
+    assert samples[3:5] == ["--clean", "docs/originals"]
+    assert "--crop" not in samples
     tiles = results.command_of(ROWS["denoise-tiles"], Path("photos"), 512, {})
     assert "--crop" not in tiles
     assert tiles[-2:] == ["--tile", "0,256,512"]
