@@ -176,7 +176,7 @@ def test_sound_that_does_not_fit_is_refused_before_any_work(tmp_path):
 def test_what_the_frames_meet_is_told_once(tmp_path, colour_weights, monkeypatch):
     from restormer_cli.engine.restorer import Restorer
 
-    def telling(self, picture, notice=None):
+    def telling(self, picture, notice):
         notice("memory is too short")
         return picture
 
