@@ -30,7 +30,7 @@ def draw_curves(metrics: Path, picture: Path, title: str) -> bool:
     losses = [entry["loss"] for entry in steps]
     panels[0].plot(at, losses, linewidth=0.5, color="tab:blue", alpha=0.35)
     panels[0].plot(at, smoothed(losses), color="tab:blue")
-    panels[0].set(ylabel="training loss", yscale="log")
+    panels[0].set(ylabel="training loss", yscale="log" if min(losses) > 0 else "linear")  # minus a PSNR is below 0
     panels[1].plot(at, [entry["lr"] for entry in steps], color="tab:gray")
     panels[1].set(ylabel="learning rate", yscale="log")
     if scores:

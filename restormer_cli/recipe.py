@@ -73,9 +73,9 @@ class Schedule(Table):
 
 
 class Loss(Table):
-    """What is minimised: the mean of |e|, of sqrt(e² + ε²), or |e| plus a share of the spectrum's |e|."""
+    """What is minimised: the mean of |e|, of sqrt(e² + ε²), |e| plus a share of the spectrum's |e|, or −PSNR."""
 
-    kind: Literal["l1", "charbonnier", "fft"] = "l1"
+    kind: Literal["l1", "charbonnier", "fft", "psnr"] = "l1"
     """In the order of the line above."""
 
 
@@ -93,6 +93,8 @@ class Augment(Table):
     """Parameter a of the mixture's β(a, a), applied to every second group; the paper's is 1.2, 0 switches it off."""
     mixup_groups: Positive = 8
     """Equal groups of a global batch that are mixed within: the paper's 8 GPUs, so groups of 8, 5, 4, 2, 1, 1."""
+    balance: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Other light: each channel of a sample is darkened by its own share, at most a share drawn up to this one."""
 
 
 class Degrade(Table):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import imagecodecs
 import pytest
+from matplotlib.axes import Axes
 
 from restormer_cli.curves import draw_curves, smoothed
 
@@ -16,6 +17,18 @@ def test_a_log_with_gaps_becomes_a_picture(tmp_path: Path) -> None:
     log.write_text("\n".join(map(json.dumps, lines)) + '\n{"iterat')
     assert draw_curves(log, tmp_path / "curves.png", "a run")
     assert imagecodecs.png_decode((tmp_path / "curves.png").read_bytes()).shape[:2] == (1080, 960)
+
+
+def test_a_loss_below_0_is_drawn_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scales = []
+    plain = Axes.set
+    monkeypatch.setattr(
+        Axes, "set", lambda self, **options: scales.append(options.get("yscale")) or plain(self, **options)
+    )
+    log = tmp_path / "metrics.jsonl"
+    log.write_text("\n".join(json.dumps({"iteration": i, "stage": 0, "loss": -i, "lr": 1e-3}) for i in range(1, 10)))
+    assert draw_curves(log, tmp_path / "curves.png", "minus a PSNR")
+    assert scales[0] == "linear"
 
 
 def test_nothing_logged_is_no_picture(tmp_path: Path) -> None:

@@ -224,10 +224,12 @@ class TrainingBatches:
             if _gradient(another, *other[1:], patch) > _gradient(picture, top, left, patch):
                 (index, top, left), picture = other, another
         turn, mirror = (int(rng.integers(4)), bool(rng.integers(2))) if self.augment.flips else (0, False)
+        light = self._light(rng, picture.shape[2]) if self.augment.balance else None
 
         def cut(picture: np.ndarray, margin: int = 0) -> np.ndarray:
             crop = np.rot90(_crop(picture, top, left, patch, margin), turn)
-            return to_float(crop[:, ::-1] if mirror else crop)
+            pixels = to_float(crop[:, ::-1] if mirror else crop)
+            return pixels if light is None else pixels * light
 
         if self.degradation is not None and self.pictures.pairs[index].degraded is None:
             # A blur brings light from outside the patch, as it does anywhere but at a picture's border.
@@ -236,6 +238,14 @@ class TrainingBatches:
             inside = (slice(margin, margin + patch),) * 2
             return self.degradation(around, rng)[inside], around[inside]
         return np.concatenate([cut(view) for view in self.pictures.views(index)], axis=2), cut(picture)
+
+    def _light(self, rng: np.random.Generator, channels: int) -> np.ndarray:
+        """Factors of the channels, (c,).
+
+        Photographs that were stored with halved colour resolution teach a network that colour is soft; where the
+        channels' factors differ, every edge of the brightness is one of the colour.
+        """
+        return np.float32(1) - self.augment.balance * rng.random() * rng.random(channels, np.float32)
 
     def _place(self, rng: np.random.Generator, patch: int) -> tuple[int, int, int]:
         index, top, left, height, width = self.places.draw(rng)

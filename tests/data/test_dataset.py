@@ -61,14 +61,21 @@ def finish(events: Generator[Any, None, Any]) -> tuple[Any, list[Any]]:
 
 
 def recipe(
-    pairs: Pairs, *, seed: int = 3, flips: bool = True, steps: Any = (), mixup: float = 0, **data: Any
+    pairs: Pairs,
+    *,
+    seed: int = 3,
+    flips: bool = True,
+    steps: Any = (),
+    mixup: float = 0,
+    balance: float = 0,
+    **data: Any,
 ) -> Recipe:
     values = {
         "task": "denoise",
         "seed": seed,
         "data": {"train": pairs.model_dump(), "cache": "memory", **data},
         "degrade": {"steps": steps},
-        "augment": {"flips": flips, "mixup": mixup},
+        "augment": {"flips": flips, "mixup": mixup, "balance": balance},
         "stage": [stage(16).model_dump()],
     }
     return Recipe.model_validate(values)
@@ -360,6 +367,45 @@ def test_two_views_are_one_picture_of_six_channels(tmp_path: Path, write_png: Ca
     assert degraded.shape == (32, 32, 6)
     assert np.allclose(as_picture(degraded, 3), target * 3 / 8, atol=2e-5)
     assert as_picture(target, 3) is target
+
+
+# --- Light ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("steps", [(), ("gaussian:0",)])
+def test_other_light_darkens_each_channel_by_its_own_share_on_both_sides(paired: Pairs, steps: tuple[str, ...]) -> None:
+    pairs = paired if not steps else Pairs(clean=paired.clean)
+    plain, lit = (batches(pairs, steps=steps, flips=False, balance=b) for b in (0, 0.6))
+    factors = []
+    for iteration in range(1, 30):
+        before, after = plain.batch(iteration, stage(16), range(4)), lit.batch(iteration, stage(16), range(4))
+        for row in range(4):
+            light = after[1][row].max(axis=(0, 1)) / before[1][row].max(axis=(0, 1))
+            factors.append(light)
+            for side in (0, 1):
+                assert np.allclose(after[side][row], before[side][row] * light, atol=1e-6)
+    shares = 1 - np.array(factors)  # 0.6 · u · v, with u of the sample and v of the channel
+    assert shares.min() >= -1e-6
+    assert 0.5 < shares.max() <= 0.6
+    assert abs(shares.mean() - 0.15) < 0.02
+    assert np.ptp(shares, axis=1).mean() > 0.1  # the channels differ
+
+
+def test_both_views_of_a_dual_pixel_camera_see_the_same_light(tmp_path: Path) -> None:
+    pixels = noise(20, 24)
+    for folder in ("clean", "left", "right"):
+        save(tmp_path / folder / "a.png", pixels)
+    pairs = Pairs(clean=str(tmp_path / "clean"), degraded=str(tmp_path / "left"), right=str(tmp_path / "right"))
+    values = {
+        "task": "defocus",
+        "model": {"in_channels": 6, "dual_pixel": True},
+        "data": {"train": pairs.model_dump(), "cache": "memory"},
+        "augment": {"balance": 0.6},
+        "stage": [stage(16).model_dump()],
+    }
+    source = finish(training_batches(Recipe.model_validate(values)))[0]
+    degraded, clean = source.batch(1, stage(16), range(4))
+    assert np.array_equal(degraded, np.concatenate((clean, clean), axis=3))
 
 
 # --- Mixup ----------------------------------------------------------------------------------------------------

@@ -1,9 +1,11 @@
 """Losses against their formulas, written out."""
 
+import math
+
 import pytest
 import torch
 
-from restormer_cli.engine.losses import LOSSES, SPECTRUM_SHARE
+from restormer_cli.engine.losses import LOSSES, PSNR_FLOOR, SPECTRUM_SHARE
 
 
 @pytest.fixture
@@ -37,3 +39,20 @@ def test_fft_adds_a_share_of_the_spectrum(pair: tuple[torch.Tensor, torch.Tensor
     parts = torch.stack((spectrum.real, spectrum.imag)).abs().mean()
     expected = float(error.abs().mean() + SPECTRUM_SHARE * parts)
     assert float(LOSSES["fft"](*pair)) == pytest.approx(expected, rel=1e-9)
+
+
+def test_psnr_is_the_mean_over_pictures_and_not_that_of_the_batch(pair: tuple[torch.Tensor, torch.Tensor]) -> None:
+    output = torch.stack((pair[0][0], pair[1][1] + 0.01))  # one bad picture, one good
+    expected = [
+        10 * math.log10(float((o - t).square().mean()) + PSNR_FLOOR) for o, t in zip(output, pair[1], strict=True)
+    ]
+    assert float(LOSSES["psnr"](output, pair[1])) == pytest.approx(sum(expected) / 2, rel=1e-12)
+
+
+def test_psnr_gains_nothing_beyond_its_floor(pair: tuple[torch.Tensor, torch.Tensor]) -> None:
+    same = pair[0].clone().requires_grad_(True)
+    floor = LOSSES["psnr"](same, pair[0])
+    floor.backward()
+    assert float(floor.detach()) == pytest.approx(-50)
+    assert same.grad is not None
+    assert not same.grad.any()

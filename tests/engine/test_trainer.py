@@ -423,6 +423,12 @@ def test_the_other_loss_trains_too(straight: tuple[Path, Logs], pictures: Path, 
     assert losses(straight[1])[0][1] < losses(logs)[0][1] < losses(straight[1])[0][1] + 1e-3
 
 
+def test_training_for_psnr_raises_it(pictures: Path, tmp_path: Path) -> None:
+    found = [loss for _, loss in losses(run(recipe(pictures, loss={"kind": "psnr"}), tmp_path / "run"))]
+    assert max(found) < 0
+    assert np.mean(found[-3:]) < np.mean(found[:3])
+
+
 def test_training_starts_from_init(pictures: Path, tmp_path: Path) -> None:
     torch.manual_seed(7)
     values = recipe(pictures, optimizer={"lr": 1e-12, "weight_decay": 0.0}, init=str(tmp_path / "x.safetensors"))
