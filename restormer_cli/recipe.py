@@ -95,6 +95,8 @@ class Augment(Table):
     """Equal groups of a global batch that are mixed within: the paper's 8 GPUs, so groups of 8, 5, 4, 2, 1, 1."""
     balance: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Other light: each channel of a sample is darkened by its own share, at most a share drawn up to this one."""
+    shrink: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the samples that are taken from pictures at half their size, where these are large enough."""
 
 
 class Degrade(Table):
@@ -243,6 +245,8 @@ class Recipe(Table):
         rows = [pairs for pairs in (self.data.train, self.data.validate_) if pairs is not None]
         if self.degrade.steps and all(pairs.degraded is not None for pairs in rows):
             raise ValueError("[degrade] steps are for clean pictures, but [data] names degraded ones: leave one out")
+        if self.augment.shrink and self.data.train.degraded is not None:
+            raise ValueError("augment.shrink is for clean pictures: what spoilt data.train.degraded would shrink too")
         return self
 
     @model_validator(mode="after")

@@ -68,7 +68,7 @@ def test_defaults_are_the_papers(tmp_path: Path) -> None:
     assert recipe.schedule.lr_min == 1e-6
     assert recipe.loss.kind == "l1"
     assert recipe.ema.decay == 0
-    assert recipe.augment.model_dump() == {"flips": True, "mixup": 0, "mixup_groups": 8, "balance": 0}
+    assert recipe.augment.model_dump() == {"flips": True, "mixup": 0, "mixup_groups": 8, "balance": 0, "shrink": 0}
     assert (recipe.validation.every, recipe.validation.crop, recipe.checkpoint.every) == (4000, 256, 4000)
     assert recipe.run.precision == "fp32"
     assert (recipe.init, recipe.data.validate_) == (None, None)
@@ -185,6 +185,7 @@ def test_the_nearest_learning_rate_key_is_lr_or_at_least_of_its_table(tmp_path: 
             r"data\.draw is without effect beside data\.cut",
         ),
         (MINIMAL.replace("train =", "cache = 'tape'\ntrain ="), r"data\.cache = 'tape'"),
+        (MINIMAL + "[augment]\nshrink = 0.5", r"augment\.shrink is for clean pictures"),
         (MINIMAL + "[augment]\nmixup = 1.2", r"stage\.0\.batch = 4: mixup needs a multiple of .* = 8 \(1: "),
         (MINIMAL + "[run]\nmicro_batch = 0", r"run\.micro_batch = 0"),
         (MINIMAL + "[run]\ntrack = 'notebook'", r"run\.track = 'notebook'"),
@@ -335,7 +336,7 @@ def test_an_official_recipe_is_the_papers(name: str) -> None:
     )
     assert recipe.optimizer.model_dump() == {"lr": 3e-4, "weight_decay": 1e-4, "betas": (0.9, 0.999), "clip": 0.01}
     assert (recipe.loss.kind, recipe.ema.decay, recipe.seed) == ("l1", 0, 100)
-    assert recipe.augment.model_dump() == {"flips": True, "mixup": mixup, "mixup_groups": 8, "balance": 0}
+    assert recipe.augment.model_dump() == {"flips": True, "mixup": mixup, "mixup_groups": 8, "balance": 0, "shrink": 0}
     if mixup:
         assert [row.batch // recipe.augment.mixup_groups for row in recipe.stage] == [8, 5, 4, 2, 1, 1]
     assert recipe.degrade.steps == noise

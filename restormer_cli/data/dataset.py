@@ -159,6 +159,16 @@ def _measure(
     return [found[index] for index in range(len(crops))]
 
 
+@dataclass(frozen=True)
+class Spot:
+    """Where a sample is cut: `scale` times the patch's side, of a picture, from (top, left)."""
+
+    picture: int
+    top: int
+    left: int
+    scale: int
+
+
 # --- Batches ------------------------------------------------------------------------------------------------
 
 
@@ -216,28 +226,29 @@ class TrainingBatches:
 
     def _sample(self, iteration: int, row: int, patch: int) -> tuple[np.ndarray, np.ndarray]:
         rng = np.random.default_rng([self.seed, iteration, row])
-        index, top, left = self._place(rng, patch)
-        picture = self.pictures.clean(index)
+        spot = self._spot(rng, patch)
+        picture = self.pictures.clean(spot.picture)
         if self.textured:
-            other = self._place(rng, patch)
-            another = self.pictures.clean(other[0])
-            if _gradient(another, *other[1:], patch) > _gradient(picture, top, left, patch):
-                (index, top, left), picture = other, another
+            other = self._spot(rng, patch)
+            another = self.pictures.clean(other.picture)
+            if _gradient(another, other, patch) > _gradient(picture, spot, patch):
+                spot, picture = other, another
         turn, mirror = (int(rng.integers(4)), bool(rng.integers(2))) if self.augment.flips else (0, False)
         light = self._light(rng, picture.shape[2]) if self.augment.balance else None
 
         def cut(picture: np.ndarray, margin: int = 0) -> np.ndarray:
-            crop = np.rot90(_crop(picture, top, left, patch, margin), turn)
-            pixels = to_float(crop[:, ::-1] if mirror else crop)
+            crop = _crop(picture, spot.top, spot.left, spot.scale * patch, spot.scale * margin)
+            crop = np.rot90(crop, turn)
+            pixels = _shrunk(to_float(crop[:, ::-1] if mirror else crop), spot.scale)
             return pixels if light is None else pixels * light
 
-        if self.degradation is not None and self.pictures.pairs[index].degraded is None:
+        if self.degradation is not None and self.pictures.pairs[spot.picture].degraded is None:
             # A blur brings light from outside the patch, as it does anywhere but at a picture's border.
             margin = self.degradation.reach
             around = cut(picture, margin)
             inside = (slice(margin, margin + patch),) * 2
             return self.degradation(around, rng)[inside], around[inside]
-        return np.concatenate([cut(view) for view in self.pictures.views(index)], axis=2), cut(picture)
+        return np.concatenate([cut(view) for view in self.pictures.views(spot.picture)], axis=2), cut(picture)
 
     def _light(self, rng: np.random.Generator, channels: int) -> np.ndarray:
         """Factors of the channels, (c,).
@@ -247,10 +258,12 @@ class TrainingBatches:
         """
         return np.float32(1) - self.augment.balance * rng.random() * rng.random(channels, np.float32)
 
-    def _place(self, rng: np.random.Generator, patch: int) -> tuple[int, int, int]:
+    def _spot(self, rng: np.random.Generator, patch: int) -> Spot:
         index, top, left, height, width = self.places.draw(rng)
-        top += int(rng.integers(max(1, height - patch + 1)))
-        return index, top, left + int(rng.integers(max(1, width - patch + 1)))
+        half = bool(self.augment.shrink) and rng.random() < self.augment.shrink and min(height, width) >= 2 * patch
+        scale = 2 if half else 1
+        top += int(rng.integers(max(1, height - scale * patch + 1)))
+        return Spot(index, top, left + int(rng.integers(max(1, width - scale * patch + 1))), scale)
 
 
 def training_batches(recipe: Recipe) -> Generator[Reading | Note, None, TrainingBatches]:
@@ -360,12 +373,19 @@ def _crop(picture: np.ndarray, top: int, left: int, patch: int, margin: int = 0)
     return np.pad(crop, (*pads, (0, 0)), mode="symmetric" if margin else "reflect")
 
 
-def _gradient(picture: np.ndarray, top: int, left: int, patch: int) -> float:
+def _shrunk(pixels: np.ndarray, scale: int) -> np.ndarray:
+    """(h, w, c) -> (h / scale, w / scale, c), by means of scale × scale pixels."""
+    h, w, c = pixels.shape
+    return pixels if scale == 1 else pixels.reshape(h // scale, scale, w // scale, scale, c).mean(axis=(1, 3))
+
+
+def _gradient(picture: np.ndarray, spot: Spot, patch: int) -> float:
     """The mean absolute difference of neighbours in a patch's first channel, every second one: its texture.
 
     In steps of 16 bits, whatever the picture has, since pictures of 8 and of 16 bits are compared.
     """
-    crop = picture[top : top + patch : 2, left : left + patch : 2, 0].astype(np.int32)
+    bottom, right = (start + spot.scale * patch for start in (spot.top, spot.left))
+    crop = picture[spot.top : bottom : 2, spot.left : right : 2, 0].astype(np.int32)
     if picture.dtype == np.uint8:
         crop *= 257
     differences = (np.abs(np.diff(crop, axis=axis)) for axis in (0, 1))

@@ -68,6 +68,7 @@ def recipe(
     steps: Any = (),
     mixup: float = 0,
     balance: float = 0,
+    shrink: float = 0,
     **data: Any,
 ) -> Recipe:
     values = {
@@ -75,7 +76,7 @@ def recipe(
         "seed": seed,
         "data": {"train": pairs.model_dump(), "cache": "memory", **data},
         "degrade": {"steps": steps},
-        "augment": {"flips": flips, "mixup": mixup, "balance": balance},
+        "augment": {"flips": flips, "mixup": mixup, "balance": balance, "shrink": shrink},
         "stage": [stage(16).model_dump()],
     }
     return Recipe.model_validate(values)
@@ -324,7 +325,8 @@ def test_places_are_drawn_as_often_as_the_published_preparation_cuts_them(tmp_pa
     assert source.places.rectangles[:, 0].tolist() == [0] * 2 + [1] * 6
     assert abs(source.batch(1, stage(16), range(600))[1].mean() - 0.75) < 0.06
     rng = np.random.default_rng(0)
-    drawn = [(top, left) for index, top, left in (source._place(rng, 24) for _ in range(8000)) if index == 0]
+    spots = (source._spot(rng, 24) for _ in range(8000))
+    drawn = [(spot.top, spot.left) for spot in spots if spot.picture == 0]
     lefts = {*range(9), *range(16, 25)}  # of patches inside the first crop, and inside the second
     assert set(drawn) == {(top, left) for top in range(9) for left in lefts}
 
@@ -406,6 +408,36 @@ def test_both_views_of_a_dual_pixel_camera_see_the_same_light(tmp_path: Path) ->
     source = finish(training_batches(Recipe.model_validate(values)))[0]
     degraded, clean = source.batch(1, stage(16), range(4))
     assert np.array_equal(degraded, np.concatenate((clean, clean), axis=3))
+
+
+# --- Half the size --------------------------------------------------------------------------------------------
+
+
+def halved(pixels: np.ndarray) -> np.ndarray:
+    """The means of 2×2 pixels that begin at every pixel: (h, w, c) -> (h - 1, w - 1, c)."""
+    return np.mean([pixels[i : i - 1 or None, j : j - 1 or None] / 255 for i in (0, 1) for j in (0, 1)], axis=0)
+
+
+@pytest.mark.parametrize("patch", [8, 24])
+def test_a_share_of_the_samples_is_cut_at_half_the_size_where_the_picture_is_large_enough(
+    tmp_path: Path, patch: int
+) -> None:
+    pixels = noise(47, 53)
+    save(tmp_path / "a.png", pixels)
+    source = batches(Pairs(clean=str(tmp_path)), steps=("gaussian:0",), flips=False, shrink=0.5, textured=True)
+    half, found = halved(pixels), 0
+    for iteration in range(1, 40):
+        for sample in source.batch(iteration, stage(patch), range(4))[1]:
+            whole = np.abs(pixels[: 48 - patch, : 54 - patch] / 255 - sample[0, 0]).max(axis=2) < 1e-6
+            if whole.any():
+                ((top, left),) = np.argwhere(whole)
+                assert np.allclose(pixels[top : top + patch, left : left + patch] / 255, sample, atol=1e-6)
+                continue
+            found += 1
+            ((top, left),) = np.argwhere(np.abs(half - sample[0, 0]).max(axis=2) < 1e-6)
+            assert np.allclose(half[top::2, left::2][:patch, :patch], sample, atol=1e-6)
+    # Of two candidates the more textured one is taken, and means of noise are smoother than noise.
+    assert found == 0 if patch == 24 else 30 < found < 110
 
 
 # --- Mixup ----------------------------------------------------------------------------------------------------
