@@ -131,7 +131,7 @@ def _verdict(row: dict[str, Any], than: str, must: float, aim: float | None, val
         held = abs(value) <= abs(must) if row["than"] == "whole" and unit == "dB" else value >= must
         word = "aim" if held and aim is not None and value >= aim else "held" if held else "**short**"
         reached = show(value)
-        if not held and reached == show(must):  # so little short that two decimals hide it
+        if not held and reached.lstrip("+-") == show(must).lstrip("+-"):  # so little short that two decimals hide it
             reached = f"{value:+.3f} {unit}"
     bound = f"within {abs(must):.2f} dB" if row["than"] == "whole" else show(must)
     words = {
