@@ -224,10 +224,11 @@ def test_the_messages_in_failures_are_the_programs() -> None:
 
 def test_the_tasks_in_the_readme_are_the_bundled_checkpoints() -> None:
     table = text_of(ROOT / "README.md").split("## Tasks")[1].split("\n## ")[0]
-    rows = dict(re.findall(r"^\|[^|]*\| `([\w-]+)`, bundled \|([^|]*)\|", table, re.MULTILINE))
-    cards = {card.name: card.header["training"]["validation"]["psnr"] for card in bundled_cards()}
-    assert rows.keys() == cards.keys()
-    assert [name for name, psnr in cards.items() if f" {psnr:.2f} dB" not in rows[name]] == []
+    rows = re.findall(r"^\|[^|]*\| `([\w-]+)`, bundled \| (\S+ dB) [^|]*\(input (\S+)\)", table, re.MULTILINE)
+    results = {card.name: card.measured["results"] for card in bundled_cards()}
+    assert {name for name, *_ in rows} == results.keys()
+    for name, after, before in rows:
+        assert any(f": {after} from {before} " in result for result in results[name]), name
 
 
 def test_figures_in_the_readme_are_those_of_performance() -> None:
