@@ -116,10 +116,14 @@ class Card:
 
     @property
     def validation(self) -> str:
-        """`score`, what the photographs were degraded with, and how much of each was taken."""
+        """`score`, what the photographs were degraded with, how much of each was taken, and whether bf16 rounded it.
+
+        Training validates in its own precision, so that scores of legs in bf16 and in fp32 do not compare.
+        """
         on, crop = (_at(self.header, "recipe", "validation", key) for key in ("degrade", "crop"))
         words = self.score + (f" with {'+'.join(map(str, on))}" if isinstance(on, list) and on else "")
-        return words + (f", centre crops of {crop}²" if isinstance(crop, int) and crop else "")
+        words += f", centre crops of {crop}²" if isinstance(crop, int) and crop else ""
+        return words + (", in bf16" if _at(self.header, "training", "precision") == "bf16" else "")
 
     def line(self) -> str:
         """The card in one line."""

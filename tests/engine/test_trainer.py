@@ -195,6 +195,7 @@ def test_the_header_says_where_the_weights_come_from(
     denoise = training["earlier"][1]
     assert (denoise["sha256"], denoise["seconds"], denoise["machines"]) == (digest, 7200, ["an abacus"])
     assert denoise["validation"] == first.header["training"]["validation"]
+    assert denoise["precision"] == "fp32"
     assert "of" not in denoise
     assert training["hours"] == pytest.approx(3 + training["seconds"] / 3600, abs=0.006)
 

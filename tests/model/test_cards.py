@@ -72,6 +72,12 @@ def test_legs_of_one_task_are_counted_together():
     assert "before it denoise (1,400 iterations) and defocus (2 legs, 500 iterations)" in page
 
 
+@pytest.mark.parametrize(("precision", "words"), [("bf16", "256², in bf16\n"), ("fp32", "256²\n"), (None, "256²\n")])
+def test_a_page_says_where_bf16_rounded_the_score(precision, words):
+    training = HEADER["training"] | ({"precision": precision} if precision else {})
+    assert f"centre crops of {words}" in Card("denoise", Path(__file__), {**HEADER, "training": training}).page()
+
+
 def test_every_bundled_checkpoint_has_its_limits_and_failures_on_its_page():
     written = read_cards()
     for card in bundled_cards():
