@@ -26,3 +26,12 @@ def _starts(length: int, side: int, count: int) -> list[int]:
     if count == 1:
         return [(length - side) // 2]
     return [int(start) for start in np.linspace(0, length - side, count)]
+
+
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+"""Rec. 601."""
+
+
+def luma(pixels: Image) -> Image:
+    """(h, w, 1 or 3) -> (h, w)."""
+    return pixels @ LUMA if pixels.shape[-1] == 3 else pixels[..., 0]
