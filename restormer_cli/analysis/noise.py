@@ -35,9 +35,10 @@ ROUNDS = 4
 LEAK = 0.04
 """Of a texture's energy, what may pass for noise."""
 LEAST_VARIANCE = 1e-4
+"""In 1/255²: what is below is none."""
 CLIPPED = 0.25
 """Blocks with more lost values than this share say nothing."""
-SCALES = (0.0, *np.arange(0.3, 1.0, 0.05), 1.1, 1.2, 1.35, 1.5)
+SCALES: tuple[float, ...] = (0.0, *np.arange(0.3, 1.0, 0.05), 1.1, 1.2, 1.35, 1.5)
 """Standard deviations of the Gaussian that may have correlated the noise, in pixels."""
 
 _BASIS = dct(np.eye(SIDE), norm="ortho", axis=0)  # (frequency, pixel)
@@ -66,32 +67,35 @@ class Noise:
 
 
 def estimate_noise(pixels: Image) -> Noise:
-    return _estimate(pixels)[0]
-
-def _estimate(pixels):
-    blocks = _blocks(sample_tiles(pixels, TILE, TILES))  # (n, c, 8, 8)
-    n, c = blocks.shape[:2]
-    values = blocks.reshape(n, c, -1)
-    lost = ((values <= 0) | (values >= 1)).mean(axis=2).max(axis=1)
-    if (lost <= CLIPPED).sum() >= min(LEAST, n):
+    """The noise of float32 (h, w, 1 or 3), nominally in [0, 1]; none below 16 pixels a side."""
+    channels = pixels.shape[2]
+    if min(pixels.shape[:2]) < 2 * SIDE:
+        return Noise((0.0,) * channels, 0.0, 0.0, 0.0)
+    blocks = _blocks(sample_tiles(pixels, TILE, TILES))
+    lost = ((blocks <= 0) | (blocks >= 1)).mean(axis=(2, 3)).max(axis=1)
+    if (lost <= CLIPPED).sum() >= min(LEAST, len(lost)):
         blocks = blocks[lost <= CLIPPED]
     means = blocks.mean(axis=(2, 3), dtype=np.float64)
-    energy = np.square((_BASIS.astype(np.float32) @ blocks @ _BASIS.T.astype(np.float32)) * np.float32(255)).reshape(len(blocks), c * SIDE * SIDE)
+    basis = (_BASIS * np.sqrt(255)).astype(np.float32)
+    energy = np.square(basis @ blocks @ basis.T).reshape(len(blocks), -1)
     order = np.argsort(means.mean(axis=1), kind="stable")
     groups = np.array_split(order, max(1, min(GROUPS, len(order) // LEAST)))
-    spectra, light = np.empty((len(groups), c, 64)), np.empty((len(groups), c))
+    spectra, light = np.empty((len(groups), channels, SIDE * SIDE)), np.empty((len(groups), channels))
     for i, group in enumerate(groups):
-        spectra[i], chosen = _spectrum(energy[group], c)
+        spectra[i], chosen = _spectrum(energy[group], channels)
         light[i] = means[group[chosen]].mean(axis=0)
-    scale, variance, texture = _separate(spectra.reshape(-1, 64))
-    variance, texture = variance.reshape(light.shape), texture.reshape(light.shape)
+    shape, variance, texture = _separate(spectra)
     variance = np.vectorize(_unclipped)(light, variance)
-    lines = [_line(light[:, i], variance[:, i], texture[:, i]) for i in range(c)]
-    sigma = [float(np.sqrt(np.mean([max(at + by * x, LEAST_VARIANCE) for x in light[:, i]]))) for i, (at, by) in enumerate(lines)]
-    middle = sum(at + by / 2 for at, by in lines)
-    growth = sum(by for _, by in lines) / 2 / max(middle, LEAST_VARIANCE)
-    rho = 0.0 if scale == 0 else float(np.exp(-1 / (4 * scale**2)))
-    return Noise(tuple(map(float, sigma)), float(np.clip(growth, -1, 1)), rho, 2 * scale), spectra, light, variance, texture
+    lines = [_line(light[:, i], variance[:, i], texture[:, i]) for i in range(channels)]
+    sigma = [_SCARCE[shape] * _mean_sigma(line, light[:, i]) for i, line in enumerate(lines)]
+    middle = sum(at + slope / 2 for at, slope in lines)
+    growth = np.clip(sum(slope for _, slope in lines) / 2 / max(middle, LEAST_VARIANCE), -1, 1)
+    return Noise(tuple(map(float, sigma)), float(growth), float(_RHO[shape]), float(_LENGTHS[shape]))
+
+
+def _mean_sigma(line: tuple[float, float], light: Array) -> float:
+    at, slope = line
+    return float(np.sqrt(np.maximum(at + slope * light, LEAST_VARIANCE).mean()))
 
 
 def _line(light: Array, variance: Array, texture: Array) -> tuple[float, float]:
@@ -130,36 +134,61 @@ def _spectrum(energy: Image, channels: int) -> tuple[Array, NDArray[np.intp]]:
     return variance.reshape(channels, SIDE * SIDE).astype(np.float64), best
 
 
-def _blurred_spectrum(scale: float) -> Array:
-    """What the transform sees of white noise of variance 1 blurred by a Gaussian and scaled to variance 1: (64,)."""
-    lag = np.arange(SIDE)
-    correlation = np.exp(-(lag**2) / (4 * scale**2)) if scale else (lag == 0).astype(float)
-    products = np.array([[(1 + (k > 0)) * (row[: SIDE - k] @ row[k:]) for k in lag] for row in _BASIS])
-    return np.outer(products @ correlation, products @ correlation).ravel()
+_LAG = np.arange(SIDE)
+_PRODUCTS = np.array([[(1 + (k > 0)) * (row[: SIDE - k] @ row[k:]) for k in _LAG] for row in _BASIS])
 
 
-_NOISES = np.stack([_blurred_spectrum(scale) for scale in SCALES])
+def _seen(correlation: Array) -> Array:
+    """Variances of the transform of noise whose correlations at lags (0 … 7)² these are: (8, 8) -> (64,)."""
+    return (_PRODUCTS @ correlation @ _PRODUCTS.T).ravel()
+
+
+def _blurred(scale: float) -> Array:
+    """The correlations of white noise after a Gaussian: (8, 8)."""
+    along = np.exp(-(_LAG**2) / (4 * scale**2)) if scale else (_LAG == 0).astype(float)
+    return np.outer(along, along)
+
+
+def _demosaiced() -> list[Array]:
+    """The mean correlations of red, green and blue after bilinear demosaicing of white noise."""
+    red, green = np.zeros((2, SIDE, SIDE))
+    along = np.array([1, 2 / 3, 1 / 6])
+    red[:3, :3] = np.outer(along, along)
+    green[0, 0], green[0, 1], green[1, 1], green[0, 2] = 1, 0.4, 0.1, 0.05
+    green = np.maximum(green, green.T)
+    return [red, green, red]
+
+
+_SHAPES = np.stack([[_seen(_blurred(scale))] * 3 for scale in SCALES] + [[_seen(shape) for shape in _demosaiced()]])
+_RHO = np.array([*(_blurred(scale)[0, 1] for scale in SCALES), 0.58])
+_LENGTHS = np.array([*(2 * scale for scale in SCALES), 1.5])
+_SCARCE = np.array([1.02, *[1.035] * (len(SCALES) - 1), 1.2])
+"""What choosing the quietest blocks leaves out of σ, by the noise's shape: measured on noise alone."""
 _RADIUS = np.hypot(*np.indices((SIDE, SIDE))).ravel()
 _TEXTURES = np.stack([np.where(_RADIUS > 0, np.maximum(_RADIUS, 1) ** -power, 0) for power in (2.0, 3.5)])
 
 
-def _separate(spectra: Array) -> tuple[float, Array, Array]:
-    """Noise and texture in spectra (n, 64): the scale of the noise's blur, variances of noise (n,) and texture (n,)."""
+def _separate(spectra: Array) -> tuple[int, Array, Array]:
+    """Noise and texture in spectra (n, c, 64): the noise's shape, variances of noise (n, c) and of texture (n, c)."""
     use = _FREQUENCY > 0
-    spectra = spectra[:, use]
-    weights = 1 / (spectra + 0.02 * spectra.mean(axis=1, keepdims=True) + 0.05)
-    found = np.empty((len(SCALES), len(spectra), 1 + len(_TEXTURES)))
-    rest = np.empty((len(SCALES), len(spectra)))
-    for i, noise in enumerate(_NOISES):
-        parts = np.stack([noise, *_TEXTURES], axis=1)[use]
-        for j, (spectrum, weight) in enumerate(zip(spectra, weights, strict=True)):
-            found[i, j], rest[i, j] = nnls(parts * weight[:, None], spectrum * weight)
-    loss = rest**2 * (1 + 0.05 * np.array(SCALES))[:, None]  # of two that fit alike the whiter
-    noise, texture = found[..., 0], found[..., 1:].sum(axis=2)
-    first = int(loss.sum(axis=1).argmin())
+    groups, channels = spectra.shape[:2]
+    spectra = spectra[..., use]
+    weights = 1 / (spectra + 0.05 * spectra.mean(axis=2, keepdims=True) + 0.05)
+    found = np.empty((len(_SHAPES), groups, channels, 1 + len(_TEXTURES)))
+    rest = np.empty((len(_SHAPES), groups, channels))
+    for shape, seen in enumerate(_SHAPES):
+        for channel in range(channels):
+            parts = np.stack([seen[channel if channels == 3 else 1], *_TEXTURES], axis=1)[use]
+            for group in range(groups):
+                weight = weights[group, channel]
+                where = shape, group, channel
+                found[where], rest[where] = nnls(parts * weight[:, None], spectra[group, channel] * weight)
+    noise, texture = found[..., 0], found[..., 1:].sum(axis=-1)
+    loss = np.square(rest)
+    first = int(loss.sum(axis=(1, 2)).argmin())
     trust = noise[first] / (noise[first] + LEAK * texture[first] + 1e-3)
-    best = int((loss @ trust).argmin()) if trust.any() else first
-    return float(SCALES[best]), noise[best], texture[best]
+    best = int((loss * trust).sum(axis=(1, 2)).argmin()) if trust.any() else first
+    return best, noise[best], texture[best]
 
 
 def _unclipped(mean: float, variance: float) -> float:
@@ -174,7 +203,9 @@ def _unclipped(mean: float, variance: float) -> float:
         d0, d1 = (np.exp(-z * z / 2) / np.sqrt(2 * np.pi) for z in (low, high))
         inside = 1 - p - q
         first = middle * inside + sigma * (d0 - d1) + q
-        second = (middle**2 + sigma**2) * inside + 2 * middle * sigma * (d0 - d1) + sigma**2 * (low * d0 - high * d1) + q
+        second = (
+            (middle**2 + sigma**2) * inside + 2 * middle * sigma * (d0 - d1) + sigma**2 * (low * d0 - high * d1) + q
+        )
         sigma *= min(2.0, (target / max(second - first**2, 1e-9)) ** 0.5)
         sigma = min(sigma, 1.0)
         middle = float(np.clip(middle + mean - first, -0.5, 1.5))
