@@ -1,1 +1,1 @@
-"""Estimates of what is wrong with a picture, from its pixels alone: noise, blur, blocks, clipping, rain; plain numpy."""
+"""What is wrong with a picture, by its pixels alone: noise, blur, blocks, clipping, rain; and which task cures it."""
