@@ -159,7 +159,7 @@ class _Spectrum:
         return min([best, *((self.misfit(transfer, *near), near) for near in beside(best[1]))])
 
 
-def _textured(plane: Array, side: int) -> Array:
+def _textured(plane: Image, side: int) -> Array:
     """The pieces with the steepest gradients, at most half of all: (h, w) -> (n, side, side)."""
     height, width = plane.shape
     starts = [

@@ -41,7 +41,7 @@ CLIPPED = 0.25
 SCALES: tuple[float, ...] = (0.0, *np.arange(0.3, 1.0, 0.05), 1.1, 1.2, 1.35, 1.5)
 """Standard deviations of the Gaussian that may have correlated the noise, in pixels."""
 
-_BASIS = dct(np.eye(SIDE), norm="ortho", axis=0)  # (frequency, pixel)
+_BASIS: Array = np.asarray(dct(np.eye(SIDE), norm="ortho", axis=0))  # (frequency, pixel)
 _FREQUENCY = np.add.outer(np.arange(SIDE), np.arange(SIDE)).ravel()
 _EVEN = (_FREQUENCY % 2 == 0) & (_FREQUENCY > 0)
 _ODD = _FREQUENCY % 2 == 1
@@ -119,7 +119,7 @@ def _blocks(tiles: Image) -> Image:
 
 
 def _spectrum(energy: Image, channels: int) -> tuple[Array, NDArray[np.intp]]:
-    """Each frequency's variance over the blocks that show the least beside noise: (n, c · 64) -> (c, 64), the blocks."""
+    """Each frequency's variance over the blocks with the least beside noise: (n, c · 64) -> (c, 64), and which those are."""
     keep = min(len(energy), max(FEWEST, int(len(energy) * SHARE)))
     variance = np.median(energy, axis=0) / 0.455 + 1e-3  # the median of a square is 0.455 of its mean
     even, odd = np.tile(_EVEN, channels), np.tile(_ODD, channels)

@@ -78,7 +78,8 @@ class Layers:
         """What is added to the input before strength and weight: (h, w, c)."""
         by_detail = np.float32(control.detail) * self.structure
         given = self.fine * (1 - (1 - by_detail) * np.float32(1 - control.grain)) + self.coarser * by_detail
-        return (np.float32(control.luma) * (self.luma - given))[..., None] + np.float32(control.chroma) * self.chroma
+        gray = np.float32(control.luma) * (self.luma - given)
+        return gray[..., None] + np.float32(control.chroma) * self.chroma
 
 
 def apply_control(pixels: Image, restored: Image, control: Control, weight: Image | None = None) -> Image:
@@ -136,14 +137,15 @@ def _octaves(plane: Image) -> list[Image]:
     for octave in range(OCTAVES):
         taps = np.zeros(4 * 2**octave + 1, np.float32)
         taps[:: 2**octave] = np.array([1, 4, 6, 4, 1]) / 16
-        smooth = correlate1d(correlate1d(plane, taps, axis=0, mode="mirror"), taps, axis=1, mode="mirror")
+        smooth = correlate1d(plane, taps, axis=0, mode="mirror")
+        smooth: Image = np.asarray(correlate1d(smooth, taps, axis=1, mode="mirror"))
         octaves.append(plane - smooth)
         plane = smooth
     return octaves
 
 
 def _energy(octaves: list[Image]) -> Image:
-    return uniform_filter(sum(np.square(octave) for octave in octaves), WINDOW, mode="mirror")
+    return np.asarray(uniform_filter(np.square(octaves).sum(axis=0), WINDOW, mode="mirror"))
 
 
 # --- Where --------------------------------------------------------------------------------------------------
@@ -168,4 +170,4 @@ def highlights(pixels: Image) -> NDArray[np.bool_]:
 
     Single pixels at white are noise, which protecting would leave standing.
     """
-    return binary_opening((pixels >= WHITE).any(axis=2), np.ones((3, 3)))
+    return np.asarray(binary_opening((pixels >= WHITE).any(axis=2), np.ones((3, 3), bool)))
