@@ -119,7 +119,7 @@ def _blocks(tiles: Image) -> Image:
 
 
 def _spectrum(energy: Image, channels: int) -> tuple[Array, NDArray[np.intp]]:
-    """Each frequency's variance over the blocks with the least beside noise: (n, c · 64) -> (c, 64), and which those are."""
+    """Each frequency's variance over the blocks with the least beside noise: (n, c · 64) -> (c, 64), those blocks."""
     keep = min(len(energy), max(FEWEST, int(len(energy) * SHARE)))
     variance = np.median(energy, axis=0) / 0.455 + 1e-3  # the median of a square is 0.455 of its mean
     even, odd = np.tile(_EVEN, channels), np.tile(_ODD, channels)

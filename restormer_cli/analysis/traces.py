@@ -70,7 +70,7 @@ def estimate_blocks(pixels: Image) -> float:
 
 
 def estimate_clipping(pixels: Image) -> Clipping:
-    """Shares of pixels at white and at black: float32 (h, w, 1 or 3) in [0, 1]; counted on at most about a megapixel."""
+    """Shares of pixels at white and at black: float32 (h, w, 1 or 3) in [0, 1]; on a megapixel at most."""
     step = max(1, round((pixels.shape[0] * pixels.shape[1] / 2**20) ** 0.5))
     some = pixels[::step, ::step]
     white = (some.max(axis=2) >= 254.5 / 255).mean()
@@ -92,7 +92,9 @@ def estimate_rain(pixels: Image) -> Rain:
     left, right = tiles[:, :, : -2 * BESIDE], tiles[:, :, 2 * BESIDE :]
     bright = np.maximum(middle - np.maximum(left, right), 0).min(axis=3)
     dark = np.maximum(np.minimum(left, right) - middle, 0).min(axis=3)
-    logs = np.log(np.array([[_along(lines, tilt) for tilt in TILTS] for lines in (bright, dark)]) * 255**2 + FLOOR)
+    logs = np.log(
+        np.array([[_along(lines, float(tilt)) for tilt in TILTS] for lines in (bright, dark)]) * 255**2 + FLOOR
+    )
     brightest = int(logs[0].mean(axis=1).argmax())
     difference = logs[0] - logs[1]
     best = int(np.median(difference, axis=1).argmax())
@@ -102,7 +104,7 @@ def estimate_rain(pixels: Image) -> Rain:
 
 
 def _along(lines: Image, tilt: float) -> Image:
-    """Energy of lines (n, h, w) averaged along a direction, so that what holds over STREAK rows remains: one a place."""
+    """Energy of lines (n, h, w) averaged along a direction, which keeps what holds over STREAK rows: (places,)."""
     height, width = lines.shape[1:]
     shift = np.rint(np.tan(np.radians(tilt)) * np.arange(height)).astype(int)
     columns: NDArray[np.intp] = (np.arange(width)[None] - shift[:, None]) % width

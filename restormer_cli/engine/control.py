@@ -137,15 +137,19 @@ def _octaves(plane: Image) -> list[Image]:
     for octave in range(OCTAVES):
         taps = np.zeros(4 * 2**octave + 1, np.float32)
         taps[:: 2**octave] = np.array([1, 4, 6, 4, 1]) / 16
-        smooth = correlate1d(plane, taps, axis=0, mode="mirror")
-        smooth: Image = np.asarray(correlate1d(smooth, taps, axis=1, mode="mirror"))
+        smooth = np.empty_like(plane)
+        correlate1d(correlate1d(plane, taps, axis=0, mode="mirror"), taps, axis=1, output=smooth, mode="mirror")
         octaves.append(plane - smooth)
         plane = smooth
     return octaves
 
 
 def _energy(octaves: list[Image]) -> Image:
-    return np.asarray(uniform_filter(np.square(octaves).sum(axis=0), WINDOW, mode="mirror"))
+    energy = np.square(octaves[0])
+    for octave in octaves[1:]:
+        energy += np.square(octave)
+    uniform_filter(energy, WINDOW, output=energy, mode="mirror")
+    return energy
 
 
 # --- Where --------------------------------------------------------------------------------------------------
@@ -170,4 +174,4 @@ def highlights(pixels: Image) -> NDArray[np.bool_]:
 
     Single pixels at white are noise, which protecting would leave standing.
     """
-    return np.asarray(binary_opening((pixels >= WHITE).any(axis=2), np.ones((3, 3), bool)))
+    return binary_opening((pixels >= WHITE).any(axis=2), np.ones((3, 3), bool)).astype(np.bool_)
