@@ -6,8 +6,8 @@ parameters whose transfer function explains the averaged spectrum best (identifi
 and Tekalp 1992), beside a natural picture's own spectrum, which falls as a power of the frequency and differs a little
 by direction (Field 1987), and a floor of noise.
 
-A hand that shakes leaves neither rings nor stripes. It is told by what every blur does: the spectrum falls steeply,
-and the strongest edges need several pixels to rise (as in Marziliano, Dufaux, Winkler and Ebrahimi 2002).
+A hand that shakes leaves neither rings nor stripes. It is told by what a natural spectrum cannot explain, and by edges:
+the strongest need several pixels to rise (as in Marziliano, Dufaux, Winkler and Ebrahimi 2002).
 """
 
 from collections.abc import Callable, Iterable
@@ -39,8 +39,6 @@ NATURAL = -2.3
 """The exponent of a sharp picture's power spectrum; a little steeper than Field's -2, for lens and sensor blur too."""
 EDGES, EDGE_TILES = 256, 16
 """The pieces in which edges are looked for, in pixels, and how many at the most."""
-SHAKEN = 12.0
-"""Score from which a picture without rings or stripes is called shaken; sharp photographs stay below."""
 NOTABLE = 0.35
 """Gain of the logarithm of the residual from which a blur is believed; clean photographs stay below 0.33."""
 
@@ -59,7 +57,7 @@ class Blur:
     evidence: float
     """How much better the blur explains the spectrum than none does: log of the ratio of the squared residuals."""
     unsharpness: float
-    """Of the strongest edges and of the spectrum together, whatever blurred them: below 12 for sharp photographs."""
+    """Of the strongest edges and of the spectrum together: below 0 for photographs that were not shaken."""
 
 
 def estimate_blur(pixels: Image) -> Blur:
@@ -77,9 +75,9 @@ def estimate_blur(pixels: Image) -> Blur:
         (line, "motion", path[0], (path[1] + 90) % 180 - 90),
     )
     evidence = float(np.log(none / misfit))
-    unsharpness = float(-1.94 * spectrum.fall() - 14.32 * _rise(pixels))  # logistic regression on degraded photographs
+    unsharpness = float(3.27 * np.log(none) - 14.13 * _rise(pixels) - 4.5)  # logistic regression on photographs
     if evidence < NOTABLE:
-        return Blur("shake" if unsharpness >= SHAKEN else "none", 0.0, 0.0, evidence, unsharpness)
+        return Blur("shake" if unsharpness > 0 else "none", 0.0, 0.0, evidence, unsharpness)
     return Blur(kind, float(width), float(angle), evidence, unsharpness)
 
 
@@ -172,11 +170,6 @@ class _Spectrum:
             change = np.linalg.solve(normal, slopes.T @ rest / len(logs) + tied * (expected - found))
             found += np.clip(change, -3, 3)
         return float(np.square(rest).mean() + (tied * np.square(found - expected)).sum())
-
-    def fall(self) -> float:
-        """The spectrum's exponent, by plain least squares."""
-        columns = np.concatenate([self.natural, np.hypot(self.y, self.x)[:, None]], axis=1)
-        return float(np.linalg.lstsq(columns, self.logs, rcond=None)[0][1])
 
     def best(
         self,

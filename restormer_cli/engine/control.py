@@ -79,7 +79,7 @@ class Layers:
         by_detail = np.float32(control.detail) * self.structure
         given = self.fine * (1 - (1 - by_detail) * np.float32(1 - control.grain)) + self.coarser * by_detail
         gray = np.float32(control.luma) * (self.luma - given)
-        return gray[..., None] + np.float32(control.chroma) * self.chroma
+        return gray[..., None] + np.float32(control.chroma) * self.chroma  # pyright: ignore
 
 
 def apply_control(pixels: Image, restored: Image, control: Control, weight: Image | None = None) -> Image:
