@@ -27,6 +27,8 @@ TILE, ACROSS = 128, 12
 """The side of a piece in pixels, and how many are looked at along each side of the picture."""
 TILES = 48
 """The most pieces whose spectra are averaged: those with the most texture."""
+LEAST_SIDE, FLAT = 32, 4 / 255
+"""A picture that is smaller, or whose values differ less, shows no blur."""
 POINTS = 1500
 """Frequencies on which all candidates are tried; the best are tried again on all."""
 SOFTNESSES = np.arange(0.3, 2.6, 0.2)
@@ -61,8 +63,8 @@ class Blur:
 
 
 def estimate_blur(pixels: Image) -> Blur:
-    """The blur of float32 (h, w, 1 or 3) in [0, 1], taken as the same everywhere; `none` below 16 pixels a side."""
-    if min(pixels.shape[:2]) < 16:
+    """The blur of float32 (h, w, 1 or 3) in [0, 1], taken as the same everywhere; `none` of flat or tiny pictures."""
+    if min(pixels.shape[:2]) < LEAST_SIDE or np.ptp(luma(pixels[::2, ::2])) < FLAT:
         return Blur("none", 0.0, 0.0, 0.0, 0.0)
     spectrum = _Spectrum(pixels)
     none = spectrum.misfit(lambda y, x: np.ones_like(x))

@@ -21,7 +21,7 @@ EVIDENT = 0.4
 """Evidence that a blur needs (see `Blur.evidence`)."""
 DROWNED = 8.0
 """Noise from this σ on drowns a blur: the deblurring weights were trained with less, so denoising comes first."""
-RAINY = 2.5
+RAINY = 1.35
 """Score that streaks need (see `Rain.score`)."""
 COARSE = 0.5
 """Blocks that are worth a word; no bundled task is made for them."""

@@ -42,13 +42,15 @@ class Rain:
     """Log of the energy of bright streaks over that of dark ones: the middle of all places. Near 0 without rain."""
     peak: float
     """By how much that log is higher in one direction than in others: the mean of all places. Near 0 without rain."""
+    colour: float
+    """Log of the streaks' energy in the channel in which they are weakest over that in the strongest: 0 is gray."""
     tilt: float
     """That direction, in degrees from vertical, positive to the right."""
 
     @property
     def score(self) -> float:
-        """Both signs in one number (weights by logistic regression on degraded photographs)."""
-        return self.bias + 8 * self.peak
+        """All signs in one number (weights by logistic regression on degraded photographs)."""
+        return min(self.bias, 3.0) + 6.5 * self.peak + 0.78 * self.colour
 
 
 def estimate_blocks(pixels: Image) -> float:
@@ -86,28 +88,30 @@ def estimate_rain(pixels: Image) -> Rain:
     has no direction. All zeros where there is too little picture.
     """
     if min(pixels.shape[:2]) < 2 * PLACE:
-        return Rain(0.0, 0.0, 0.0)
+        return Rain(0.0, 0.0, 0.0, 0.0)
     tiles = sample_tiles(pixels, SIDE, TILES)
     middle = tiles[:, :, BESIDE:-BESIDE]
     left, right = tiles[:, :, : -2 * BESIDE], tiles[:, :, 2 * BESIDE :]
-    bright = np.maximum(middle - np.maximum(left, right), 0).min(axis=3)
+    brighter = np.maximum(middle - np.maximum(left, right), 0)
+    bright = brighter.min(axis=3)
     dark = np.maximum(np.minimum(left, right) - middle, 0).min(axis=3)
     logs = np.log(
         np.array([[_along(lines, float(tilt)) for tilt in TILTS] for lines in (bright, dark)]) * 255**2 + FLOOR
     )
-    brightest = int(logs[0].mean(axis=1).argmax())
+    best = int(logs[0].mean(axis=1).argmax())
     difference = logs[0] - logs[1]
-    best = int(np.median(difference, axis=1).argmax())
     others = np.abs(TILTS - TILTS[best]) >= 20
     peak = difference[best] - difference[others].mean(axis=0)
-    return Rain(float(np.median(difference[brightest])), float(peak.mean()), float(TILTS[best]))
+    tilt = float(TILTS[best])
+    colour = logs[0, best] - np.log(_along(brighter.max(axis=3), tilt) * 255**2 + FLOOR)
+    return Rain(float(np.median(difference[best])), float(peak.mean()), float(np.median(colour)), tilt)
 
 
 def _along(lines: Image, tilt: float) -> Image:
     """Energy of lines (n, h, w) averaged along a direction, which keeps what holds over STREAK rows: (places,)."""
     height, width = lines.shape[1:]
     shift = np.rint(np.tan(np.radians(tilt)) * np.arange(height)).astype(int)
-    columns: NDArray[np.intp] = (np.arange(width)[None] - shift[:, None]) % width
+    columns: NDArray[np.intp] = (np.arange(width)[None] + shift[:, None]) % width
     straight = np.take_along_axis(lines, np.broadcast_to(columns, lines.shape), axis=2)
     held = np.square(uniform_filter1d(straight, STREAK, axis=1))
     rows, across = height // PLACE, width // PLACE
