@@ -1,0 +1,1 @@
+"""Physics: how photographs are spoilt."""
