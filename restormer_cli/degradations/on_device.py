@@ -40,7 +40,7 @@ CHROMINANCE = """17 18 24 47 99 99 99 99 18 21 26 66 99 99 99 99 24 26 56 99 99 
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Mixture:
     """Shares and ranges of the mixture."""
 
     sensor: float = 0.5
@@ -54,29 +54,29 @@ class Recipe:
     quality: tuple[float, float] = (70.0, 98.0)
 
 
-def noisy_batch(around: Tensor, recipe: Recipe = Recipe()) -> tuple[Tensor, Tensor]:
+def noisy_batch(around: Tensor, mixture: Mixture = Mixture()) -> tuple[Tensor, Tensor]:
     """Clean samples with MARGIN pixels around, (b, 3, h + 2·MARGIN, w + 2·MARGIN) -> (degraded, clean), (b, 3, h, w).
 
     h and w are multiples of 16. The clean side has gone through the same mosaic, tone and scale as the noisy one.
     """
-    cameras = round(recipe.sensor * len(around))
+    cameras = round(mixture.sensor * len(around))
     white, camera = around[cameras:, :, MARGIN:-MARGIN, MARGIN:-MARGIN], around[:cameras]
-    degraded, clean = white_noise(white, recipe), white
+    degraded, clean = white_noise(white, mixture), white
     if not cameras:
         return degraded, clean
     noisy, reference = camera_noise(camera)
     return torch.cat([noisy, degraded]), torch.cat([reference, clean])
 
 
-def white_noise(clean: Tensor, recipe: Recipe) -> Tensor:
+def white_noise(clean: Tensor, mixture: Mixture) -> Tensor:
     """Gaussian noise of a σ of each sample's own; some rounded, some compressed afterwards."""
     b = len(clean)
-    sigma = _uniform(b, clean.device, *recipe.sigma) / 255
+    sigma = _uniform(b, clean.device, *mixture.sigma) / 255
     degraded = clean + sigma * torch.randn_like(clean)
-    compressed = round(recipe.compressed * b)
-    rounded = compressed + round(recipe.rounded * b)
+    compressed = round(mixture.compressed * b)
+    rounded = compressed + round(mixture.rounded * b)
     few = degraded[:rounded].clamp(0, 1)
-    few = torch.cat([jpeg(few[:compressed], _uniform(compressed, clean.device, *recipe.quality)), few[compressed:]])
+    few = torch.cat([jpeg(few[:compressed], _uniform(compressed, clean.device, *mixture.quality)), few[compressed:]])
     return torch.cat([_round8(few), degraded[rounded:]])
 
 
@@ -121,14 +121,13 @@ def camera_noise(around: Tensor) -> tuple[Tensor, Tensor]:
     both = both.clamp(0, 1)
     # Each quarter of the batch lies otherwise in the mosaic's pattern of 2 × 2.
     h, w = (side - 2 * MARGIN for side in around.shape[-2:])
-    shifted = [both[number::4, :, MARGIN + dy :, MARGIN + dx :][..., :h, :w] for number, (dy, dx) in enumerate(_SHIFTS)]
-    both = torch.empty((2 * b, 3, h, w), device=device, dtype=around.dtype)
-    for number, part in enumerate(shifted):
-        both[number::4] = part
-    noisy, clean = _round8(both[:b]), both[b:]
+    pairs, cut = both.unflatten(0, (2, b)), torch.empty((2, b, 3, h, w), device=device, dtype=around.dtype)
+    for number, (dy, dx) in enumerate(_SHIFTS):
+        cut[:, number::4] = pairs[:, number::4, :, MARGIN + dy :, MARGIN + dx :][..., :h, :w]
+    noisy, clean = _round8(cut[0]), cut[1]
 
-    compressed = b // 2  # of every kind, since kinds go by remainders and this is a run from the start
-    quality = _uniform(compressed, device, 80, 99)
+    compressed = b // 4  # of every kind, since kinds go by remainders and this is a run from the start
+    quality = _uniform(compressed, device, 85, 99)
     return torch.cat([_round8(jpeg(noisy[:compressed], quality)), noisy[compressed:]]), clean
 
 
@@ -225,12 +224,12 @@ def _noise_levels(b: int, device: torch.device) -> tuple[Tensor, Tensor]:
     Half of the samples are a phone's (Brooks et al.), the others a large sensor's from ISO 100 to 25600.
     """
     phone = (torch.arange(b, device=device) % 8 < 4)[:, None, None, None]
-    small = _uniform(b, device, math.log(2e-4), math.log(1.2e-2))
+    small = _uniform(b, device, math.log(2e-4), math.log(8e-3))
     small_read = 2.18 * small + 1.20 + 0.26 * torch.randn_like(small)
-    large = _uniform(b, device, math.log(8e-6), math.log(3e-3))
+    large = _uniform(b, device, math.log(1e-5), math.log(3e-3))
     large_read = 1.228 * large - 3.42 + 1.05 * torch.randn_like(large)
     shot, read = torch.where(phone, small, large).exp(), torch.where(phone, small_read, large_read).exp()
-    return shot, read.clamp_max(1e-3)
+    return shot, read.clamp_max(3e-4)
 
 
 def _mosaic(raw: Tensor) -> Tensor:

@@ -9,9 +9,9 @@ a warm-up, `schedule.constant` : `schedule.cosine` of the time, `schedule.lr_min
 the device; patches are cut, turned and made noisy there (restormer_cli/degradations/on_device.py). A step is one
 CUDA graph.
 
-Written to OUT: NAME.safetensors, the average, every minute and at the end (NAME is the recipe's); NAME-last.safetensors,
-the weights without average, at the end; NAME.jsonl, a line every few seconds. On a CPU everything runs too, only
-without graph; `--steps` ends a rehearsal.
+Written to OUT: NAME.safetensors, the average, every minute and at the end (NAME is the recipe's);
+NAME-last.safetensors, the weights without average, at the end; NAME.jsonl, a line every few seconds. On a CPU
+everything runs too, only without graph; `--steps` ends a rehearsal.
 """
 
 from __future__ import annotations
@@ -37,8 +37,7 @@ import torch  # noqa: E402
 import torch._dynamo  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-from restormer_cli.degradations.on_device import MARGIN, noisy_batch  # noqa: E402
-from restormer_cli.degradations.on_device import Recipe as Mixture
+from restormer_cli.degradations.on_device import MARGIN, Mixture, noisy_batch  # noqa: E402
 from restormer_cli.engine.losses import LOSSES  # noqa: E402
 from restormer_cli.model.restormer import Block, Restormer  # noqa: E402
 from restormer_cli.model.weights import load_weights, save_weights  # noqa: E402
