@@ -60,7 +60,7 @@ def _dot3(left, middle, right, taps_left, taps_middle, taps_right):
     return left.to(tl.float32) * taps_left + middle.to(tl.float32) * taps_middle + right.to(tl.float32) * taps_right
 
 
-@triton.jit(do_not_specialize=["rows_in", "rows_out", "offset", "width", "tall"])
+@triton.jit(do_not_specialize=["rows_in", "rows_out", "offset", "width", "tall", "blocks"])
 def _depthwise(
     x, weight, bias, qk, v, rows_in, rows_out, offset, width, channels, split, tall, blocks,
     HAS_BIAS: tl.constexpr, W: tl.constexpr, C: tl.constexpr,
@@ -110,7 +110,7 @@ def _depthwise(
         m, l, r = m2, l2, r2
 
 
-@triton.jit(do_not_specialize=["rows_in", "rows_out", "offset", "width", "tall"])
+@triton.jit(do_not_specialize=["rows_in", "rows_out", "offset", "width", "tall", "blocks"])
 def _gate(
     x, weight, bias, out, rows_in, rows_out, offset, width, hidden, tall, blocks,
     HAS_BIAS: tl.constexpr, W: tl.constexpr, C: tl.constexpr,
@@ -252,6 +252,70 @@ def _matrix(
     tl.store(out + picture * channels * channels + at, result.to(out.dtype.element_ty), mask=row_inside)
 
 
+@triton.jit(do_not_specialize=["height", "width"])
+def _embed(
+    pictures, weight, out, height, width, channels,
+    INPUTS: tl.constexpr, W: tl.constexpr, C: tl.constexpr,
+):  # fmt: skip
+    """A 3×3 convolution of pictures (b, INPUTS, h, w): a program makes W pixels of a row."""
+    column = tl.program_id(0) * W + tl.arange(0, W)
+    y = tl.program_id(1)
+    picture = tl.program_id(2).to(tl.int64)
+    channel = tl.arange(0, C)
+    inside = channel < channels
+    plane = tl.cast(height, tl.int64) * width
+    sums = tl.zeros((W, C), tl.float32)
+    for tap in tl.static_range(9):
+        row = y + tap // 3 - 1
+        at = column + tap % 3 - 1
+        here = (at >= 0) & (at < width) & (row >= 0) & (row < height)
+        for i in tl.static_range(INPUTS):
+            source = pictures + (picture * INPUTS + i) * plane + tl.cast(row, tl.int64) * width
+            values = tl.load(source + at, mask=here, other=0.0)
+            w = tl.load(weight + (tap * INPUTS + i) * channels + channel, mask=inside, other=0.0)
+            sums += values[:, None] * w[None, :]
+    to = out + (picture * plane + tl.cast(y, tl.int64) * width) * channels
+    mask = (column < width)[:, None] & inside[None, :]
+    tl.store(to + column[:, None] * channels + channel[None, :], sums.to(out.dtype.element_ty), mask=mask)
+
+
+@triton.jit(do_not_specialize=["height", "width"])
+def _output(
+    x, weight, bias, pictures, out, height, width, channels, outputs,
+    HAS_BIAS: tl.constexpr, RESIDUAL: tl.constexpr, PRECISION: tl.constexpr,
+    W: tl.constexpr, C: tl.constexpr, O: tl.constexpr,
+):  # fmt: skip
+    """A 3×3 convolution of a map to planes, and the pictures added: a program makes W pixels of a row."""
+    column = tl.program_id(0) * W + tl.arange(0, W)
+    y = tl.program_id(1)
+    picture = tl.program_id(2).to(tl.int64)
+    channel = tl.arange(0, C)
+    inside = channel < channels
+    output = tl.arange(0, O)
+    plane = tl.cast(height, tl.int64) * width
+    sums = tl.zeros((W, O), tl.float32)
+    if HAS_BIAS:
+        sums += tl.load(bias + output, mask=output < outputs, other=0.0)[None, :]
+    for tap in range(9):
+        row = y + tap // 3 - 1
+        at = column + tap % 3 - 1
+        here = (at >= 0) & (at < width) & (row >= 0) & (row < height)
+        source = x + (picture * plane + tl.cast(row, tl.int64) * width) * channels
+        values = tl.load(
+            source + at[:, None] * channels + channel[None, :], mask=here[:, None] & inside[None, :], other=0.0
+        ).to(tl.float32)
+        w = tl.load(
+            weight + (tap * channels + channel[:, None]) * outputs + output[None, :],
+            mask=inside[:, None] & (output < outputs)[None, :], other=0.0,
+        )  # fmt: skip
+        sums += tl.dot(values, w, input_precision=PRECISION)
+    to = (picture * outputs + output[None, :]) * plane + tl.cast(y, tl.int64) * width + column[:, None]
+    mask = (column < width)[:, None] & (output < outputs)[None, :]
+    if RESIDUAL:
+        sums += tl.load(pictures + to, mask=mask, other=0.0)
+    tl.store(out + to, sums, mask=mask)
+
+
 def _power(number: int, least: int = 16) -> int:
     return max(least, triton.next_power_of_2(number))
 
@@ -332,3 +396,24 @@ def matrix(sums: Tensor, temperature: Tensor, project: Tensor, dtype: torch.dtyp
         sums, temperature, project, out, heads, width, precision, 16, block, num_warps=16 if block > 64 else 8
     )
     return out
+
+
+def embed(pictures: Tensor, weight: Tensor, out: Tensor) -> None:
+    """A 3×3 convolution by (9, inputs, c) of dense float32 pictures (b, inputs, h, w) -> `out`, (b, h, w, c)."""
+    count, inputs, height, width = pictures.shape
+    block = _power(out.shape[3])
+    across = max(16, 2048 // block)
+    grid = (triton.cdiv(width, across), height, count)
+    _embed[grid](pictures, weight, out, height, width, out.shape[3], inputs, across, block)
+
+
+def output(x: Tensor, weight: Tensor, bias: Tensor | None, pictures: Tensor, out: Tensor, residual: bool) -> None:
+    """A 3×3 convolution by (9, c, outputs) of x (b, h, w, c), with the `pictures` added where `residual` says so:
+    -> `out`, (b, outputs, h, w) in float32."""
+    count, height, width, channels = x.shape
+    precision = "ieee" if x.dtype == torch.float32 else "tf32"
+    grid = (triton.cdiv(width, 64), height, count)
+    _output[grid](
+        x, weight, weight if bias is None else bias, pictures, out, height, width, channels, out.shape[1],
+        bias is not None, residual, precision, 64, _power(channels), _power(out.shape[1]),
+    )  # fmt: skip

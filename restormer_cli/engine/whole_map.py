@@ -159,6 +159,39 @@ class Plain:
         return (out @ attention).transpose(1, 2).flatten(2).to(dtype)
 
 
+    @staticmethod
+    def embed(pictures: Tensor, weight: Tensor, out: Tensor) -> None:
+        """A 3×3 convolution by (9, inputs, c) of pictures (b, inputs, h, w) -> `out`, (b, h, w, c)."""
+        planes, kernel = _planes(pictures), _kernel(weight)
+        count, _, height, width = pictures.shape
+        for piece in cut(count, height, width * sum(weight.shape[1:]) * weight.itemsize, LOOSE_BYTES):
+            rows = planes[piece.pictures, :, piece.top : piece.bottom]
+            result = F.conv2d(rows, kernel, padding=1).permute(0, 2, 3, 1)
+            out[piece.rows] = result[:, piece.offset : piece.offset + piece.end - piece.first]
+
+    @staticmethod
+    def output(x: Tensor, weight: Tensor, bias: Tensor | None, pictures: Tensor, out: Tensor, residual: bool) -> None:
+        """A 3×3 convolution by (9, c, outputs) of x (b, h, w, c), with the `pictures` added where `residual` says so:
+        -> `out`, (b, outputs, h, w) in float32."""
+        kernel, (count, height, width, _) = _kernel(weight), x.shape
+        for piece in cut(count, height, width * sum(weight.shape[1:]) * weight.itemsize, LOOSE_BYTES):
+            rows = x[piece.around].to(weight.dtype).permute(0, 3, 1, 2)
+            result = F.conv2d(rows, kernel, bias, padding=1)
+            result = result[:, :, piece.offset : piece.offset + piece.end - piece.first]
+            out[piece.pictures, :, piece.first : piece.end] = result
+        if residual:
+            out += pictures
+
+
+def _planes(pictures: Tensor) -> Tensor:
+    return pictures.contiguous(memory_format=torch.channels_last)
+
+
+def _kernel(weight: Tensor) -> Tensor:
+    """(9, c, c') -> (c', c, 3, 3), channels last."""
+    return _planes(weight.permute(2, 1, 0).unflatten(2, (3, 3)))
+
+
 def _depthwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     channels = x.shape[3]
     kernel = weight.mT.reshape(channels, 1, 3, 3).to(x.dtype)
@@ -237,7 +270,7 @@ class WholeMap:
 
         `keep_v` is for the sake of `Strips`, whose `run` this is otherwise.
         """
-        pictures = pictures.to(self.wide)
+        pictures = pictures.to(self.wide).contiguous()
         with tensor_float_32(self.tf32):
             if self.graphs is not None:
                 try:
@@ -276,11 +309,14 @@ class WholeMap:
             block = self.levels["encoder_level1"][0]
             generator = torch.Generator().manual_seed(0)
             map_ = torch.rand(1, 20, 24, self.config.dim, generator=generator).to(self.device, self.dtype)
+            pictures = torch.rand(1, self.config.in_channels, 20, 24, generator=generator).to(self.device, self.wide)
             ours, ways = self.operations, []
             try:
                 for self.operations in (ours, Plain):
                     ways.append(map_.clone())
                     self._block(block, ways[-1])
+                    self.operations.embed(pictures, self.embed[0], embedded := torch.empty_like(map_))
+                    ways[-1] = ways[-1] + embedded
                 one, other = (way.to(self.wide) for way in ways)
                 change, rounding = (1e-3, 1e-5) if self.dtype == torch.float32 and not self.tf32 else (0.05, 0.01)
                 allowed = change * (other - map_.to(self.wide)).norm() + rounding * map_.to(self.wide).norm()
@@ -294,8 +330,9 @@ class WholeMap:
 
     def _run(self, pictures: Tensor) -> Tensor:
         config = self.config
-        pixels = pictures.contiguous(memory_format=torch.channels_last)
-        x = self._embed(pixels)
+        count, _, height, width = pictures.shape
+        x = torch.empty((count, height, width, config.dim), dtype=self.dtype, device=pictures.device)
+        self.operations.embed(pictures, self.embed[0], x)
         embedded = x.clone() if config.dual_pixel else None
         level1 = self._level("encoder_level1", x)
         level2 = self._level("encoder_level2", self._down("down1_2", level1))
@@ -312,7 +349,9 @@ class WholeMap:
         x = self._level("refinement", self._level("decoder_level1", x))
         if embedded is not None:
             x += _multiplied(embedded, *self.reductions["skip_conv"])
-        return self._output(x, pixels)
+        result = pictures.new_empty((count, config.out_channels, height, width))
+        self.operations.output(x, *self.output, pictures, result, not config.dual_pixel)
+        return result
 
     def _level(self, name: str, x: Tensor) -> Tensor:
         """The blocks of a level, in place: (b, h, w, c)."""
@@ -348,34 +387,11 @@ class WholeMap:
             _add(part, gated, *block.ffn_out)
             del wide, gated  # before the next ones are made
 
-    def _cut(self, x: Tensor, channels: int, itemsize: int | None = None) -> Iterator[Piece]:
+    def _cut(self, x: Tensor, channels: int) -> Iterator[Piece]:
         """Pieces of a map, (b, h, w, …), for so many channels."""
         count, height, width = x.shape[:3]
         limit = self.piece_bytes or (PIECE_BYTES if self.captured else LOOSE_BYTES)
-        return cut(count, height, width * channels * (itemsize or self.dtype.itemsize), limit)
-
-    def _embed(self, pixels: Tensor) -> Tensor:
-        count, _, height, width = pixels.shape
-        x = torch.empty((count, height, width, self.config.dim), dtype=self.dtype, device=pixels.device)
-        for piece in self._cut(x, self.config.dim + self.config.in_channels, self.wide.itemsize):
-            planes = pixels[piece.pictures, :, piece.top : piece.bottom]
-            x[piece.rows] = self._rows(planes, self.embed, piece).permute(0, 2, 3, 1)
-        return x
-
-    def _output(self, x: Tensor, pixels: Tensor) -> Tensor:
-        count, height, width, channels = x.shape
-        result = torch.empty((count, self.config.out_channels, height, width), dtype=self.wide, device=x.device)
-        for piece in self._cut(x, channels + self.config.out_channels, self.wide.itemsize):
-            planes = x[piece.around].to(self.wide).permute(0, 3, 1, 2)
-            result[piece.pictures, :, piece.first : piece.end] = self._rows(planes, self.output, piece)
-        if not self.config.dual_pixel:
-            result += pixels
-        return result
-
-    def _rows(self, planes: Tensor, layer: tuple[Tensor, Tensor | None], piece: Piece) -> Tensor:
-        """A 3×3 convolution of the rows that a piece reads, (b, c, rows, w) -> that of its own."""
-        result = F.conv2d(planes, *layer, padding=1)
-        return result[:, :, piece.offset : piece.offset + piece.end - piece.first]
+        return cut(count, height, width * channels * self.dtype.itemsize, limit)
 
     def _down(self, name: str, x: Tensor) -> Tensor:
         """Convolve and pixel-unshuffle: (b, h, w, c) -> (b, h/2, w/2, 2c)."""
@@ -487,9 +503,9 @@ def _linear(layer: nn.Conv2d, dtype: torch.dtype) -> tuple[Tensor, Tensor | None
 
 
 def _convolution(layer: nn.Module, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+    """A dense 3×3 layer's weight, (c', c, 3, 3) -> (9, c, c'), and bias."""
     assert isinstance(layer, nn.Conv2d)
-    weight = layer.weight.detach().to(dtype, memory_format=torch.channels_last)
-    return weight, _typed(layer.bias, dtype)
+    return _typed(layer.weight.flatten(2).permute(2, 1, 0), dtype), _typed(layer.bias, dtype)
 
 
 def _spread(layer: nn.Module, dtype: torch.dtype, *, up: bool) -> Tensor:

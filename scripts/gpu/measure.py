@@ -667,7 +667,7 @@ def main() -> int:
 def tested(out: Path, deadline: float) -> dict[str, Any]:
     """`pytest -m gpu`, within the time."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("MEASURE_PACKAGES", "")])}
-    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-rA", "--tb=short", "-p", "no:cacheprovider", "-q"]
+    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-rA", "--tb=short", "-p", "no:cacheprovider", "-q", "--noconftest"]
     command += ["-W", "default", "tests/engine/test_gpu_whole_map.py", "tests/engine/test_gpu.py"]
     with (out / "tests.txt").open("w") as file:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT)
