@@ -128,6 +128,7 @@ def test_predicted_bytes_follow_the_picture():
     assert predicted_bytes(ModelConfig(), 2048, 2048, 4) > 1.7 * large
 
 
+@pytest.mark.slow  # the interpreter takes a minute
 @pytest.mark.skipif(find_spec("triton") is None, reason="needs triton")
 @pytest.mark.parametrize("test", ["steps", "network"])
 def test_kernels_in_the_interpreter(test):
