@@ -8,6 +8,7 @@ import psutil
 import torch
 
 from restormer_cli.engine.strips import BAND, STRIP_BYTES, count_bands
+from restormer_cli.engine.whole_map import predicted_bytes
 from restormer_cli.engine.windows import Cells
 from restormer_cli.errors import UserError
 from restormer_cli.model.config import ModelConfig
@@ -34,6 +35,8 @@ class Plan:
     precision: str
     bytes: int
     """The predicted peak: of the process, or of what is allocated on a GPU."""
+    whole_map: bool = False
+    """On a GPU, whether maps run whole (whole_map.py) instead of strip by strip."""
 
     def __str__(self) -> str:
         kind = {"whole": "whole picture", "recompute": "whole picture, v recomputed", "tiles": f"tiles of {self.tile}"}
@@ -83,8 +86,9 @@ def plan(
     tile: int | None,
     window: int | None,
     budget: int | None,
+    whole_map: bool = False,
 ) -> Plan:
-    """The fastest way that fits: v kept, else recomputed where that saves enough, else tiles.
+    """The fastest way that fits: whole maps where there may be such (`whole_map`), else strips with v kept, else recomputed where that saves enough, else tiles.
 
     `budget` is for the whole process in bytes; None takes most of what is free. A `tile` that was asked for is kept.
     Raises UserError where the smallest tiles do not fit a budget that was asked for.
@@ -93,29 +97,37 @@ def plan(
     limit = base + int(SHARE * free(device)) if budget is None else budget
     height, width = height + -height % 8, width + -width % 8
 
-    def need(keep_v: bool, side: int | None = None) -> int:
+    def need(keep_v: bool, side: int | None = None, mapped: bool = False) -> int:
         pictures = 0
         h, w = height, width
         if side is not None and max(h, w) > side:
             h, w = min(h, side), min(w, side)
             pictures = 4 * height * width * (config.out_channels + 2)  # the sum of tiles, and of their weights
+        if mapped:
+            return base + pictures + 2 * 4 * h * w * config.in_channels + predicted_bytes(config, h, w, itemsize)
         return base + pictures + _buffers(config, h, w, itemsize, keep_v, window, device)
 
+    def in_tiles(side: int) -> Plan:
+        mapped = whole_map and need(True, side, True) <= limit
+        return Plan("tiles", True, side, window, precision, need(True, side, mapped), mapped)
+
     if tile is not None and max(height, width) > tile:
-        return Plan("tiles", True, tile, window, precision, need(True, tile))
+        return in_tiles(tile)
+    if whole_map and need(True, mapped=True) <= limit:
+        return Plan("whole", True, None, window, precision, need(True, mapped=True), True)
     for kind, keep_v in (("whole", True), ("recompute", False)):
         if need(keep_v) <= limit:
             return Plan(kind, keep_v, None, window, precision, need(keep_v))
     for side in TILES:
-        if side < max(height, width) and need(True, side) <= limit:
-            return Plan("tiles", True, side, window, precision, need(True, side))
-    least = need(True, TILES[-1])
+        if side < max(height, width) and in_tiles(side).bytes <= limit:
+            return in_tiles(side)
+    least = in_tiles(TILES[-1]).bytes
     if budget is not None:
         raise UserError(
             f"--memory {budget / 1e9:.2f}GB: too little for {width}×{height} pixels even in tiles of {TILES[-1]}: "
             f"needs {least / 1e9:.2f}GB"
         )
-    return Plan("tiles", True, TILES[-1], window, precision, least)
+    return in_tiles(TILES[-1])
 
 
 def _buffers(
@@ -140,6 +152,9 @@ def _buffers(
     result = 2 * 4 * height * width * config.out_channels  # and cropped, or clamped by whoever writes it
     embedded = level1 if config.dual_pixel else 0
     strips = (8 + 8 * min(threads, bands)) * STRIP_BYTES.get(device.type, STRIP_BYTES["cpu"])
+    if device.type != "cpu":  # on a GPU one strip is worked on at a time: what is widest, what it is made from, copies
+        widest = max(3 * config.level1_channels, 2 * config.hidden(config.level1_channels))
+        strips = 4 * min(STRIP_BYTES[device.type], height * width * widest * itemsize) + LIBRARIES
     libraries = LIBRARIES if device.type == "cpu" else 0
     return 2 * level1 + embedded + pictures + max(encoding, decoding, result) + strips + libraries
 

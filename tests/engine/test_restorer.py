@@ -291,7 +291,7 @@ def test_auto_is_fp32(tiny_network):
 
 @pytest.mark.parametrize("name", ["fp64", "half", ""])
 def test_an_unknown_precision_is_refused(tiny_network, name):
-    with pytest.raises(UserError, match=f"^--precision {name}: unknown; choose auto, fp32, bf16, fp16$"):
+    with pytest.raises(UserError, match=f"^--precision {name}: unknown; choose auto, fp32, tf32, bf16, fp16$"):
         Restorer(tiny_network(), device="cpu", precision=name)
 
 
