@@ -158,7 +158,6 @@ class Plain:
         out = project.unflatten(1, (heads, width)).transpose(0, 1)  # (heads, c, c/heads)
         return (out @ attention).transpose(1, 2).flatten(2).to(dtype)
 
-
     @staticmethod
     def embed(pictures: Tensor, weight: Tensor, out: Tensor) -> None:
         """A 3×3 convolution by (9, inputs, c) of pictures (b, inputs, h, w) -> `out`, (b, h, w, c)."""

@@ -51,7 +51,7 @@ def install(out: Path) -> None:
         return
     target = out.resolve().parent / ".measure-packages"
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--target", str(target)]
-    for group in ([wheels] if len(wheels) < 2 else [wheels, *([wheel] for wheel in wheels)]):
+    for group in [wheels] if len(wheels) < 2 else [wheels, *([wheel] for wheel in wheels)]:
         done = subprocess.run([*command, "--upgrade", *map(str, group)], capture_output=True, text=True, check=False)
         if done.returncode == 0 and len(group) == len(wheels):
             break
@@ -256,7 +256,10 @@ def rows(out: Path, machine: Machine, until: dict[str, float], plain: bool) -> N
     table_begun = time.time()
     for size in sizes:
         share = SHARES.get(size, 0.5) * (until["table"] - table_begun)
-        book.attempt(f"table {size}", lambda size=size, share=share: table_row(machine, ways, maps, size, share, predicted_bytes))
+        book.attempt(
+            f"table {size}", lambda size=size, share=share: table_row(machine, ways, maps, size, share, predicted_bytes)
+        )
+
     def strips() -> Any:
         picture = inputs(machine, sizes[0])[0]
         way = Strips(ours, torch.bfloat16)
@@ -297,7 +300,12 @@ def rows(out: Path, machine: Machine, until: dict[str, float], plain: bool) -> N
 
 
 def table_row(
-    machine: Machine, ways: dict[str, Any], maps: dict[str, Any], size: int, seconds: float, predicted: Callable[..., int]
+    machine: Machine,
+    ways: dict[str, Any],
+    maps: dict[str, Any],
+    size: int,
+    seconds: float,
+    predicted: Callable[..., int],
 ) -> dict[str, Any]:
     """A size: milliseconds, peak memory, predictions and agreement of all contestants."""
     import torch
@@ -423,8 +431,12 @@ def profiled(out: Path, machine: Machine, way: Any, peers: dict[str, Any], size:
                     torch.cuda.synchronize()
             averages = record.key_averages()
             field = "self_cpu_time_total" if machine.dry else "self_device_time_total"
-            kernels = [row for row in averages if machine.dry or (getattr(row, field) > 0 and not row.key.startswith("aten"))]
-            kernels = [row for row in kernels if machine.dry or "CUDA" in str(getattr(row, "device_type", ""))] or kernels
+            kernels = [
+                row for row in averages if machine.dry or (getattr(row, field) > 0 and not row.key.startswith("aten"))
+            ]
+            kernels = [
+                row for row in kernels if machine.dry or "CUDA" in str(getattr(row, "device_type", ""))
+            ] or kernels
             kernels.sort(key=lambda row: -getattr(row, field))
             found[name] = {
                 "launches": sum(row.count for row in kernels),
@@ -571,7 +583,9 @@ STEPS = {"rows": rows, "compile": compiled, "train": training}
 def merged(out: Path) -> dict[str, Any]:
     """measure.json of what there is."""
     names = ("rows", "rows-plain", "tests", "compile", "train")
-    document = {name: json.loads((out / f"{name}.json").read_text()) for name in names if (out / f"{name}.json").is_file()}
+    document = {
+        name: json.loads((out / f"{name}.json").read_text()) for name in names if (out / f"{name}.json").is_file()
+    }
     (out / "measure.json").write_text(json.dumps(document, indent=1))
     return document
 
@@ -593,7 +607,9 @@ def summary(document: dict[str, Any]) -> list[str]:
     for step in ("compile", "train"):
         for key, row in document.get(step, {}).items():
             if isinstance(row, dict):
-                timings = {name: round(way["ms"], 2) for name, way in row.items() if isinstance(way, dict) and "ms" in way}
+                timings = {
+                    name: round(way["ms"], 2) for name, way in row.items() if isinstance(way, dict) and "ms" in way
+                }
                 lines.append(f"{step} {key}: {timings}")
     lines.append(f"tests: {document.get('tests', {}).get('last')}")
     return lines
@@ -623,7 +639,10 @@ def main() -> int:
     log(out, f"installed after {time.time() - begun:.1f} s")
     for name in ("quiet", "turn.lock"):
         (out / name).unlink(missing_ok=True)
-    until = {name: begun + share * seconds for name, share in (("table", TABLE), ("rows", ROWS), ("tests", TESTS), ("all", 1))}
+    until = {
+        name: begun + share * seconds
+        for name, share in (("table", TABLE), ("rows", ROWS), ("tests", TESTS), ("all", 1))
+    }
     until["all"] -= 4
     script = [sys.executable, str(Path(__file__).resolve()), "--out", str(out), "--until", json.dumps(until)]
     script += ["--dry-run"] * options.dry_run
@@ -667,7 +686,19 @@ def main() -> int:
 def tested(out: Path, deadline: float) -> dict[str, Any]:
     """`pytest -m gpu`, within the time."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("MEASURE_PACKAGES", "")])}
-    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-rA", "--tb=short", "-p", "no:cacheprovider", "-q", "--noconftest"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-m",
+        "gpu",
+        "-rA",
+        "--tb=short",
+        "-p",
+        "no:cacheprovider",
+        "-q",
+        "--noconftest",
+    ]
     command += ["-W", "default", "tests/engine/test_gpu_whole_map.py", "tests/engine/test_gpu.py"]
     with (out / "tests.txt").open("w") as file:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT)
