@@ -305,20 +305,23 @@ class WholeMap:
     def _check(self) -> None:
         """Give up Triton's kernels where a small map tells that they do not work here."""
         with torch.inference_mode(), tensor_float_32(self.tf32):
-            block = self.levels["encoder_level1"][0]
+            block = next(blocks[0] for blocks in self.levels.values() if blocks)
+            channels = block.qkv[0].shape[1]
             generator = torch.Generator().manual_seed(0)
-            map_ = torch.rand(1, 20, 24, self.config.dim, generator=generator).to(self.device, self.dtype)
+            map_ = torch.rand(1, 20, 24, channels, generator=generator).to(self.device, self.dtype)
             pictures = torch.rand(1, self.config.in_channels, 20, 24, generator=generator).to(self.device, self.wide)
             ours, ways = self.operations, []
             try:
                 for self.operations in (ours, Plain):
                     ways.append(map_.clone())
                     self._block(block, ways[-1])
-                    self.operations.embed(pictures, self.embed[0], embedded := torch.empty_like(map_))
-                    ways[-1] = ways[-1] + embedded
+                    embedded = map_.new_empty((1, 20, 24, self.config.dim))
+                    self.operations.embed(pictures, self.embed[0], embedded)
+                    ways[-1] = torch.cat([ways[-1], embedded], dim=-1)
                 one, other = (way.to(self.wide) for way in ways)
                 change, rounding = (1e-3, 1e-5) if self.dtype == torch.float32 and not self.tf32 else (0.05, 0.01)
-                allowed = change * (other - map_.to(self.wide)).norm() + rounding * map_.to(self.wide).norm()
+                before = torch.cat([map_, torch.zeros_like(embedded)], dim=-1).to(self.wide)
+                allowed = change * (other - before).norm() + rounding * before.norm()
                 sound = bool((one - other).norm() <= allowed)
                 problem = "another answer than PyTorch's"
             except Exception as error:
