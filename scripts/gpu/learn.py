@@ -45,6 +45,8 @@ from restormer_cli.recipe import Recipe, read_recipe  # noqa: E402
 
 WARM_UP = 100
 """Steps in which the rate rises; optimiser state is not kept from leg to leg."""
+ALIGNED = 64
+"""Numbers between the beginnings of two parameters, or a multiple."""
 EVERY = 50
 """Steps between two looks at the loss, each of which waits for the device."""
 
@@ -222,14 +224,16 @@ class FlatState:
     def __init__(self, network: Restormer, recipe: Recipe) -> None:
         self.network = network
         parameters = list(network.parameters())
-        self.weights = torch.cat([p.detach().flatten() for p in parameters])
+        # Each begins where vectors may be loaded: a compiled kernel that reads several at once faults elsewhere.
+        lengths = [-(-p.numel() // ALIGNED) * ALIGNED for p in parameters]
+        starts = [sum(lengths[:number]) for number in range(len(parameters))]
+        self.places = [slice(start, start + p.numel()) for start, p in zip(starts, parameters, strict=True)]
+        self.weights = torch.zeros(sum(lengths), device=parameters[0].device)
         self.gradients = torch.zeros_like(self.weights)
-        start = 0
-        for p in parameters:
-            end = start + p.numel()
-            p.data = self.weights[start:end].view(p.shape)
-            p.grad = self.gradients[start:end].view(p.shape)
-            start = end
+        for p, place in zip(parameters, self.places, strict=True):
+            self.weights[place] = p.detach().flatten()
+            p.data = self.weights[place].view(p.shape)
+            p.grad = self.gradients[place].view(p.shape)
         self.first, self.second = torch.zeros_like(self.weights), torch.zeros_like(self.weights)
         self.average = self.weights.clone()
         self.rate, self.taken = self.weights.new_zeros(()), self.weights.new_zeros(())
@@ -258,10 +262,8 @@ class FlatState:
         """A network with the average's weights."""
         network = Restormer(self.network.config)
         values = self.average.cpu()
-        start = 0
-        for p in network.parameters():
-            p.data = values[start : start + p.numel()].view(p.shape).clone()
-            start += p.numel()
+        for p, place in zip(network.parameters(), self.places, strict=True):
+            p.data = values[place].view(p.shape).clone()
         return network
 
 
