@@ -16,7 +16,7 @@ from typer.core import TyperCommand, TyperOption
 from restormer_cli.errors import CheckFailed, RestormerError, UserError
 
 if TYPE_CHECKING:
-    from restormer_cli.documents import RestoreDocument
+    from restormer_cli.commands.restore.document import RestoreDocument
 
 ENVIRONMENT = "Every flag can come from the environment too: RESTORMER_TILE=512 is --tile 512."
 
@@ -77,7 +77,7 @@ def _outcome(debug: bool) -> Iterator[None]:
     try:
         yield
     except RestormerError as error:
-        from restormer_cli.report import complain
+        from restormer_cli.report.console import complain
 
         if debug:
             traceback.print_exc()
@@ -168,8 +168,8 @@ def train(
 ) -> None:
     """Train a network from a recipe."""
     with _outcome(debug):
-        from restormer_cli import report
-        from restormer_cli.commands import train as verb
+        from restormer_cli.commands.train import run as verb
+        from restormer_cli.report.console import show_plan, show_training
 
         request = verb.Request(
             recipe=recipe,
@@ -184,11 +184,11 @@ def train(
             track=track,
         )
         if plan:
-            report.show_plan(verb.plan(request, devices))
+            show_plan(verb.plan(request, devices))
             return
         if devices is not None:
             raise UserError("--devices belongs to --plan; to train on several: accelerate launch --num_processes N …")
-        report.show_training(verb.train(request))
+        show_training(verb.train(request))
 
 
 def _task(name: str | None) -> str | None:
@@ -280,11 +280,12 @@ def restore(
     """Restore pictures: a file or a folder in, the same names out."""
     failed = 0
     with _outcome(debug), _terminated_like_interrupted():
-        from restormer_cli import report
-        from restormer_cli.commands import restore as verb
-        from restormer_cli.documents import RestoreDocument
+        from restormer_cli.commands.restore import run as verb
+        from restormer_cli.commands.restore import types
+        from restormer_cli.commands.restore.document import RestoreDocument
+        from restormer_cli.report.console import fetched, show_restoring
 
-        request = verb.Request(
+        request = types.Request(
             source=source,
             target=target,
             weights=weights,
@@ -316,15 +317,15 @@ def restore(
             raise UserError("--json: standard output takes the picture or the document, not both; name a file for one")
         document = RestoreDocument(request) if as_json and os.environ.get("RANK", "0") == "0" else None
         with _printed(document):
-            request = replace(request, weights=report.fetched(weights))
+            request = replace(request, weights=fetched(weights))
             if document is not None:
                 document.request = request
             events: Iterable[object] = verb.restore(request)
             if page is not None:
-                from restormer_cli.report_page import RestorePage
+                from restormer_cli.commands.restore.page import RestorePage
 
                 events = RestorePage(page, request).watch(events)
-            failed = report.show_restoring(events if document is None else document.watch(events))
+            failed = show_restoring(events if document is None else document.watch(events))
     if failed:
         raise typer.Exit(3)
 
@@ -398,11 +399,13 @@ def bench(
 ) -> None:
     """Measure speed, memory and quality, and compare."""
     with _outcome(debug):
-        from restormer_cli import report, report_bench
-        from restormer_cli.commands import bench as verb
+        from restormer_cli.commands.bench import run as verb
+        from restormer_cli.commands.bench import types
+        from restormer_cli.commands.bench.view import show_benchmark, worst_line
+        from restormer_cli.report.console import fetched
 
-        request = verb.Request(
-            network=report.fetched(network),
+        request = types.Request(
+            network=fetched(network),
             sizes=_words(sizes),
             against=_words(against),
             tiles=_numbers("--tile", tile),
@@ -423,14 +426,14 @@ def bench(
             crop=crop,
             metrics=_words(metrics),
             keep_views=page is not None,
-            gates=verb.Gates(min_psnr, max_seconds, max_memory),
+            gates=types.Gates(min_psnr, max_seconds, max_memory),
         )
         drawn = None
         if page is not None:
-            from restormer_cli.report_bench_page import BenchPage
+            from restormer_cli.commands.bench.page import BenchPage
 
             drawn = BenchPage(page)
-        finished = report_bench.show_benchmark(verb.bench(request), tables=not as_json, page=drawn)
+        finished = show_benchmark(verb.bench(request), tables=not as_json, page=drawn)
         if as_json:
             import json
 
@@ -438,7 +441,7 @@ def bench(
 
             typer.echo(json.dumps(to_dict(finished), indent=2, allow_nan=False))
         if missed := [gate for gate in finished.gates if not gate.passed]:
-            worst = "; ".join(f"--{gate.name}, {report_bench.worst_line(gate)}" for gate in missed)
+            worst = "; ".join(f"--{gate.name}, {worst_line(gate)}" for gate in missed)
             raise CheckFailed(f"not good enough: {worst}")
     if finished.quality is not None and finished.quality.failed:
         raise typer.Exit(3)
@@ -465,8 +468,8 @@ def export(
 ) -> None:
     """Write weights for other tools, each file loaded back and checked before it is kept."""
     with _outcome(debug):
-        from restormer_cli import report_export
-        from restormer_cli.commands import export as verb
+        from restormer_cli.commands.export import run as verb
+        from restormer_cli.commands.export.view import show_export
 
         request = verb.Request(
             weights=weights,
@@ -476,7 +479,7 @@ def export(
             compile=compile_,
             overwrite=overwrite,
         )
-        finished = report_export.show_export(verb.export(request))
+        finished = show_export(verb.export(request))
         if as_json:
             import json
 
@@ -559,10 +562,11 @@ def ablate(
 ) -> None:
     """Train designs under one budget and say which is better, and how sure that is."""
     with _outcome(debug):
-        from restormer_cli import report_ablate
         from restormer_cli.commands import ablate as verb
+        from restormer_cli.commands.ablate import types
+        from restormer_cli.commands.ablate.view import show_ablation, show_plan
 
-        request = verb.Request(
+        request = types.Request(
             words=tuple(words or ()),
             options=tuple(name for option in context.command.params for name in option.opts if name.startswith("--")),
             scale=scale,
@@ -582,13 +586,13 @@ def ablate(
             resume=resume,
         )
         if page is not None:
-            from restormer_cli.report_page import check_page
+            from restormer_cli.commands.restore.page import check_page
 
             check_page(page)
         if plan:
-            report_ablate.show_plan(verb.preview(request))
+            show_plan(verb.preview(request))
             return
-        finished = report_ablate.show_ablation(verb.ablate(request), tables=not as_json, page=page)
+        finished = show_ablation(verb.ablate(request), tables=not as_json, page=page)
         if as_json and finished is not None:
             import json
 

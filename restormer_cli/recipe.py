@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from restormer_cli.data.degrade import parse_degradation
+from restormer_cli.degradations.spec import parse_degradation
 from restormer_cli.errors import UserError
 from restormer_cli.model.config import ModelConfig
 

@@ -256,15 +256,15 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "engine/restorer.py": ("Restorer", "choose_device", "pad_to_multiple_of_8"),
     "model/config.py": ("ModelConfig",),
     "model/restormer.py": ("Restormer", "Block", "MDTA", "Gram", "GDFN"),
-    "data/images.py": ("read_picture", "write_picture", "Picture", "decode_picture", "encode_picture"),
-    "data/degrade.py": (
+    "images/io.py": ("read_picture", "write_picture", "Picture", "decode_picture", "encode_picture"),
+    "degradations/spec.py": (
         *("parse_degradation", "Degradation", "gaussian", "published_gaussian", "poisson_gaussian", "defocus"),
         *("motion", "rain", "jpeg"),
     ),
-    "engine/metrics.py": ("psnr", "mae", "ssim_gaussian", "ssim_uniform", "ssim_volume", "luma8", "round8"),
-    "engine/protocols.py": ("find_protocol", "Protocol", "Scores"),
+    "metrics/measures.py": ("psnr", "mae", "ssim_gaussian", "ssim_uniform", "ssim_volume", "luma8", "round8"),
+    "metrics/protocols.py": ("find_protocol", "Protocol", "Scores"),
     "recipe.py": ("read_recipe", "find_recipe", "bundled_recipes", "parse_recipe"),
-    "engine/schedule.py": ("stage_at", "learning_rate", "cosine_split", "split_batch"),
+    "training/schedule.py": ("stage_at", "learning_rate", "cosine_split", "split_batch"),
     "errors.py": ("RestormerError", "UserError", "CheckFailed", "Failed", "NoRoom"),
 }
 """What scripts are written with, file by file; the rest is listed by its files."""

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from restormer_cli.engine.schedule import cosine_split, learning_rate
 from restormer_cli.errors import UserError
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.recipe import Recipe, bundled_recipes, find_recipe, parse_recipe, read_recipe
+from restormer_cli.training.schedule import cosine_split, learning_rate
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from restormer_cli.data.dataset import Pictures
+from restormer_cli.data.batches import Pictures
 
 
 def manifest_hash(pictures: Pictures, role: str, workers: int = 4) -> str:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from restormer_cli.data.folders import find_pictures
-from restormer_cli.data.raster import one_line
 from restormer_cli.errors import UserError
+from restormer_cli.images.formats.raster import one_line
+from restormer_cli.images.listing import find_pictures
 from restormer_cli.recipe import Pairs, Recipe
 
 SKIMAGE_PHOTOGRAPHS = (

@@ -4,10 +4,10 @@ import struct
 from pathlib import Path
 from typing import BinaryIO
 
-from restormer_cli.data.containers import PNG_MAGIC, read_jxl, sniff
-from restormer_cli.data.metadata import EXIF_PREFIX, ORIENTATION, upright
-from restormer_cli.data.raster import Unreadable, one_line, third_party
 from restormer_cli.errors import UserError
+from restormer_cli.images.formats.exif_icc import EXIF_PREFIX, ORIENTATION, upright
+from restormer_cli.images.formats.raster import Unreadable, one_line, third_party
+from restormer_cli.images.formats.sniff import PNG_MAGIC, read_jxl, sniff
 
 HEAD = 64
 """Bytes that tell the format, and a PNG's size."""

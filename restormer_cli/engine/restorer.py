@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from restormer_cli.engine.memory import Plan, parse_memory, plan
+from restormer_cli.engine.memory_plan import Plan, parse_memory, plan
 from restormer_cli.engine.runtimes import Exported, plan_graph
 from restormer_cli.engine.strips import Strips
 from restormer_cli.errors import UserError
@@ -242,7 +242,7 @@ def _spans(side: int, tile: int, overlap: int) -> Iterator[tuple[int, int, Tenso
 
 def _choose_precision(name: str, device: torch.device) -> str:
     if name == "auto":
-        # bf16 cost the denoiser's second leg 0.048 dB (scripts/precision.py), more than the 0.02 that we allow.
+        # bf16 cost the denoiser's second leg 0.048 dB (scripts/measure/precision.py), more than the 0.02 that we allow.
         return "fp32"
     if name not in PRECISIONS:
         raise UserError(f"--precision {name}: unknown; choose auto, {', '.join(PRECISIONS)}")

@@ -21,9 +21,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from restormer_cli.engine.crew import Crew
-from restormer_cli.engine.prepared import Convolution, PreparedBlock, Product, convolution
-from restormer_cli.engine.windows import Cells
+from restormer_cli.engine.packed import Convolution, PreparedBlock, Product, convolution
+from restormer_cli.engine.tlc import Cells
+from restormer_cli.engine.workers import Crew
 from restormer_cli.model.restormer import Gram, Level, Restormer
 
 STRIP_BYTES = {"cpu": 4 << 20, "cuda": 512 << 20, "mps": 128 << 20}

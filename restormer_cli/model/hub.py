@@ -18,8 +18,8 @@ from typing import Any
 
 from filelock import FileLock
 
-from restormer_cli.atomic import write_atomically
 from restormer_cli.errors import Failed, UserError
+from restormer_cli.files import write_atomically
 from restormer_cli.folders import cache_folder
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.download import Progress, download

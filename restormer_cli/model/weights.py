@@ -20,8 +20,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from restormer_cli.atomic import write_atomically
 from restormer_cli.errors import UserError
+from restormer_cli.files import write_atomically
 from restormer_cli.model.cards import CHECKPOINTS
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.restormer import Restormer

@@ -18,7 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from restormer_cli import atomic
+from restormer_cli import files
 from restormer_cli.errors import Failed, UserError
 from restormer_cli.model import weights as module
 from restormer_cli.model.config import ModelConfig
@@ -501,7 +501,7 @@ def test_a_full_disk_keeps_the_old_file_and_leaves_nothing(
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(atomic.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(Failed, match="No space left on device"):
         save_weights(path, tiny(2), {})
     assert [entry.name for entry in tmp_path.iterdir()] == [name]
@@ -514,7 +514,7 @@ def test_an_interrupted_write_leaves_nothing(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        atomic.write_atomically(tmp_path / "x", interrupted)
+        files.write_atomically(tmp_path / "x", interrupted)
     assert not list(tmp_path.iterdir())
 
 

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from restormer_cli.data.degrade import parse_degradation
-from restormer_cli.engine.classical import METHODS
+from restormer_cli.benchmark.classical import METHODS
+from restormer_cli.degradations.spec import parse_degradation
 from restormer_cli.model.cards import bundled_cards
 from restormer_cli.recipe import bundled_recipes, read_recipe
 

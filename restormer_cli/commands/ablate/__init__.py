@@ -7,7 +7,7 @@ OUT/result.json              the answer from the seeds that are complete, writte
 
 from collections.abc import Iterator
 
-from restormer_cli.commands.ablate.values import Finished, Request, Started
+from restormer_cli.commands.ablate.types import Finished, Request, Started
 
 
 def preview(request: Request) -> Started:
@@ -28,8 +28,8 @@ def ablate(request: Request) -> Iterator[object]:
     started = start(request)
 
     # After the checks.
-    from restormer_cli.commands.ablate.work import Ablation
-    from restormer_cli.engine.signals import stop_requests
+    from restormer_cli.commands.ablate.run import Ablation
+    from restormer_cli.training.signals import stop_requests
 
     with stop_requests() as stop:
         ablation = Ablation(started, request, stop)

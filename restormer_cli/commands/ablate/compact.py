@@ -1,6 +1,6 @@
 """How the compact arms are found: the published ones, shrunken so that the same relations hold.
 
-    python scripts/compact_arms.py      # prints what the search finds, as arms.py has it
+    python scripts/measure/compact_arms.py      # prints what the search finds, as arms.py has it
 
 Widths are the published ones over 4 and depths are the published ones, so that an arm is as much wider and as much
 shallower than another as in the paper. But depth-wise convolutions, norms and temperatures grow with the channels,

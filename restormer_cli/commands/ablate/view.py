@@ -1,0 +1,273 @@
+"""What `ablate` shows: progress on stderr, the answer on stdout, which is data."""
+
+import os
+import time
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from restormer_cli.commands.bench.view import gigabytes, markdown
+from restormer_cli.report.console import _caution, _duration, animated, stderr
+
+if TYPE_CHECKING:  # importing them would load torch
+    from restormer_cli.commands.ablate.arms import Figure
+    from restormer_cli.commands.ablate.types import Estimate, Finished, Started, Step
+
+LINE_EVERY = 10.0
+"""Seconds between plain lines."""
+
+
+def show_ablation(events: Iterable[object], *, tables: bool = True, page: Path | None = None) -> "Finished | None":
+    """Show an ablation as it goes, draw its figure and page, and print its answer (unless the caller prints JSON).
+
+    Returns the answer; None in a process that is not the first of several.
+    """
+    from restormer_cli.commands.ablate.types import Finished, Started
+
+    finished: Finished | None = None
+    with ExitStack() as stack:
+        view: AblationView | None = None
+        for event in events:
+            if isinstance(event, Started):
+                view = AblationView(event)
+                stack.callback(view.close)
+            elif isinstance(event, Finished):
+                finished = event
+            elif view is not None:
+                view.take(event)
+    if finished is not None:
+        _draw(finished, page)
+        if tables:
+            print_answer(finished)
+    return finished
+
+
+def _draw(finished: "Finished", page: Path | None) -> None:
+    from restormer_cli.commands.ablate.page import write_figure, write_page
+
+    picture = finished.started.folder / "figure.png"
+    page = page or finished.started.folder / "report.html"
+    write_figure(finished, picture)
+    write_page(finished, page)
+    stderr.print(Text(f"figure: {picture}"))
+    stderr.print(Text(f"page: {page}"))
+
+
+def show_plan(started: "Started") -> None:
+    """Print what would be compared to stdout."""
+    print("\n".join(started_lines(started)))
+
+
+class AblationView:
+    """A bar on a terminal, else a line now and then."""
+
+    def __init__(self, started: "Started") -> None:
+        self.started = started
+        self.lengths = {arm.name: started.iterations for arm in started.trainings}
+        self.done: dict[tuple[int, str], int] = {}
+        self.progress: Progress | None = None
+        self.bar: TaskID | None = None
+        self._last_line = time.monotonic()
+        for line in started_lines(started):
+            stderr.print(Text(line))
+        if animated():
+            columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+            self.progress = Progress(*columns, console=stderr, transient=True)
+            self.progress.start()
+            self.bar = self.progress.add_task("", total=self._total())
+
+    def _total(self) -> int:
+        return len(self.started.seeds) * sum(self.lengths.values())
+
+    def take(self, event: object) -> None:
+        """Show one event."""
+        from restormer_cli.commands.ablate.types import Lengths, Phase, Price, Scored, Step, Told
+
+        if isinstance(event, Step):
+            self.done[event.repetition, event.arm] = event.iteration
+            self._doing(self.line(event))
+        elif isinstance(event, Phase):
+            self._doing(event.text)
+        elif isinstance(event, Lengths):
+            self.lengths = dict(event.iterations)
+            if event.first < self.started.iterations:
+                stderr.print(
+                    Text(
+                        f"shortened to {event.first:,} iterations: {self.started.iterations:,} would take about "
+                        f"{_duration(event.whole)} (--minutes 0 trains them all, --iterations N so many)"
+                    )
+                )
+            if self.started.equal == "time":
+                lengths = ", ".join(f"{name} {count:,}" for name, count in event.iterations)
+                stderr.print(Text(f"iterations in equal time: {lengths}"))
+        elif isinstance(event, Price) and event.error is not None:
+            _caution(f"note: {event.arm} could not be timed: {event.error}")
+        elif isinstance(event, Scored):
+            self.done[event.repetition, event.arm] = event.iterations
+            stderr.print(
+                Text(
+                    f"seed {event.repetition + 1}  {event.arm}  {event.psnr:.2f} dB  {event.seconds:.0f} s of training"
+                )
+            )
+        elif isinstance(event, Told):
+            _caution(f"note: {event.arm}, seed {event.repetition + 1}: {event.text}")
+
+    def line(self, step: "Step") -> str:
+        """Where a training is."""
+        return (
+            f"seed {step.repetition + 1} of {len(self.started.seeds)}  {step.arm}  "
+            f"{step.iteration:,} of {step.of:,}  loss {step.loss:.4f}"
+        )
+
+    def _doing(self, text: str) -> None:
+        if self.progress is not None and self.bar is not None:
+            trained = sum(count for (_, name), count in self.done.items() if name in self.lengths)
+            self.progress.update(self.bar, description=text, completed=trained, total=self._total())
+        elif time.monotonic() - self._last_line > LINE_EVERY:
+            self._last_line = time.monotonic()
+            stderr.print(Text(text))
+
+    def close(self) -> None:
+        """End the bar."""
+        if self.progress is not None:
+            self.progress.stop()
+            self.progress = None
+
+
+def started_lines(started: "Started") -> list[str]:
+    """What is about to be compared, and on what."""
+    seeds = f"{len(started.seeds)} seed{'s' * (len(started.seeds) > 1)}"
+    length = (
+        f"the time of {started.iterations:,} iterations"
+        if started.equal == "time"
+        else f"{started.iterations:,} iterations"
+    )
+    what = "degraded as they are" if started.degradation is None else started.degradation
+    side = f"centre crops of {started.crop} pixels" if started.crop else "whole"
+    lines = [
+        f"{' vs '.join(arm.name for arm in started.arms)} at {started.scale} scale: {length} each, {seeds}, "
+        f"into {started.folder}",
+        f"data: {started.data}; {what}; scored on {started.pictures} picture{'s' * (started.pictures > 1)}, {side}",
+    ]
+    lines += markdown(budget_table(started)).splitlines()
+    return lines + [f"note: {note}" for note in started.notes]
+
+
+def budget_table(started: "Started") -> Table:
+    """What every arm has to spend."""
+    table = _table("arm", "parameters", "convolution GMACs (the paper's GFLOPs)", "GFLOPs (2 per MAC)", "network ")
+    for arm in started.arms:
+        table.add_row(
+            arm.name,
+            f"{arm.parameters:,}",
+            f"{arm.work.conv_macs / 1e9:.2f}",
+            f"{arm.work.flops / 1e9:.2f}",
+            shape_text(arm.recipe.model, arm.window),
+        )
+    return table
+
+
+def shape_text(model: object, window: int | None) -> str:
+    """A network in a few words: dim 48, blocks 4-6-6-8, refinement 4, and what is unlike the paper's."""
+    from restormer_cli.model.config import ModelConfig
+
+    assert isinstance(model, ModelConfig)
+    parts = [
+        f"dim {model.dim}",
+        f"blocks {'-'.join(map(str, model.blocks))}",
+        f"refinement {model.refinement}",
+        f"expansion {model.expansion:g}",
+        f"{model.attention.upper()} + {model.feed_forward.upper()}",
+    ]
+    parts += [] if model.concat else ["no level-1 concatenation"]
+    parts += ["bias-free norm"] if model.norm == "bias-free" else []
+    parts += [f"windows of {window} at test time"] if window else []
+    return ", ".join(parts)
+
+
+def print_answer(finished: "Finished") -> None:
+    """Table and verdict, on stdout."""
+    console = Console(highlight=False, color_system=None if os.environ.get("NO_COLOR") else "auto")
+    table = answer_table(finished)
+    if console.is_terminal:
+        console.print(table)
+        for line in answer_lines(finished):
+            console.print(Text(line))
+    else:
+        print(markdown(table) + "\n")
+        print("\n\n".join(answer_lines(finished)))
+
+
+def answer_lines(finished: "Finished") -> list[str]:
+    """The verdict, how far it can be trusted, and what the paper's figures are."""
+    lines = [f"Verdict: {finished.verdict}", finished.trust]
+    if any(arm.published for arm in finished.started.arms):
+        lines.append(PAPERS)
+    return lines
+
+
+PAPERS = "The paper's: 26 M parameters, 100,000 iterations, Urban100, σ 50; * recalled, not found in print again."
+
+
+def answer_table(finished: "Finished") -> Table:
+    """Everything that was found, arm by arm."""
+    first = finished.started.arms[0].name
+    printed = any(arm.published for arm in finished.started.arms)
+    table = _table(
+        "arm", "parameters", "conv GMACs", "GFLOPs", "training s", "s per MP", "peak memory", "PSNR, dB", f"{first} −",
+        "interval",
+    )  # fmt: skip
+    if printed:
+        table.add_column("the paper's, dB", justify="right")
+    prices = {price.arm: price for price in finished.prices}
+    differences = {row.other: row.estimate for row in finished.differences}
+    means = dict(finished.means)
+    for arm in finished.started.arms:
+        rows, price = finished.of(arm.name), prices.get(arm.name)
+        difference = differences.get(arm.name)
+        cells = [
+            arm.name,
+            f"{arm.parameters:,}",
+            f"{arm.work.conv_macs / 1e9:.2f}",
+            f"{arm.work.flops / 1e9:.2f}",
+            f"{sum(row.seconds for row in rows) / len(rows):.0f}",
+            "–" if price is None or price.seconds is None else f"{price.seconds:.3g}",
+            "–" if price is None or price.peak is None else gigabytes(price.peak),
+            mean_text(means[arm.name]),
+            "" if difference is None else f"{difference.mean:+.2f}",
+            "" if difference is None else interval_text(difference),
+        ]
+        table.add_row(*cells, *([figure_text(arm.published)] if printed else []))
+    return table
+
+
+def mean_text(estimate: "Estimate") -> str:
+    """29.71 ± 0.12: the mean and its standard error."""
+    return f"{estimate.mean:.2f}" + ("" if estimate.error is None else f" ± {estimate.error:.2f}")
+
+
+def interval_text(estimate: "Estimate") -> str:
+    """−0.12 to +0.30 (95 %)."""
+    if estimate.low is None or estimate.high is None:
+        return "none"
+    return f"{estimate.low:+.2f} to {estimate.high:+.2f} ({100 * estimate.confidence:.3g} %)"
+
+
+def figure_text(figure: "Figure | None") -> str:
+    """The paper's PSNR, with a star where it is only recalled."""
+    return "–" if figure is None else f"{figure.psnr:.2f}{' *' if figure.recalled else ''}"
+
+
+def _table(*columns: str) -> Table:
+    """A table whose first column is text, as are those that end in a blank; the others are figures."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for index, column in enumerate(columns):
+        table.add_column(column.strip(), justify="left" if index == 0 or column.endswith(" ") else "right")
+    return table

@@ -1,0 +1,156 @@
+"""How a picture is to be run within a memory budget: predicted before work starts, from the buffers of strips.py."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import torch
+
+from restormer_cli.engine.strips import BAND, STRIP_BYTES, count_bands
+from restormer_cli.engine.tlc import Cells
+from restormer_cli.errors import UserError
+from restormer_cli.model.config import ModelConfig
+
+UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+SHARE = 0.7
+"""Of the memory that is free, how much is taken where nothing else is said."""
+TILES = (2048, 1536, 1024, 768, 512, 384, 256, 192, 128, 64)
+LIBRARIES = 60 << 20
+"""What the libraries of products take for themselves when first used (measured: scripts/measure/memory.py)."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a picture of one size runs."""
+
+    kind: str
+    """"whole": the whole picture, v kept; "recompute": the same, exactly, with v computed twice where it is largest;
+    "tiles": approximate."""
+    keep_v: bool
+    """Whether v of the level-1 decoder is kept."""
+    tile: int | None
+    window: int | None
+    precision: str
+    bytes: int
+    """The predicted peak: of the process, or of what is allocated on a GPU."""
+
+    def __str__(self) -> str:
+        kind = {"whole": "whole picture", "recompute": "whole picture, v recomputed", "tiles": f"tiles of {self.tile}"}
+        return kind[self.kind] + (f", window {self.window}" if self.window else "")
+
+
+def parse_memory(text: str | int, flag: str = "--memory") -> int:
+    """Bytes, or a number with a unit ("6GB" is 6·10⁹, "6GiB" 6·2³⁰) -> bytes. Raises UserError."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([kmgt]?i?)b?\s*", str(text).lower())
+    if match is None or match[2] not in UNITS or not float(match[1]):
+        raise UserError(f"{flag} {text}: not an amount of memory; write it like 6GB, 1.5GB or 800MB")
+    return round(float(match[1]) * UNITS[match[2]])
+
+
+def held(device: torch.device) -> int:
+    """Bytes that this process holds now: resident, or allocated on a GPU."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    return psutil.Process().memory_info().rss
+
+
+def free(device: torch.device) -> int:
+    """Bytes that could be had now; on the host, by the system's count and the container's limit, if it has one."""
+    if device.type == "cuda":
+        reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + reserved
+    return min(psutil.virtual_memory().available, _container_limit())
+
+
+def _container_limit() -> int:
+    """What a container may still take (control groups, version 2); the sky where there is none."""
+    group = Path("/sys/fs/cgroup")
+    try:
+        return int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
+    except (OSError, ValueError):  # no such file, or "max"
+        return 1 << 62
+
+
+def plan(
+    config: ModelConfig,
+    height: int,
+    width: int,
+    *,
+    device: torch.device,
+    precision: str,
+    itemsize: int,
+    tile: int | None,
+    window: int | None,
+    budget: int | None,
+) -> Plan:
+    """The fastest way that fits: v kept, else recomputed where that saves enough, else tiles.
+
+    `budget` is for the whole process in bytes; None takes most of what is free. A `tile` that was asked for is kept.
+    Raises UserError where the smallest tiles do not fit a budget that was asked for.
+    """
+    base = held(device)
+    limit = base + int(SHARE * free(device)) if budget is None else budget
+    height, width = height + -height % 8, width + -width % 8
+
+    def need(keep_v: bool, side: int | None = None) -> int:
+        pictures = 0
+        h, w = height, width
+        if side is not None and max(h, w) > side:
+            h, w = min(h, side), min(w, side)
+            pictures = 4 * height * width * (config.out_channels + 2)  # the sum of tiles, and of their weights
+        return base + pictures + _buffers(config, h, w, itemsize, keep_v, window, device)
+
+    if tile is not None and max(height, width) > tile:
+        return Plan("tiles", True, tile, window, precision, need(True, tile))
+    for kind, keep_v in (("whole", True), ("recompute", False)):
+        if need(keep_v) <= limit:
+            return Plan(kind, keep_v, None, window, precision, need(keep_v))
+    for side in TILES:
+        if side < max(height, width) and need(True, side) <= limit:
+            return Plan("tiles", True, side, window, precision, need(True, side))
+    least = need(True, TILES[-1])
+    if budget is not None:
+        raise UserError(
+            f"--memory {budget / 1e9:.2f}GB: too little for {width}×{height} pixels even in tiles of {TILES[-1]}: "
+            f"needs {least / 1e9:.2f}GB"
+        )
+    return Plan("tiles", True, TILES[-1], window, precision, least)
+
+
+def _buffers(
+    config: ModelConfig,
+    height: int,
+    width: int,
+    itemsize: int,
+    keep_v: bool,
+    window: int | None,
+    device: torch.device,
+) -> int:
+    """The most that `Strips.run` holds at once, beyond the picture it is given: as its `run` reads, line by line."""
+    level1 = height * width * config.dim * itemsize  # a level down has a quarter of the pixels, twice the channels
+    decoder = 2 * level1 if config.concat else level1
+    cells = [_cells(config, height, width, level, window) for level in (1, 2, 3, 4)]
+    threads = torch.get_num_threads() if device.type == "cpu" else 1
+    bands = count_bands(width, BAND, threads) if device.type == "cpu" else 1
+    borders = (bands - 1) * 2 / width  # of columns, for each of reach
+    encoding = level1 // 2 + max(cells)
+    decoding = cells[0] + int(decoder * borders * (1 if keep_v else 2)) + (decoder if keep_v and config.concat else 0)
+    pictures = 4 * height * width * (2 * config.in_channels)  # padded, and with channels last
+    result = 2 * 4 * height * width * config.out_channels  # and cropped, or clamped by whoever writes it
+    embedded = level1 if config.dual_pixel else 0
+    strips = (8 + 8 * min(threads, bands)) * STRIP_BYTES.get(device.type, STRIP_BYTES["cpu"])
+    libraries = LIBRARIES if device.type == "cpu" else 0
+    return 2 * level1 + embedded + pictures + max(encoding, decoding, result) + strips + libraries
+
+
+def _cells(config: ModelConfig, height: int, width: int, level: int, window: int | None) -> int:
+    """Sums and matrices of TLC's windows and cells at a level, and the prepared ones."""
+    if window is None:
+        return 0
+    scale = 2 ** (level - 1)
+    cells = Cells.of(height // scale, width // scale, max(1, window // scale))
+    windows = len(cells.rows.starts) * len(cells.columns.starts)
+    channels = config.level1_channels if level == 1 else config.dim * scale
+    down, across = cells.shape
+    return 4 * channels**2 * (3 * windows + 3 * down * across)
