@@ -16,7 +16,7 @@ from restormer_cli.benchmark.networks import Network
 from restormer_cli.degradations.spec import Degradation, published_gaussian
 from restormer_cli.engine.adapter import restore_pixels
 from restormer_cli.errors import Failed, RestormerError, UserError
-from restormer_cli.images.formats.raster import one_line
+from restormer_cli.errors import one_line
 from restormer_cli.images.io import read_picture
 from restormer_cli.images.listing import find_pictures
 from restormer_cli.metrics.measures import round8

@@ -17,7 +17,7 @@ from typing import TypeVar
 import numpy as np
 
 from restormer_cli.data.cache import Decoded
-from restormer_cli.data.cuts import edges, keep_sharpest, places
+from restormer_cli.data.patches import edges, keep_sharpest, places
 from restormer_cli.data.pairs import Pair, complain, find_pairs
 from restormer_cli.degradations.spec import Degradation, parse_degradation
 from restormer_cli.errors import UserError

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from restormer_cli.errors import UserError
-from restormer_cli.images.formats.raster import one_line
+from restormer_cli.errors import one_line
 from restormer_cli.images.listing import find_pictures
 from restormer_cli.recipe import Pairs, Recipe
 

@@ -6,7 +6,8 @@ from typing import BinaryIO
 
 from restormer_cli.errors import UserError
 from restormer_cli.images.formats.exif_icc import EXIF_PREFIX, ORIENTATION, upright
-from restormer_cli.images.formats.raster import Unreadable, one_line, third_party
+from restormer_cli.images.formats.raster import Unreadable, third_party
+from restormer_cli.errors import one_line
 from restormer_cli.images.formats.sniff import PNG_MAGIC, read_jxl, sniff
 
 HEAD = 64

@@ -25,17 +25,8 @@ from restormer_cli.errors import Failed, UserError
 from restormer_cli.files import write_atomically
 from restormer_cli.images.formats.exif_icc import icc_space, turn, upright
 from restormer_cli.images.formats.pillow import CODECS, READABLE, WRITABLE, Codec
-from restormer_cli.images.formats.raster import (
-    FLOAT_BITS,
-    SUBSAMPLING,
-    Options,
-    Raster,
-    Unreadable,
-    one_line,
-    peak,
-    sample_type,
-    third_party,
-)
+from restormer_cli.images.formats.raster import FLOAT_BITS, SUBSAMPLING, Options, Raster, Unreadable, peak, sample_type, third_party
+from restormer_cli.errors import one_line
 from restormer_cli.images.formats.sniff import sniff
 from restormer_cli.images.listing import find_pictures
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from restormer_cli.errors import UserError
 from restormer_cli.images.formats.pillow import READABLE
-from restormer_cli.images.formats.raster import one_line
+from restormer_cli.errors import one_line
 
 IGNORED = frozenset({"thumbs.db", "desktop.ini"})  # hidden files and ._* begin with a dot
 

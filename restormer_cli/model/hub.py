@@ -128,10 +128,10 @@ def _official(task: str, cache: Path, notice: Notice, progress: Progress | None)
 
 def _convert(original: Path, path: Path, header: dict[str, Any], wanted: ModelConfig | None = None) -> str:
     """Write the weights in `original` as safetensors -> the SHA-256 of `path`. Raises Failed for what are none."""
-    from restormer_cli.model.weights import load_weights, save_weights  # it asks this module for files
+    from restormer_cli.model.weights import load_file, save_weights
 
     try:
-        weights = load_weights(original)
+        weights = load_file(original)
     except UserError as error:
         raise Failed(str(error)) from None
     if wanted is not None and weights.config != wanted:

@@ -90,11 +90,18 @@ def find_weights(name: str | Path) -> Path:
 
 
 def load_weights(name: str | Path) -> Weights:
+    """Load safetensors (ours or not) or an official-layout `.pth`, by any name that `find_weights` knows.
+
+    Raises UserError naming the file and the first thing wrong with it: a key, a shape, a non-finite value.
+    """
+    return load_file(find_weights(name))
+
+
+def load_file(path: Path) -> Weights:
     """Load safetensors (ours or not) or an official-layout `.pth`; half-precision files load as float32.
 
     Raises UserError naming the file and the first thing wrong with it: a key, a shape, a non-finite value.
     """
-    path = find_weights(name)
     try:
         state, header = _read(path)
     except OSError as error:

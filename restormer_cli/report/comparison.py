@@ -21,8 +21,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from restormer_cli import __version__
+from restormer_cli.report.console import duration
 from restormer_cli.images.formats.exif_icc import icc_space
-from restormer_cli.images.formats.raster import one_line, peak
+from restormer_cli.images.formats.raster import peak
+from restormer_cli.errors import one_line
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -123,7 +125,7 @@ def restore_page(
         numbers.append((f"{skipped:,}", "skipped", ""))
     if failures:
         numbers.append((f"{len(failures):,}", "failed", "bad"))
-    numbers += [(f"{megapixels:,.1f}", "megapixels", ""), (duration(took), "in all", "")]
+    numbers += [(f"{megapixels:,.1f}", "megapixels", ""), (duration(took, 1), "in all", "")]
     if megapixels and took:
         numbers.append((f"{megapixels / took:.2f}", "megapixels per second", ""))
     return render(
@@ -149,15 +151,6 @@ def restore_page(
             for row in rows
         ],
     )
-
-
-def duration(seconds: float) -> str:
-    """12.3 s, 4 min 05 s, 2 h 03 min."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
 # --- Figures ------------------------------------------------------------------------------------------------

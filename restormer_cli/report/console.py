@@ -26,6 +26,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from restormer_cli.errors import printable
+
 if TYPE_CHECKING:  # importing them would load torch
     from restormer_cli.commands.restore.types import Advanced, Planned, Restored, Started
     from restormer_cli.commands.train.run import Planned as PlannedTraining
@@ -41,15 +43,10 @@ stderr = Console(
 
 def complain(message: str) -> None:
     """One red line, whatever characters a file's name brings along."""
-    line = _line(" ".join(message.split()))
+    line = printable(" ".join(message.split()))
     if os.environ.get("RANK", "0") != "0":  # one of several processes of accelerate launch
         line = f"process {os.environ['RANK']}: {line}"
     stderr.print(Text(f"error: {line}", style="bold red"))
-
-
-def _line(text: str) -> str:
-    """Text without control characters, which file names may hold."""
-    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def animated() -> bool:
@@ -140,9 +137,9 @@ class RestoringView:
         if event.error is not None and not alone:  # of a single picture the error itself follows
             complain(event.error)
         elif event.error is None and event.seconds is not None and self._live is None:
-            stderr.print(Text(_line(f"{event.target}  {event.width}×{event.height}  {event.seconds:.1f} s")))
+            stderr.print(Text(printable(f"{event.target}  {event.width}×{event.height}  {event.seconds:.1f} s")))
         for note in event.notes:
-            stderr.print(Text(_line(f"note: {event.source}: {note}"), style="yellow"))
+            stderr.print(Text(printable(f"note: {event.source}: {note}"), style="yellow"))
         if self._task is not None:
             self._bar.update(self._task, advance=1, description=self.rates())
 
@@ -156,12 +153,12 @@ class RestoringView:
             return
         how = "there already" if event.skipped else str(event.plan)
         memory = f", {event.predicted / 1e9:.2f} GB" if event.predicted else ""
-        stderr.print(Text(_line(f"{event.target}  {event.width}×{event.height}  {how}{memory}")))
+        stderr.print(Text(printable(f"{event.target}  {event.width}×{event.height}  {how}{memory}")))
 
     def advance(self, event: "Advanced") -> None:
         """A frame of a video: on a terminal the bar counts frames, else there is a line now and then."""
         rate = event.frames / max(event.seconds, 1e-9)
-        left = "" if event.total is None else f" · {_duration(max(0, event.total - event.frames) / rate)} left"
+        left = "" if event.total is None else f" · {duration(max(0, event.total - event.frames) / rate)} left"
         if self._task is not None:
             description = f"{rate:.2f} frames/s{left}"
             self._bar.update(self._task, total=event.total, completed=event.frames, description=description)
@@ -192,7 +189,7 @@ class RestoringView:
         seconds = max(time.monotonic() - self._begun, 1e-9)
         words = [f"{self.done / seconds:.1f} pictures/s", f"{self.megapixels / seconds:.2f} megapixels/s"]
         left = self.seconds_left()
-        return " · ".join(words if left is None else [*words, f"{_duration(left)} left"])
+        return " · ".join(words if left is None else [*words, f"{duration(left)} left"])
 
     def seconds_left(self) -> float | None:
         """By the pixels still to come: their files' bytes, at the pixels per byte that their format had so far."""
@@ -304,19 +301,19 @@ class TrainingView:
             self.validation = event
             self._refresh(f"{event.iteration:>8,}  validation {self.score()}")
         elif isinstance(event, RolledBack):
-            _caution(
+            caution(
                 f"iteration {event.iteration:,}: too many steps in a row had no finite loss or gradient; back to "
                 f"iteration {event.to:,}, and on with {event.scale} of the learning rate"
             )
         elif isinstance(event, Stopped):
             self.close()
             kept = f"iteration {event.kept:,} is kept" if event.kept else "nothing is kept yet"
-            _caution(f"stopped after iteration {event.iteration:,}; {kept}; go on with --resume")
+            caution(f"stopped after iteration {event.iteration:,}; {kept}; go on with --resume")
             self.draw_curves()
         elif isinstance(event, Reading):
             stderr.print(Text(f"reading pictures: {event.done:,} of {event.total:,}"))
         elif isinstance(event, Note):
-            _caution(f"note: {event.text}")
+            caution(f"note: {event.text}")
         elif isinstance(event, Finished):
             self.close()
             self.draw_curves()
@@ -389,7 +386,7 @@ class TrainingView:
             ("learning rate", f"{self.log.lr:.2e}"),
             ("validation PSNR", self.score()),
             ("images per second", f"{self._pictures / max(self._seconds, 1e-9):.1f}"),
-            ("time left", _duration(self.seconds_left())),
+            ("time left", duration(self.seconds_left())),
             *([("expected", self.expected)] if self.expected else []),
             *([("steps skipped", f"{self.skipped:,} without a finite loss or gradient")] if self.skipped else []),
         ]
@@ -400,7 +397,7 @@ class TrainingView:
         return (
             f"{self.log.iteration:>8,}  stage {self.log.stage + 1}  patch {self.log.patch}  batch {self.log.batch}  "
             f"loss {self.log.loss:.5f}  lr {self.log.lr:.2e}  "
-            f"{self._pictures / max(self._seconds, 1e-9):.1f} images/s  {_duration(self.seconds_left())} left"
+            f"{self._pictures / max(self._seconds, 1e-9):.1f} images/s  {duration(self.seconds_left())} left"
         )
 
     def panel(self) -> Panel:
@@ -411,7 +408,8 @@ class TrainingView:
         return Panel(table, title=f"training {self.name}", expand=False)
 
 
-def _caution(line: str) -> None:
+def caution(line: str) -> None:
+    """A yellow line."""
     stderr.print(Text(line, style="yellow"))
 
 
@@ -459,7 +457,10 @@ def plan_lines(planned: "PlannedTraining") -> list[str]:
     return lines
 
 
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
+def duration(seconds: float, digits: int = 0) -> str:
+    """12 s (with digits of its own), 4 min 05 s, 2 h 03 min."""
+    if round(seconds, digits) < 60:
+        return f"{seconds:.{digits}f} s"
+    minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

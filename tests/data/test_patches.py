@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from restormer_cli.data.cuts import _sobel_kernels, edges, keep_sharpest, places, starts
+from restormer_cli.data.patches import _sobel_kernels, edges, keep_sharpest, places, starts
 from restormer_cli.recipe import Cut
 
 

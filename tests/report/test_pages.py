@@ -11,6 +11,7 @@ from PIL import Image
 
 from restormer_cli.images.io import Picture
 from restormer_cli.report import comparison as pages
+from restormer_cli.report.console import duration
 from restormer_cli.report.comparison import PictureRow
 
 HOSTILE = """<script>document.title = "owned"</script><img src=x onerror='alert(1)'> & "a" 'b'.png"""
@@ -78,7 +79,7 @@ def test_failures_skipped_files_and_figures_are_told():
 
 @pytest.mark.parametrize(("seconds", "text"), [(12.34, "12.3 s"), (245, "4 min 05 s"), (7385, "2 h 03 min")])
 def test_durations(seconds, text):
-    assert pages.duration(seconds) == text
+    assert duration(seconds, 1) == text
 
 
 def test_a_value_that_a_template_lacks_is_an_error_not_a_blank():

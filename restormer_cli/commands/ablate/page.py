@@ -9,7 +9,7 @@ import numpy as np
 from restormer_cli.commands.ablate.view import answer_lines, answer_table, budget_table, mean_text, shape_text
 from restormer_cli.commands.bench.page import COLOURS, cells
 from restormer_cli.files import write_atomically
-from restormer_cli.images.formats.raster import one_line
+from restormer_cli.errors import one_line
 from restormer_cli.report.comparison import drawing, render
 
 if TYPE_CHECKING:  # importing them would load torch

@@ -13,8 +13,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 from rich.text import Text
 
-from restormer_cli.commands.bench.view import gigabytes, markdown
-from restormer_cli.report.console import _caution, _duration, animated, stderr
+from restormer_cli.commands.bench.view import gigabytes, markdown, text_table
+from restormer_cli.report.console import animated, caution, duration, stderr
 
 if TYPE_CHECKING:  # importing them would load torch
     from restormer_cli.commands.ablate.arms import Figure
@@ -101,14 +101,14 @@ class AblationView:
                 stderr.print(
                     Text(
                         f"shortened to {event.first:,} iterations: {self.started.iterations:,} would take about "
-                        f"{_duration(event.whole)} (--minutes 0 trains them all, --iterations N so many)"
+                        f"{duration(event.whole)} (--minutes 0 trains them all, --iterations N so many)"
                     )
                 )
             if self.started.equal == "time":
                 lengths = ", ".join(f"{name} {count:,}" for name, count in event.iterations)
                 stderr.print(Text(f"iterations in equal time: {lengths}"))
         elif isinstance(event, Price) and event.error is not None:
-            _caution(f"note: {event.arm} could not be timed: {event.error}")
+            caution(f"note: {event.arm} could not be timed: {event.error}")
         elif isinstance(event, Scored):
             self.done[event.repetition, event.arm] = event.iterations
             stderr.print(
@@ -117,7 +117,7 @@ class AblationView:
                 )
             )
         elif isinstance(event, Told):
-            _caution(f"note: {event.arm}, seed {event.repetition + 1}: {event.text}")
+            caution(f"note: {event.arm}, seed {event.repetition + 1}: {event.text}")
 
     def line(self, step: "Step") -> str:
         """Where a training is."""
@@ -162,7 +162,7 @@ def started_lines(started: "Started") -> list[str]:
 
 def budget_table(started: "Started") -> Table:
     """What every arm has to spend."""
-    table = _table("arm", "parameters", "convolution GMACs (the paper's GFLOPs)", "GFLOPs (2 per MAC)", "network ")
+    table = text_table("arm", "parameters", "convolution GMACs (the paper's GFLOPs)", "GFLOPs (2 per MAC)", "network ")
     for arm in started.arms:
         table.add_row(
             arm.name,
@@ -220,7 +220,7 @@ def answer_table(finished: "Finished") -> Table:
     """Everything that was found, arm by arm."""
     first = finished.started.arms[0].name
     printed = any(arm.published for arm in finished.started.arms)
-    table = _table(
+    table = text_table(
         "arm", "parameters", "conv GMACs", "GFLOPs", "training s", "s per MP", "peak memory", "PSNR, dB", f"{first} −",
         "interval",
     )  # fmt: skip
@@ -263,11 +263,3 @@ def interval_text(estimate: "Estimate") -> str:
 def figure_text(figure: "Figure | None") -> str:
     """The paper's PSNR, with a star where it is only recalled."""
     return "–" if figure is None else f"{figure.psnr:.2f}{' *' if figure.recalled else ''}"
-
-
-def _table(*columns: str) -> Table:
-    """A table whose first column is text, as are those that end in a blank; the others are figures."""
-    table = Table(box=box.SIMPLE_HEAD)
-    for index, column in enumerate(columns):
-        table.add_column(column.strip(), justify="left" if index == 0 or column.endswith(" ") else "right")
-    return table

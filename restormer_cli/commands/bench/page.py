@@ -21,7 +21,7 @@ from restormer_cli.commands.bench.view import (
 )
 from restormer_cli.commands.restore.page import check_page
 from restormer_cli.files import write_atomically
-from restormer_cli.images.formats.raster import one_line
+from restormer_cli.errors import one_line
 from restormer_cli.report.comparison import (
     MOST_SLIDERS,
     PAGE_PIXELS,

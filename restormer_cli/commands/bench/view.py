@@ -210,16 +210,16 @@ def result_tables(finished: "Finished") -> list[tuple[str, Table]]:
     return tables
 
 
-def _table(*columns: str) -> Table:
-    """A table whose first column is text and whose others are figures."""
+def text_table(*columns: str) -> Table:
+    """A table whose first column is text, as are those that end in a blank; the others are figures."""
     table = Table(box=box.SIMPLE_HEAD)
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right")
+        table.add_column(column.strip(), justify="left" if index == 0 or column.endswith(" ") else "right")
     return table
 
 
 def _work_table(started: "Started") -> Table:
-    table = _table("size", "parameters", "convolution GMACs (the paper's GFLOPs)", "all GMACs", "GFLOPs (2 per MAC)")
+    table = text_table("size", "parameters", "convolution GMACs (the paper's GFLOPs)", "all GMACs", "GFLOPs (2 per MAC)")
     for size, work in zip(started.sizes, started.operations, strict=True):
         table.add_row(
             f"{size[0]}×{size[1]}",
@@ -233,7 +233,7 @@ def _work_table(started: "Started") -> Table:
 
 def _cost_table(cost: "Cost") -> Table:
     against = any(cell.difference is not None for cell in cost.cells)
-    table = _table("size", "contestant", "seconds", "fastest–slowest", "relative", "MP/s", "peak memory")
+    table = text_table("size", "contestant", "seconds", "fastest–slowest", "relative", "MP/s", "peak memory")
     table.columns[1].justify = "left"
     if against:
         table.add_column("difference from textbook", justify="right")
@@ -263,7 +263,7 @@ def _stage_table(cost: "Cost") -> Table | None:
     cells = [cell for cell in cost.cells if cell.stages]
     if not cells:
         return None
-    table = _table("stage", *(f"{c.height}×{c.width} {label(c.contestant)}" for c in cells))
+    table = text_table("stage", *(f"{c.height}×{c.width} {label(c.contestant)}" for c in cells))
     totals = [sum(seconds for _, seconds in cell.stages) for cell in cells]
     for index, (name, _) in enumerate(cells[0].stages):
         times = [cell.stages[index][1] for cell in cells]
@@ -273,7 +273,7 @@ def _stage_table(cost: "Cost") -> Table | None:
 
 
 def _scaling_table(cost: "Cost") -> Table:
-    table = _table("contestant", "exponent")
+    table = text_table("contestant", "exponent")
     for scaling in cost.scaling:
         table.add_row(label(scaling.contestant), f"{scaling.exponent:.2f}")
     return table
@@ -287,7 +287,7 @@ def _quality_table(quality: "Quality") -> Table:
     grouped = any(summary.group is not None for summary in summaries)
     printed = any(summary.published is not None for summary in summaries)
     names = [name for name, _ in summaries[0].measures]
-    table = _table("contestant")
+    table = text_table("contestant")
     if grouped:
         table.add_column("folder")
     for name in names:
@@ -317,7 +317,7 @@ def _quality_table(quality: "Quality") -> Table:
 
 
 def _picture_table(quality: "Quality") -> Table:
-    table = _table("picture", "size", "input")
+    table = text_table("picture", "size", "input")
     sound = [row for row in quality.judged if row.scores is not None]
     contestants = list(dict.fromkeys(row.contestant for row in sound if row.contestant is not None))
     for contestant in contestants:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from restormer_cli.commands.restore.jobs import STANDARD, check_folder
 from restormer_cli.errors import RestormerError, UserError
 from restormer_cli.files import write_atomically
-from restormer_cli.images.formats.raster import one_line
+from restormer_cli.errors import one_line
 from restormer_cli.images.io import read_picture
 from restormer_cli.report.comparison import (
     MOST_SLIDERS,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from restormer_cli.errors import RestormerError
+from restormer_cli.errors import RestormerError, one_line
 
 FLOAT_BITS = 32
 COPY_AGAIN = "copy or download it again"
@@ -43,11 +43,6 @@ def third_party() -> Iterator[None]:
         stumbled = isinstance(error, (UnicodeError, TypeError, AttributeError, AssertionError, LookupError))
         reason = "" if stumbled else one_line(str(error))[:160]
         raise Unreadable(f"damaged{f' ({reason})' if reason else ''}; {COPY_AGAIN}") from error
-
-
-def one_line(text: str) -> str:
-    """Text without line breaks and control characters, for a message."""
-    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
 
 
 @dataclass

@@ -10,7 +10,8 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from restormer_cli.images.formats.raster import COPY_AGAIN, TRUNCATED, Unreadable, damaged, one_line
+from restormer_cli.images.formats.raster import COPY_AGAIN, TRUNCATED, Unreadable, damaged
+from restormer_cli.errors import one_line
 
 # --- Magic numbers ------------------------------------------------------------------------------------------
 

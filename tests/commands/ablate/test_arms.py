@@ -6,7 +6,7 @@ from functools import cache
 
 import pytest
 
-from restormer_cli.commands.ablate import arms, compact
+from restormer_cli.commands.ablate import arms
 from restormer_cli.commands.ablate.arms import Spec, network, parse_arms, published, split_arguments
 from restormer_cli.errors import UserError
 from restormer_cli.model.config import ModelConfig

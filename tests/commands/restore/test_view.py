@@ -152,7 +152,7 @@ def test_a_plain_line_is_due_every_ten_seconds(clock):
     ],
 )
 def test_durations_are_read_at_a_glance(seconds, text):
-    assert report._duration(seconds) == text
+    assert report.duration(seconds) == text
 
 
 # --- Training: the whole --------------------------------------------------------------------------------------
