@@ -4,12 +4,13 @@ import errno
 import os
 import re
 import secrets
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from restormer_cli.errors import Failed, NoRoom
+from restormer_cli.errors import Failed, NoRoom, UserError
 
 try:
     import fcntl
@@ -62,3 +63,33 @@ def sweep(folder: Path) -> None:
                 with suppress(OSError), open(entry.path, "rb") as stream:
                     fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises while somebody writes it
                     os.unlink(entry.path)
+
+
+def make_folder(folder: Path) -> None:
+    """A folder inside the run's. Raises Failed."""
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise Failed(f"{folder}: cannot be made: {error.strerror}") from None
+
+
+def check_folder(folder: Path) -> None:
+    """Raises UserError where `folder` cannot be written to, without making it: a refusal leaves nothing behind."""
+    place = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if not place.is_dir():
+        raise UserError(f"{folder}: cannot be a folder, since {place} is a file: name another place to write to")
+    if hasattr(os, "statvfs") and os.statvfs(place).f_flag & os.ST_RDONLY:
+        raise UserError(f"{folder}: cannot be written to: {place} is on a read-only file system")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise UserError(f"{folder}: cannot be written to: no permission in {place}")
+
+
+def cache_folder() -> Path:
+    """Of fetched weights and decoded pictures: RESTORMER_CACHE, else `restormer` in the user's cache folder."""
+    if chosen := os.environ.get("RESTORMER_CACHE"):
+        return Path(chosen)
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "restormer"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "restormer"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "restormer"

@@ -1,11 +1,18 @@
-"""What a measurement was taken on."""
+"""The machine: processor, devices, memory that is free, held and was needed at the most."""
 
 import os
 import platform
+import re
+import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import psutil
+
+from restormer_cli.errors import UserError
 
 if TYPE_CHECKING:
     import torch
@@ -101,3 +108,92 @@ def processor_name() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+
+def parse_memory(text: str | int, flag: str = "--memory") -> int:
+    """Bytes, or a number with a unit ("6GB" is 6·10⁹, "6GiB" 6·2³⁰) -> bytes. Raises UserError."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([kmgt]?i?)b?\s*", str(text).lower())
+    if match is None or match[2] not in UNITS or not float(match[1]):
+        raise UserError(f"{flag} {text}: not an amount of memory; write it like 6GB, 1.5GB or 800MB")
+    return round(float(match[1]) * UNITS[match[2]])
+
+
+def held(device: "torch.device") -> int:
+    """Bytes that this process holds now: resident, or allocated on a GPU."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.memory_allocated(device)
+    return psutil.Process().memory_info().rss
+
+
+def free(device: "torch.device") -> int:
+    """Bytes that could be had now; on the host, by the system's count and the container's limit, if it has one."""
+    if device.type == "cuda":
+        import torch
+
+        reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + reserved
+    return min(psutil.virtual_memory().available, _container_limit())
+
+
+def _container_limit() -> int:
+    """What a container may still take (control groups, version 2); sys.maxsize if there is no limit."""
+    group = Path("/sys/fs/cgroup")
+    try:
+        return int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
+    except (OSError, ValueError):  # no such file, or "max"
+        return sys.maxsize
+
+
+def choose_device(name: str) -> "torch.device":
+    """`auto` is cuda, else mps, else cpu. Raises UserError for one that this machine lacks."""
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"--device {name}: unknown; choose auto, cpu, cuda, cuda:1 … or mps") from None
+    missing = (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()) or (
+        device.type == "mps" and not torch.backends.mps.is_available()
+    )
+    if missing or device.type not in ("cpu", "cuda", "mps"):
+        raise UserError(f"--device {name}: not on this machine; --device auto takes the best there is")
+    return device
+
+
+class Peak:
+    """`start()`, work, `bytes()`: what the process (on a GPU: its tensors there) needed at the most meanwhile."""
+
+    def __init__(self, device: str) -> None:
+        self.cuda = device if device.startswith("cuda") else None
+
+    def start(self) -> None:
+        """Forget earlier peaks, where the system lets us."""
+        if self.cuda:
+            import torch
+
+            torch.cuda.reset_peak_memory_stats(self.cuda)
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM; see proc(5)
+
+    def bytes(self) -> int | None:
+        """Since `start`; since the process began where the system cannot forget; None where it does not say."""
+        if self.cuda:
+            import torch
+
+            return torch.cuda.max_memory_allocated(self.cuda)
+        with suppress(OSError):
+            found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+            if found:
+                return int(found[1]) * 1024
+        with suppress(ImportError):
+            import resource
+
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        return None

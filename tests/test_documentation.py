@@ -19,7 +19,8 @@ import typer
 from restormer_cli import __version__
 from restormer_cli.cli import app
 from restormer_cli.model.cards import bundled_cards
-from restormer_cli.recipe import PAPER_STAGES, bundled_recipes
+from restormer_cli.recipe import PAPER_STAGES
+from restormer_cli.recipe_files import bundled_recipes
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "restormer_cli"

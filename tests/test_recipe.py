@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from restormer_cli.errors import UserError
 from restormer_cli.model.config import ModelConfig
-from restormer_cli.recipe import Recipe, bundled_recipes, find_recipe, parse_recipe, read_recipe
+from restormer_cli.recipe import Recipe
+from restormer_cli.recipe_files import bundled_recipes, listed_recipes, find_recipe, parse_recipe, read_recipe
 from restormer_cli.training.schedule import cosine_split, learning_rate
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
@@ -271,7 +272,8 @@ def test_an_unknown_recipe_names_the_nearest(tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"did you mean quick/denoise\?") as error:
         find_recipe("quick/denoies.toml")
-    assert all(name in str(error.value) for name in bundled_recipes())
+    assert all(name in str(error.value) for name in listed_recipes())
+    assert "legs/" not in str(error.value)
     with pytest.raises(UserError, match=r"no recipe 'zzzzzzzzzzzzz'.*quick/denoise"):
         find_recipe("zzzzzzzzzzzzz")
     with pytest.raises(UserError, match="no recipe"):

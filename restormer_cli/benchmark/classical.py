@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from restormer_cli.degradations.spec import Degradation, Step, disc_kernel, motion_kernel
+from restormer_cli.degradations.operators import disc_kernel, motion_kernel
+from restormer_cli.degradations.spec import Degradation, Step
 from restormer_cli.errors import UserError
 
 Restore = Callable[[np.ndarray], np.ndarray]

@@ -6,8 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from restormer_cli.engine.restorer import PRECISIONS, choose_device, pad_to_multiple_of_8
+from restormer_cli.engine.restorer import PRECISIONS
 from restormer_cli.engine.strips import Strips
+from restormer_cli.hardware import choose_device
+from restormer_cli.model.padding import pad_to_multiple_of_8
 from restormer_cli.model.restormer import Restormer
 
 REST = "convolutions between"

@@ -212,7 +212,7 @@ def _padded(picture: np.ndarray) -> np.ndarray:
     """As every front end pads: reflected at the right and bottom, up to multiples of 8."""
     import torch
 
-    from restormer_cli.engine.restorer import pad_to_multiple_of_8
+    from restormer_cli.model.padding import pad_to_multiple_of_8
 
     planes = torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))[None]
     return pad_to_multiple_of_8(planes)[0].permute(1, 2, 0).numpy()

@@ -12,7 +12,7 @@ from restormer_cli.errors import UserError
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.restormer import MDTA, LayerNorm, Restormer
 from restormer_cli.model.weights import bundled_tasks, load_weights
-from restormer_cli.recipe import bundled_recipes, read_recipe
+from restormer_cli.recipe_files import bundled_recipes, read_recipe
 
 PAPER = "paper"
 """The name of the paper's network, which needs no file."""

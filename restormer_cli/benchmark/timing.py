@@ -22,9 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from restormer_cli.engine.peak import Peak
 from restormer_cli.errors import Failed, RestormerError, UserError
-from restormer_cli.hardware import available_memory
+from restormer_cli.hardware import Peak, available_memory
 
 if TYPE_CHECKING:  # importing them would load torch
     from restormer_cli.benchmark.methods import Contestant

@@ -22,8 +22,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from restormer_cli.errors import RestormerError
-from restormer_cli.files import write_atomically
-from restormer_cli.folders import cache_folder
+from restormer_cli.files import cache_folder, write_atomically
 from restormer_cli.images.io import read_picture
 
 GB = 10**9

@@ -1,13 +1,17 @@
-"""Where the published preparations cut their crops, and which of them they keep (facts: DPDD, GoPro, SIDD, DFWB).
+"""Where patches are cut: anywhere, or where the published preparations cut their crops (DPDD, GoPro, SIDD, DFWB).
 
 The crops themselves are never written: a patch is drawn from one of these places, so that every part of every
 picture is as likely as it is in the published training sets.
 """
 
+from collections.abc import Generator
+from dataclasses import dataclass
+
 import numpy as np
 
 from restormer_cli.data.cache import LUMA
-from restormer_cli.recipe import Cut
+from restormer_cli.data.pictures import Pictures, Reading, in_threads
+from restormer_cli.recipe import Cut, Data
 
 
 def places(height: int, width: int, cut: Cut) -> np.ndarray:
@@ -72,3 +76,92 @@ def _sobel_kernels(size: int) -> tuple[np.ndarray, np.ndarray]:
         binomial = np.convolve(binomial, [1, 1])
     smooth, slope = np.convolve(binomial, [1, 1]), np.convolve(binomial, [-1, 1])
     return (smooth / smooth.sum()).astype(np.float32), (slope / np.abs(slope).sum()).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where patches come from: rectangles (picture, top, left, height, width), (n, 5), drawn with these chances."""
+
+    rectangles: np.ndarray
+    cumulated: np.ndarray
+    """Chances, added up: (n,), the last is 1."""
+
+    def draw(self, rng: np.random.Generator) -> tuple[int, int, int, int, int]:
+        """One of the rectangles."""
+        number = min(int(np.searchsorted(self.cumulated, rng.random(), side="right")), len(self.cumulated) - 1)
+        picture, top, left, height, width = (int(value) for value in self.rectangles[number])
+        return picture, top, left, height, width
+
+
+def find_places(pictures: Pictures, data: Data) -> Generator[Reading, None, Places]:
+    """The places that [data] asks for: whole pictures, or the published preparation's crops, all alike."""
+    sizes = [pictures.size(index) for index in range(len(pictures.pairs))]
+    if data.cut is None:
+        whole = np.array([[index, 0, 0, *size] for index, size in enumerate(sizes)])
+        areas = np.array([float(h * w) if data.draw != "pictures" else 1.0 for h, w in sizes])
+        return Places(whole, np.cumsum(areas / areas.sum()))
+    crops = [places(*size, data.cut) for size in sizes]
+    if data.sharpest < 1:
+        responses = yield from _measure(pictures, crops, data.cut, data.workers)
+        crops = [c[kept] for c, kept in zip(crops, keep_sharpest(responses, data.sharpest), strict=True)]
+    numbers = np.repeat(np.arange(len(crops)), [len(c) for c in crops])
+    rectangles = np.column_stack([numbers, np.concatenate(crops)])
+    return Places(rectangles, np.arange(1, len(rectangles) + 1) / len(rectangles))
+
+
+def _measure(
+    pictures: Pictures, crops: list[np.ndarray], cut: Cut, workers: int
+) -> Generator[Reading, None, list[np.ndarray]]:
+    """The `edges` of every picture."""
+    found: dict[int, np.ndarray] = {}
+
+    def measure(index: int) -> None:
+        path, what = pictures.pairs[index].clean, f"edges-{cut.side}-{cut.overlap}-{cut.above}"
+        found[index] = pictures.decoded.derived(path, what, lambda pixels: edges(pixels, crops[index]))
+
+    yield from in_threads(range(len(crops)), measure, {}, workers)
+    return [found[index] for index in range(len(crops))]
+
+
+@dataclass(frozen=True)
+class Spot:
+    """Where a sample is cut: `scale` times the patch's side, of a picture, from (top, left)."""
+
+    picture: int
+    top: int
+    left: int
+    scale: int
+
+
+def cut_patch(picture: np.ndarray, top: int, left: int, patch: int, margin: int = 0) -> np.ndarray:
+    """(h, w, c) -> (patch + 2 · margin, the same, c); the margin is mirrored where the picture ends.
+
+    Without a margin smaller pictures are reflected at the right and bottom, as published.
+    """
+    above, before = max(0, top - margin), max(0, left - margin)
+    crop = picture[above : top + patch + margin, before : left + patch + margin]
+    side = patch + 2 * margin
+    lacks = (above - top + margin, before - left + margin)
+    pads = [(lack, side - lack - n) for lack, n in zip(lacks, crop.shape[:2], strict=True)]
+    if not any(map(any, pads)):
+        return crop
+    return np.pad(crop, (*pads, (0, 0)), mode="symmetric" if margin else "reflect")
+
+
+def shrunk(pixels: np.ndarray, scale: int) -> np.ndarray:
+    """(h, w, c) -> (h / scale, w / scale, c), by means of scale × scale pixels."""
+    h, w, c = pixels.shape
+    return pixels if scale == 1 else pixels.reshape(h // scale, scale, w // scale, scale, c).mean(axis=(1, 3))
+
+
+def texture(picture: np.ndarray, spot: Spot, patch: int) -> float:
+    """The mean absolute difference of neighbours in a patch's first channel, every second one: its texture.
+
+    In steps of 16 bits, whatever the picture has, since pictures of 8 and of 16 bits are compared.
+    """
+    bottom, right = (start + spot.scale * patch for start in (spot.top, spot.left))
+    crop = picture[spot.top : bottom : 2, spot.left : right : 2, 0].astype(np.int32)
+    if picture.dtype == np.uint8:
+        crop *= 257
+    differences = (np.abs(np.diff(crop, axis=axis)) for axis in (0, 1))
+    return float(sum(d.mean() for d in differences if d.size))  # a picture one pixel high has none

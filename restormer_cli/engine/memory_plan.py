@@ -1,18 +1,16 @@
 """How a picture is to be run within a memory budget: predicted before work starts, from the buffers of strips.py."""
 
-import re
 from dataclasses import dataclass
-from pathlib import Path
 
-import psutil
 import torch
 
-from restormer_cli.engine.strips import BAND, STRIP_BYTES, count_bands
+from restormer_cli.engine.bands import BAND, count_bands
+from restormer_cli.engine.strips import STRIP_BYTES
 from restormer_cli.engine.tlc import Cells
 from restormer_cli.errors import UserError
+from restormer_cli.hardware import free, held
 from restormer_cli.model.config import ModelConfig
 
-UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 SHARE = 0.7
 """Of the memory that is free, how much is taken where nothing else is said."""
 TILES = (2048, 1536, 1024, 768, 512, 384, 256, 192, 128, 64)
@@ -38,38 +36,6 @@ class Plan:
     def __str__(self) -> str:
         kind = {"whole": "whole picture", "recompute": "whole picture, v recomputed", "tiles": f"tiles of {self.tile}"}
         return kind[self.kind] + (f", window {self.window}" if self.window else "")
-
-
-def parse_memory(text: str | int, flag: str = "--memory") -> int:
-    """Bytes, or a number with a unit ("6GB" is 6·10⁹, "6GiB" 6·2³⁰) -> bytes. Raises UserError."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([kmgt]?i?)b?\s*", str(text).lower())
-    if match is None or match[2] not in UNITS or not float(match[1]):
-        raise UserError(f"{flag} {text}: not an amount of memory; write it like 6GB, 1.5GB or 800MB")
-    return round(float(match[1]) * UNITS[match[2]])
-
-
-def held(device: torch.device) -> int:
-    """Bytes that this process holds now: resident, or allocated on a GPU."""
-    if device.type == "cuda":
-        return torch.cuda.memory_allocated(device)
-    return psutil.Process().memory_info().rss
-
-
-def free(device: torch.device) -> int:
-    """Bytes that could be had now; on the host, by the system's count and the container's limit, if it has one."""
-    if device.type == "cuda":
-        reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + reserved
-    return min(psutil.virtual_memory().available, _container_limit())
-
-
-def _container_limit() -> int:
-    """What a container may still take (control groups, version 2); the sky where there is none."""
-    group = Path("/sys/fs/cgroup")
-    try:
-        return int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
-    except (OSError, ValueError):  # no such file, or "max"
-        return 1 << 62
 
 
 def plan(

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch.export import Dim, ExportedProgram
 
+from restormer_cli.engine.runtimes import NOTES
 from restormer_cli.errors import UserError
 from restormer_cli.export.nchw import AnySize, Planar
 from restormer_cli.model.restormer import Restormer
@@ -20,8 +21,6 @@ LARGEST = 65536
 LEAST_ANY = 9
 """torch.export proves nothing about the one padded size of 8, so a program with `any_size` starts above it."""
 COMPILERS = ("g++", "c++", "clang++")
-NOTES = "restormer-cli.json"
-"""The entry of a `.pt2` package that holds the metadata."""
 
 
 def export_program(model: Restormer, precision: str = "fp32", any_size: bool = False) -> ExportedProgram:

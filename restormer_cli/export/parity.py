@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from restormer_cli.engine.restorer import pad_to_multiple_of_8
 from restormer_cli.model.config import ModelConfig
+from restormer_cli.model.padding import pad_to_multiple_of_8
 from restormer_cli.model.restormer import Restormer
 
 LIMITS = {"fp32": 0.05, "fp16": 2.0, "bf16": 16.0}

@@ -7,28 +7,41 @@
 Bit depth, transparency, EXIF and ICC come out as they went in. Unchanged pixels come out exactly the same in
 lossless formats. Every file is taken as hostile: what cannot be read is one `UserError` of one line.
 
-The rooms below: `folders` (finding pictures), `codecs` (bytes <-> samples, one function per format), `tiff`,
-`containers` (magic numbers, chunks and headers, read before any decoder runs), `metadata` (EXIF, ICC),
-`raster` (what the codecs exchange).
+Below are `listing` (finding pictures) and `formats/`: `table` (what each format can hold), `sniff` (magic numbers), one
+file for each format (its header, read before any decoder runs, and bytes <-> samples), `exif_icc` (metadata) and
+`raster` (what they exchange).
 """
 
 import os
 import stat
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
-from restormer_cli.errors import Failed, UserError
+from restormer_cli.errors import Failed, UserError, one_line
 from restormer_cli.files import write_atomically
-from restormer_cli.images.formats.exif_icc import icc_space, turn, upright
-from restormer_cli.images.formats.pillow import CODECS, READABLE, WRITABLE, Codec
-from restormer_cli.images.formats.raster import FLOAT_BITS, SUBSAMPLING, Options, Raster, Unreadable, peak, sample_type, third_party
-from restormer_cli.errors import one_line
+from restormer_cli.images.formats.exif_icc import icc_space, turn, upright, upright_size
+from restormer_cli.images.formats.jpeg_xl import read_jxl
+from restormer_cli.images.formats.pillow import pillow_size
+from restormer_cli.images.formats.png import PNG_MAGIC, png_orientation
+from restormer_cli.images.formats.raster import (
+    FLOAT_BITS,
+    SUBSAMPLING,
+    Options,
+    Raster,
+    Unreadable,
+    peak,
+    sample_type,
+    third_party,
+)
 from restormer_cli.images.formats.sniff import sniff
-from restormer_cli.images.listing import find_pictures
+from restormer_cli.images.formats.table import CODECS, READABLE, WRITABLE, Codec
+from restormer_cli.images.formats.tiff import tiff_size
 
 MAX_PIXELS = 512_000_000
 """The largest picture that is read unless told otherwise: 512 megapixels, 6 GB as float32 RGB."""
@@ -370,16 +383,36 @@ def _metadata_for(codec: Codec, like: Picture, channels: int, bits: int) -> tupl
     return exif, like.icc if codec.icc and fits else None
 
 
-__all__ = [
-    "MAX_PIXELS",
-    "READABLE",
-    "WRITABLE",
-    "Picture",
-    "check_writable",
-    "decode_picture",
-    "encode_picture",
-    "find_pictures",
-    "format_of",
-    "read_picture",
-    "write_picture",
-]
+HEAD = 64
+"""Bytes that tell the format, and a PNG's size."""
+
+
+def picture_size(path: str | Path) -> tuple[int, int]:
+    """(height, width) as the picture will be read, upright; what follows the header may still be damaged.
+
+    Raises UserError, one line, where there is no picture.
+    """
+    path = Path(path)
+    name = one_line(str(path))
+    try:
+        with path.open("rb") as file, third_party():
+            return _size(file)
+    except Unreadable as reason:
+        raise UserError(f"{name}: {reason}") from None
+    except OSError as error:
+        raise UserError(f"{name}: cannot be read: {error.strerror or error}") from None
+
+
+def _size(file: BinaryIO) -> tuple[int, int]:
+    head = file.read(HEAD)
+    form = sniff(head)
+    file.seek(0)
+    if form == "png" and head[12:16] == b"IHDR" and head.startswith(PNG_MAGIC):
+        width, height = struct.unpack(">II", head[16:24])
+        return upright_size(height, width, png_orientation(file))
+    if form == "jxl":
+        jxl = read_jxl(file.read())
+        return jxl.height, jxl.width
+    if form == "tif":
+        return tiff_size(file)
+    return pillow_size(file, form)

@@ -5,9 +5,8 @@ import re
 from collections import deque
 from pathlib import Path
 
-from restormer_cli.errors import UserError
-from restormer_cli.images.formats.pillow import READABLE
-from restormer_cli.errors import one_line
+from restormer_cli.errors import UserError, one_line
+from restormer_cli.images.formats.table import READABLE
 
 IGNORED = frozenset({"thumbs.db", "desktop.ini"})  # hidden files and ._* begin with a dot
 

@@ -16,8 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from restormer_cli.errors import Failed, UserError
-from restormer_cli.errors import one_line
+from restormer_cli.errors import Failed, UserError, one_line
 from restormer_cli.images.io import MAX_PIXELS
 
 if TYPE_CHECKING:

@@ -1,34 +1,16 @@
-"""HTML pages from plain values, each one file that needs no network: report.py's other half, without a terminal.
+"""Before and after for a page: the pictures in sizes that a browser bears, and crops of what changed most."""
 
-    text = render("restore.html", title="Restored pictures", …)   # templates/restore.html, made of templates/parts.html
-
-`templates/parts.html` has the macros that pages share: numbers, facts, table, figure, slider and viewer. Colours,
-light and dark, are in `page.css`; what moves is in `page.js`. Both are written into the page, which carries a
-content policy: no network, and no script but that one, whatever the name of a file says.
-"""
-
-import base64
-import hashlib
 import io
-import re
-import time
 from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
-from restormer_cli import __version__
-from restormer_cli.report.console import duration
 from restormer_cli.images.formats.exif_icc import icc_space
 from restormer_cli.images.formats.raster import peak
-from restormer_cli.errors import one_line
+from restormer_cli.report.html import data_uri
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from restormer_cli.images.io import Picture
 
 PAGE_PIXELS = 24_000_000
@@ -39,143 +21,6 @@ MOST_SLIDERS = 300
 """More pictures than this are listed, but not shown: a browser has to hold them all."""
 QUALITY = 90
 SQUARES = 8  # of the chequerboard under transparency, in pixels
-
-
-# --- Pages --------------------------------------------------------------------------------------------------
-
-
-def render(template: str, *, title: str, **values: Any) -> str:
-    """A page as text. Every value is escaped; markup has to come as `Markup`, as `drawing` makes it.
-
-    template: a file of restormer_cli/report/templates that extends base.html. `made`, the time below the page, can be given.
-    """
-    environment = _environment()
-    loader = environment.loader
-    assert loader is not None
-    script, style = (loader.get_source(environment, name)[0] for name in ("page.js", "page.css"))
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    shared = {
-        "version": __version__,
-        "made": time.strftime("%Y-%m-%d %H:%M"),
-        "script": Markup(script),
-        "style": Markup(style),
-        "script_hash": f"sha256-{digest}",
-    }
-    text = environment.get_template(template).render(**shared | values, title=title)
-    return text.encode("utf-8", "replace").decode()  # names of files may hold halves of characters
-
-
-@cache
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("restormer_cli", "report/templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-@dataclass(frozen=True)
-class PictureRow:
-    """One file of a restore page: done (`seconds`), skipped (neither) or failed (`error` says why)."""
-
-    name: str
-    width: int = 0
-    height: int = 0
-    seconds: float | None = None
-    notes: tuple[str, ...] = ()
-    error: str | None = None
-    comparison: "Comparison | None" = None
-
-    @property
-    def details(self) -> str:
-        """Size and time in a phrase."""
-        size = f"{self.width:,} × {self.height:,}" if self.width else ""
-        return " · ".join(part for part in (size, "" if self.seconds is None else f"{self.seconds:.1f} s") if part)
-
-    @property
-    def outcome(self) -> str:
-        """What became of it, in a word."""
-        return "failed" if self.error else "skipped" if self.seconds is None else "restored"
-
-
-def restore_page(
-    rows: list[PictureRow],
-    *,
-    source: str,
-    target: str,
-    settings: list[tuple[str, str]],
-    notes: tuple[str, ...] = (),
-    seconds: float | None = None,
-    title: str = "Restored pictures",
-) -> str:
-    """The page of a restoration: a slider per picture, failures first, settings, times.
-
-    settings: (name, value) pairs, shown as they are. seconds: the whole run's, by the clock; None: the sum of the
-    pictures' own.
-    """
-    done = [row for row in rows if row.outcome == "restored"]
-    failures = [row for row in rows if row.error]
-    shown = [row for row in rows if row.comparison]
-    megapixels = sum(row.width * row.height for row in done) / 1e6
-    took = sum(row.seconds or 0.0 for row in done) if seconds is None else seconds
-    numbers: list[tuple[str, ...]] = [(f"{len(done):,}", "restored", "good" if done else "")]
-    if skipped := len(rows) - len(done) - len(failures):
-        numbers.append((f"{skipped:,}", "skipped", ""))
-    if failures:
-        numbers.append((f"{len(failures):,}", "failed", "bad"))
-    numbers += [(f"{megapixels:,.1f}", "megapixels", ""), (duration(took, 1), "in all", "")]
-    if megapixels and took:
-        numbers.append((f"{megapixels / took:.2f}", "megapixels per second", ""))
-    return render(
-        "restore.html",
-        title=title,
-        source=one_line(source),
-        target=one_line(target),
-        numbers=numbers,
-        settings=[(name, one_line(value)) for name, value in settings],
-        notes=notes,
-        failures=failures,
-        shown=shown,
-        columns=["file ", "outcome ", "width", "height", "seconds", "notes "],
-        rows=[
-            (
-                row.name,
-                row.outcome,
-                row.width or "",
-                row.height or "",
-                "" if row.seconds is None else f"{row.seconds:.2f}",
-                "; ".join(row.notes),
-            )
-            for row in rows
-        ],
-    )
-
-
-# --- Figures ------------------------------------------------------------------------------------------------
-
-
-def drawing(figure: "Figure") -> Markup:
-    """A matplotlib figure as SVG for the macro `figure`: no background, and black follows the page's theme."""
-    import matplotlib
-
-    stream = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "restormer"}):
-        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = stream.getvalue()
-    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
-    text = re.sub(r"#000000|(?<=: )black\b", "currentColor", text)
-    # Text has no fill of its own in matplotlib's SVG where it is black.
-    return Markup(text.replace("<svg ", '<svg fill="currentColor" ', 1))
-
-
-def data_uri(data: bytes, kind: str) -> str:
-    """Bytes as an address inside the page; `kind` is a media type such as "image/png"."""
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
-
-
-# --- Comparisons --------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, broadcast_object_list
 
-from restormer_cli import __version__
-from restormer_cli.engine.restorer import choose_device
+from restormer_cli import __version__, launcher
 from restormer_cli.errors import RestormerError, UserError
+from restormer_cli.hardware import choose_device
 
 T = TypeVar("T")
 
@@ -28,7 +28,7 @@ def make_accelerator(device: str, track: str | None, folder: Path) -> Accelerato
     Precision is ours, not Accelerate's: that one is fixed for the life of the process, and runs may follow runs.
     Raises UserError for a device of one's own under a launcher, and for a launcher that starts fewer than asked.
     """
-    launched = "LOCAL_RANK" in os.environ
+    launched = launcher.is_launched()
     if launched and device not in ("auto", "cpu"):
         raise UserError(f"--device {device}: under a launcher every process gets its own; leave it out")
     if os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true" and "MASTER_ADDR" in os.environ and not launched:
@@ -43,7 +43,7 @@ def make_accelerator(device: str, track: str | None, folder: Path) -> Accelerato
     finally:
         if before is None:
             os.environ.pop("ACCELERATE_TORCH_DEVICE", None)
-    if accelerator.num_processes != int(os.environ.get("WORLD_SIZE", "1")):
+    if accelerator.num_processes != launcher.processes():
         raise UserError(
             f"{os.environ['WORLD_SIZE']} processes were started, but Accelerate sees {accelerator.num_processes}: "
             f"try {TORCHRUN}"

@@ -6,8 +6,8 @@ from functools import cache
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from restormer_cli.engine.restorer import choose_device
 from restormer_cli.errors import UserError
+from restormer_cli.hardware import choose_device
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.cost import count_operations, count_parameters
 from restormer_cli.model.restormer import Level, Restormer

@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator
 
 from restormer_cli.data.batches import TrainingBatches
-from restormer_cli.data.manifest import manifest_hash
+from restormer_cli.data.pictures import manifest_hash
 from restormer_cli.hardware import processor_name
 from restormer_cli.model.cards import read_header
 from restormer_cli.model.weights import find_weights

@@ -12,7 +12,6 @@ import errno
 import json
 import os
 import zipfile
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -20,15 +19,12 @@ from typing import IO, Any
 import torch
 
 from restormer_cli.errors import Failed, RestormerError, UserError
-from restormer_cli.files import sweep, write_atomically
+from restormer_cli.files import make_folder, sweep, write_atomically
 from restormer_cli.recipe import Recipe
-from restormer_cli.toml import to_toml
+from restormer_cli.recipe_files import differences, resolved
 
 FORMAT = 1
 """Of checkpoints."""
-
-FREE = ("data.cache", "data.cache_gb", "data.workers", "data.prefetch", "run.track", "expected", "licence")
-"""What may differ on resuming: it does not touch what is computed."""
 
 ACCEPT = "--accept-changes"
 
@@ -157,50 +153,6 @@ def open_run(
             )
         notes += [f"changed since iteration {state['iteration']}: {change}" for change in changed]
     return state, notes
-
-
-def resolved(recipe: Recipe) -> str:
-    """Every value of a recipe, as JSON."""
-    return recipe.model_dump_json(by_alias=True, indent=1)
-
-
-def recipe_toml(recipe: Recipe) -> str:
-    """Every value of a recipe, as the TOML that makes the same recipe again."""
-    heading = "# Every value in force. The same run again: restormer train THIS_FILE --out ANOTHER_FOLDER\n\n"
-    return heading + to_toml(json.loads(resolved(recipe)))
-
-
-def differences(was: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
-    """`optimizer.lr 0.0003 -> 0.001` for every value that differs and matters; a key that only one has is `none`."""
-    old, new = dict(_leaves(was)), dict(_leaves(now))
-    for key in [*new, *(key for key in old if key not in new)]:
-        a, b = old.get(key), new.get(key)
-        if a != b and key not in FREE:
-            yield f"{key} {_short(a)} -> {_short(b)}"
-
-
-def make_folder(folder: Path) -> None:
-    """A folder inside the run's. Raises Failed."""
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise Failed(f"{folder}: cannot be made: {error.strerror}") from None
-
-
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        items = value.items()
-    elif isinstance(value, list) and any(isinstance(v, dict) for v in value):
-        items = enumerate(value)
-    else:
-        yield path, value
-        return
-    for key, inner in items:
-        yield from _leaves(inner, f"{path}.{key}" if path else str(key))
-
-
-def _short(value: Any) -> str:
-    return "none" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def _store(state: dict[str, Any], stream: IO[bytes]) -> None:

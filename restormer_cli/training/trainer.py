@@ -17,15 +17,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from restormer_cli.data.batches import Note, Reading, TrainingBatches, ahead, training_batches
+from restormer_cli.data.batches import TrainingBatches, ahead, training_batches
+from restormer_cli.data.pictures import Note, Reading
 from restormer_cli.errors import Failed
 from restormer_cli.hardware import EMULATED, multiplies_bf16
-from restormer_cli.model.weights import save_weights
+from restormer_cli.model.weights_file import save_weights
 from restormer_cli.recipe import Recipe
+from restormer_cli.recipe_files import recipe_toml, resolved
 from restormer_cli.training.distributed import environment, is_unsharded_fsdp, make_accelerator, on_main
 from restormer_cli.training.learner import Learner
 from restormer_cli.training.provenance import describe_data, describe_device, earlier_legs, training_record
-from restormer_cli.training.run_folder import FORMAT, MetricsLog, Run, check_unused, open_run, recipe_toml, resolved
+from restormer_cli.training.run_folder import FORMAT, MetricsLog, Run, check_unused, open_run
 from restormer_cli.training.schedule import Split, learning_rate, split_batch, stage_at
 from restormer_cli.training.tracking import Tracker, check_tracker
 from restormer_cli.training.validation import Validation, ValidationLog

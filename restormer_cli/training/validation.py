@@ -8,11 +8,11 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from restormer_cli.data.batches import as_picture, validation_pictures
-from restormer_cli.files import write_atomically
+from restormer_cli.data.batches import validation_pictures
+from restormer_cli.data.pictures import as_picture
+from restormer_cli.files import make_folder, write_atomically
 from restormer_cli.metrics.measures import luma8, psnr, round8
 from restormer_cli.recipe import Recipe
-from restormer_cli.training.run_folder import make_folder
 
 SHOWN = 4
 """Pictures that are kept of every validation."""

@@ -47,7 +47,7 @@ def _network(**options):
 
 def parity(folder: Path) -> None:
     from restormer_cli.commands.export.run import Finished, Request, export
-    from restormer_cli.model.weights import save_weights
+    from restormer_cli.model.weights_file import save_weights
 
     print("| network | format | precision | largest error, 1/255 | mean | MB |\n|---|---|---|---|---|---|")
     for name, options in VARIANTS.items():
@@ -64,7 +64,7 @@ def parity(folder: Path) -> None:
 def speed(folder: Path) -> None:
     """Each in a process of its own, so that its peak of memory is its own."""
     from restormer_cli.commands.export.run import Request, export
-    from restormer_cli.model.weights import save_weights
+    from restormer_cli.model.weights_file import save_weights
 
     save_weights(folder / "net.safetensors", _network(), {})
     for name in ("net.onnx", "net.xml"):
@@ -144,7 +144,7 @@ def _timed(kind: str, path: Path) -> None:
     import numpy as np
     import torch
 
-    from restormer_cli.engine.peak import Peak
+    from restormer_cli.hardware import Peak
 
     peak = Peak("cpu")
     peak.start()  # a new process begins with the peak of the one that it was forked from

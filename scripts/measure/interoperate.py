@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Do our files load in spandrel, with the same answer, and do files from elsewhere load here? With the real packages.
 
-    python scripts/measure/interoperate.py                   # the table of docs/interoperation.md
-    python scripts/measure/interoperate.py --time 512        # our textbook page against the published network, in seconds
+    python scripts/measure/interoperate.py               # the table of docs/interoperation.md
+    python scripts/measure/interoperate.py --time 512    # our textbook page against the published network, in seconds
 
 spandrel and spandrel-extra-arches go into an environment of their own (a temporary one, or --environment DIR to keep
 it), since they want torchvision, which this project does not. It gets the torch that runs here. Exit 4: not equal.
@@ -102,7 +102,7 @@ def _write_files(folder: Path) -> None:
     import torch
 
     from restormer_cli.commands.export.run import Request, export
-    from restormer_cli.model.weights import save_weights
+    from restormer_cli.model.weights_file import save_weights
 
     for number, (name, options) in enumerate(NETWORKS.items()):
         network = _network(options)
@@ -119,7 +119,7 @@ def _write_files(folder: Path) -> None:
 def _write_timed(folder: Path) -> None:
     import torch
 
-    from restormer_cli.model.weights import save_weights
+    from restormer_cli.model.weights_file import save_weights
 
     torch.set_num_threads(1)
     save_weights(folder / "timed.pth", _network({}), {})

@@ -1,4 +1,4 @@
-"""How large a restore page becomes: `python scripts/measure/page_size.py FOLDER`, photographs that are given noise at σ 25.
+"""How large a restore page becomes: `python scripts/measure/page_size.py FOLDER`, photographs given noise at σ 25.
 
 The noisy side is the worst that JPEG meets; the photographs take turns until there are as many as asked.
 """
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from restormer_cli.commands.restore import page
 from restormer_cli.images.io import quantise, read_picture
 from restormer_cli.images.listing import find_pictures
 from restormer_cli.report import comparison
@@ -22,8 +23,8 @@ def main(folder: Path) -> None:
     for count in (1, 10, 100, 300):
         share = comparison.share_of_page(count)
         made = [comparison.compare_samples(n, c, share) for n, c in list(zip(noisy, cleans, strict=True))[:count]]
-        rows = [comparison.PictureRow(f"{k}.png", 1, 1, 1.0, comparison=made[k % len(made)]) for k in range(count)]
-        size = len(comparison.restore_page(rows, source="in", target="out", settings=[]).encode())
+        rows = [page.PictureRow(f"{k}.png", 1, 1, 1.0, comparison=made[k % len(made)]) for k in range(count)]
+        size = len(page.restore_page(rows, source="in", target="out", settings=[]).encode())
         print(
             f"{count:4} pictures of {megapixels:.1f} megapixels: {share:10,} pixels each, page of {size / 1e6:.1f} MB"
         )

@@ -20,7 +20,7 @@ def measure(dim: int, precision: str, checkpointing: int, batch: int, patch: int
     import torch
 
     from restormer_cli.model.restormer import Level, Restormer
-    from restormer_cli.recipe import read_recipe
+    from restormer_cli.recipe_files import read_recipe
     from restormer_cli.training.estimate import memory_of
 
     changes = (f"model.dim={dim}", f"run.activation_checkpointing={'true' if checkpointing else 'false'}")

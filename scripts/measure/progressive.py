@@ -18,7 +18,8 @@ from typing import Any
 import torch
 
 from restormer_cli.model.weights import load_weights
-from restormer_cli.recipe import Recipe, Stage, read_recipe
+from restormer_cli.recipe import Recipe, Stage
+from restormer_cli.recipe_files import read_recipe
 from restormer_cli.training.distributed import make_accelerator
 from restormer_cli.training.learner import Learner
 from restormer_cli.training.trainer import StepLog, fit

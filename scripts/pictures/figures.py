@@ -13,7 +13,8 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from restormer_cli.model.config import ModelConfig
-from restormer_cli.recipe import Recipe, read_recipe
+from restormer_cli.recipe import Recipe
+from restormer_cli.recipe_files import read_recipe
 from restormer_cli.training.schedule import learning_rate
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"

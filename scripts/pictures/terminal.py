@@ -1,6 +1,7 @@
 """Draw what a command shows on a terminal: it runs in a real one (a pseudo-terminal), and the screen becomes an SVG.
 
-    python scripts/pictures/terminal.py docs/terminal-train.svg --until 'stage +2 of' -- restormer train quick/denoise --out RUN
+    python scripts/pictures/terminal.py docs/terminal-train.svg --until 'stage +2 of' -- \\
+        restormer train quick/denoise --out RUN
     python scripts/pictures/terminal.py docs/terminal-restore.svg --until '5/6' -- restormer restore docs/samples/ OUT/
 
 `--until` waits for a screen that matches, draws it and interrupts the command; without it the last screen is drawn.

@@ -1,8 +1,8 @@
 """The compact ablations of docs/ablation.md, over hours: trained seed by seed, resumable, and written down as they are.
 
-    python scripts/results/ablations.py --out runs/ablations --data datasets/photographs     # start, or go on
-    python scripts/results/ablations.py --out runs/ablations --only shape                    # one of the two comparisons
-    python scripts/results/ablations.py --out runs/ablations --write docs/ablation.md        # tables and figures; no training
+    python scripts/results/ablations.py --out runs/ablations --data datasets/photographs  # start, or go on
+    python scripts/results/ablations.py --out runs/ablations --only shape                 # one of the two comparisons
+    python scripts/results/ablations.py --out runs/ablations --write docs/ablation.md     # tables, figures; no training
 
 Depth against width first, then attention and feed-forward network, one seed of each after the other, so that
 whenever it ends every comparison has about equally many. Ctrl-C and SIGTERM keep a checkpoint, a kill costs what came

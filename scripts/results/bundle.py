@@ -2,7 +2,7 @@
 """Put a finished run's weights into the package: half precision, header kept, the licence as it stands here.
 
     python scripts/results/bundle.py runs/denoise/weights.safetensors denoise
-    python scripts/results/bundle.py restormer_cli/checkpoints/defocus.safetensors defocus --before denoise-1.safetensors
+    python scripts/results/bundle.py runs/defocus/weights.safetensors defocus --before denoise-1.safetensors
 
 `--before` adds a leg that the header does not know, since its successor was trained before headers listed earlier legs.
 """
@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 
 from restormer_cli.model.cards import CHECKPOINTS
-from restormer_cli.model.weights import load_weights, save_weights
+from restormer_cli.model.weights import load_weights
+from restormer_cli.model.weights_file import save_weights
 from restormer_cli.training.provenance import legs_behind, training_record
 
 LICENCE = (

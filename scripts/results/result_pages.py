@@ -287,7 +287,7 @@ def _card(card: Card) -> str:
     lines = [
         f"# The checkpoint `{card.name}`",
         "",
-        "<!-- Written by scripts/results/results.py from the weights' header, checkpoints/cards.toml and measured.json. -->",
+        "<!-- Written by scripts/results/results.py from the header, checkpoints/cards.toml and measured.json. -->",
         "",
         f"Repairs {written.get('repairs') or card.repairs}. `restormer restore photos/ restored/ --task {card.name}`",
         "",

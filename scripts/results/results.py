@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Run every comparison of scripts/results/comparisons.toml through `restormer bench`, and write what they show.
 
-    python scripts/results/results.py                          # all tasks that are bundled; takes about an hour on two cores
-    python scripts/results/results.py --only denoise-25        # one row; the others stay as they are
-    python scripts/results/results.py --write                  # measure nothing, write the pages from what is there
+    python scripts/results/results.py                    # all tasks that are bundled; takes about an hour on two cores
+    python scripts/results/results.py --only denoise-25  # one row; the others stay as they are
+    python scripts/results/results.py --write            # measure nothing, write the pages from what is there
 
 Writes the tables and pictures of docs/results.md (between its markers), the model cards docs/cards/*.md, and
 restormer_cli/checkpoints/measured.json, which `restormer restore --task help` shows.
@@ -101,7 +101,9 @@ def main() -> None:
             found = load(row, kept)
         else:
             if untuned := set(row["against"]) - strengths.get(row["degrade"], {}).keys():
-                parser.error(f"{row['key']}: {', '.join(sorted(untuned))} not tuned; first python scripts/results/strengths.py")
+                parser.error(
+                    f"{row['key']}: {', '.join(sorted(untuned))} not tuned; first python scripts/results/strengths.py"
+                )
             command = command_of(row, options.photographs, options.crop, strengths)
             found = measure(row, command, kept, options.again)
         if found is not None:

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Tune the classical methods of scripts/results/comparisons.toml on training photographs: writes scripts/results/strengths.json.
+"""Tune the classical methods of comparisons.toml on training photographs: writes strengths.json beside this file.
 
     python scripts/results/strengths.py [--photographs datasets/photographs] [--only denoise-25] [--again]
 
 Each method gets the strength with the best mean PSNR over centre crops of a few training photographs, one of each
-source in turn: first the best of `benchmark/classical.py`'s list, then a search around it. The validation photographs take
-no part. May be interrupted and repeated: what is there is kept.
+source in turn: first the best of `benchmark/classical.py`'s list, then a search around it. The validation photographs
+take no part. May be interrupted and repeated: what is there is kept.
 """
 
 import argparse

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from restormer_cli.benchmark.classical import METHODS, Hints, estimate_sigma, hints_for, tune
-from restormer_cli.degradations.spec import parse_degradation, published_gaussian
+from restormer_cli.degradations.operators import published_gaussian
+from restormer_cli.degradations.spec import parse_degradation
 from restormer_cli.errors import UserError
 from restormer_cli.metrics.measures import psnr
 

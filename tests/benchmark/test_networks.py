@@ -6,7 +6,7 @@ import torch
 from restormer_cli.benchmark.networks import find_network, random_network
 from restormer_cli.errors import UserError
 from restormer_cli.model.config import ModelConfig
-from restormer_cli.recipe import read_recipe
+from restormer_cli.recipe_files import read_recipe
 
 TINY = ModelConfig(dim=4, blocks=(1, 1, 1, 1), heads=(1, 1, 2, 2), refinement=1)
 

@@ -10,7 +10,8 @@ import tifffile
 from restormer_cli.benchmark import scoring
 from restormer_cli.benchmark.methods import OURS, Contestant
 from restormer_cli.benchmark.networks import find_network
-from restormer_cli.benchmark.scoring import Judged, Sample, Source, find_samples, judge, load, published_sigma
+from restormer_cli.benchmark.scoring import Judged, Source, judge, load, published_sigma
+from restormer_cli.data.pairs import Sample, find_samples
 from restormer_cli.degradations.spec import parse_degradation
 from restormer_cli.errors import UserError
 from restormer_cli.images.io import read_picture

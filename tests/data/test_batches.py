@@ -14,19 +14,12 @@ from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 
 from restormer_cli.data import batches as dataset
-from restormer_cli.data.batches import (
-    Note,
-    Reading,
-    TrainingBatches,
-    ahead,
-    as_picture,
-    read_pictures,
-    training_batches,
-    validation_pictures,
-)
+from restormer_cli.data import pictures as pictures_module
+from restormer_cli.data.batches import TrainingBatches, ahead, training_batches, validation_pictures
 from restormer_cli.data.cache import Decoded, decode
 from restormer_cli.data.pairs import find_pairs
-from restormer_cli.degradations import spec
+from restormer_cli.data.pictures import Note, Reading, as_picture, read_pictures
+from restormer_cli.degradations import operators
 from restormer_cli.errors import UserError
 from restormer_cli.recipe import Pairs, Recipe, Stage
 
@@ -212,7 +205,7 @@ def test_a_blur_takes_light_from_outside_the_patch_and_mirrors_only_at_the_pictu
     pixels = noise(26, 29)
     save(tmp_path / "a.png", pixels)
     source = batches(Pairs(clean=str(tmp_path)), flips=flips, steps=("defocus:3",))
-    blurred = spec.defocus(dataset.to_float(pixels), np.random.default_rng(), radius=3)
+    blurred = operators.defocus(pictures_module.to_float(pixels), np.random.default_rng(), radius=3)
     degraded, clean = source.batch(1, stage(16), range(40))
     tops = set()
     for part, crop in zip(degraded, clean, strict=True):

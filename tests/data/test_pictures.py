@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from restormer_cli.data.batches import Pictures
 from restormer_cli.data.cache import Decoded
-from restormer_cli.data.manifest import manifest_hash
 from restormer_cli.data.pairs import find_pairs
+from restormer_cli.data.pictures import Pictures, manifest_hash
 from restormer_cli.recipe import Pairs
 
 

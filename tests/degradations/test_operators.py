@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from restormer_cli.degradations import operators
 from restormer_cli.degradations import spec as degrade
 from restormer_cli.degradations.spec import KINDS, Degradation, Operation, Span, Step, parse_degradation
 from restormer_cli.errors import UserError
@@ -31,14 +32,14 @@ def generator(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def photograph(height: int = 53, width: int = 67, channels: int = 3) -> degrade.Image:
+def photograph(height: int = 53, width: int = 67, channels: int = 3) -> operators.Image:
     """Smooth colours with an edge and some texture, float32 (h, w, c) in [0, 1]."""
     y, x, c = np.ogrid[0 : 1 : height * 1j, 0 : 1 : width * 1j, 0:channels]
     waves = 0.5 + 0.3 * np.sin(7 * x + c) * np.cos(5 * y - c) + 0.1 * np.sin(90 * x * y)
     return np.where(x + y > 1.2, waves, 1 - waves).astype(np.float32)
 
 
-def impulse(size: int = 65) -> degrade.Image:
+def impulse(size: int = 65) -> operators.Image:
     image = np.zeros((size, size, 1), np.float32)
     image[size // 2, size // 2] = 1
     return image
@@ -128,19 +129,19 @@ def test_other_types_are_an_invariant_broken():
 
 @pytest.mark.parametrize("sigma", [5, 25, 50])
 def test_gaussian_has_the_sigma_it_was_asked_for(sigma: float):
-    noise = degrade.gaussian(photograph(211, 223), generator(), sigma=sigma) - photograph(211, 223)
+    noise = operators.gaussian(photograph(211, 223), generator(), sigma=sigma) - photograph(211, 223)
     assert noise.std() * 255 == pytest.approx(sigma, rel=0.01)
     assert abs(noise.mean() * 255) < 4 * sigma / math.sqrt(noise.size)
 
 
 def test_gaussian_is_white_and_independent_between_channels():
-    noise = degrade.gaussian(np.zeros((211, 223, 3), np.float32), generator(), sigma=255)
+    noise = operators.gaussian(np.zeros((211, 223, 3), np.float32), generator(), sigma=255)
     for other in (np.roll(noise, 1, 0), np.roll(noise, 1, 1), np.roll(noise, 1, 2)):
         assert abs((noise * other).mean()) < 0.02
 
 
 def test_gaussian_is_not_clipped():
-    out = degrade.gaussian(np.ones((53, 67, 3), np.float32), generator(), sigma=25)
+    out = operators.gaussian(np.ones((53, 67, 3), np.float32), generator(), sigma=25)
     assert (out > 1).mean() == pytest.approx(0.5, abs=0.03)
 
 
@@ -150,30 +151,30 @@ def test_published_gaussian_is_the_published_protocol_to_the_bit(seed: int):
     expected = image.copy()
     np.random.seed(seed)
     expected += np.random.normal(0, 25 / 255, expected.shape)
-    assert np.array_equal(degrade.published_gaussian(image, 25, seed), expected)
+    assert np.array_equal(operators.published_gaussian(image, 25, seed), expected)
 
 
 def test_published_gaussian_starts_from_seed_0_and_keeps_its_values():
-    out = degrade.published_gaussian(np.zeros((1, 1, 3), np.float32), 255)
+    out = operators.published_gaussian(np.zeros((1, 1, 3), np.float32), 255)
     np.testing.assert_allclose(out.ravel(), [1.7640524, 0.4001572, 0.978738], rtol=1e-6)
 
 
 @pytest.mark.parametrize("value", [0.05, 0.3, 1.0])
 def test_poisson_gaussian_has_the_variance_of_shot_and_read_noise(value: float):
     image = np.full((211, 223, 3), value, np.float32)
-    out = degrade.poisson_gaussian(image, generator(), peak=200, read=5)
+    out = operators.poisson_gaussian(image, generator(), peak=200, read=5)
     assert out.mean() == pytest.approx(value, rel=0.01)
     assert out.var() == pytest.approx(value / 200 + (5 / 255) ** 2, rel=0.03)
 
 
 def test_shot_noise_counts_photons():
-    out = degrade.poisson_gaussian(photograph(), generator(), peak=7, read=0)
+    out = operators.poisson_gaussian(photograph(), generator(), peak=7, read=0)
     np.testing.assert_allclose(out * 7, np.rint(out * 7), atol=1e-5)
 
 
 def test_values_below_zero_carry_no_shot_noise_and_keep_their_mean():
     image = np.full((53, 67, 1), -0.25, np.float32)
-    np.testing.assert_array_equal(degrade.poisson_gaussian(image, generator(), peak=10, read=0), image)
+    np.testing.assert_array_equal(operators.poisson_gaussian(image, generator(), peak=10, read=0), image)
 
 
 # --- Blur ---------------------------------------------------------------------------------------------------
@@ -181,7 +182,7 @@ def test_values_below_zero_carry_no_shot_noise_and_keep_their_mean():
 
 @pytest.mark.parametrize("radius", [0.7, 1.5, 3.3, 7.0, 12.4])
 def test_a_disc_has_sum_1_and_four_symmetries(radius: float):
-    kernel = degrade.disc_kernel(radius)
+    kernel = operators.disc_kernel(radius)
     assert kernel.sum() == pytest.approx(1, abs=1e-5)
     for turned in (kernel.T, kernel[::-1], kernel[:, ::-1]):
         np.testing.assert_allclose(kernel, turned, atol=1e-7)
@@ -189,7 +190,7 @@ def test_a_disc_has_sum_1_and_four_symmetries(radius: float):
 
 @pytest.mark.parametrize("radius", [0.7, 1.5, 3.3, 7.0, 12.4])
 def test_a_disc_is_the_share_of_each_pixel_that_it_covers(radius: float):
-    kernel = degrade.disc_kernel(radius)
+    kernel = operators.disc_kernel(radius)
     size, fine = len(kernel), 50
     cells = (np.arange(fine * size) + 0.5) / fine - size / 2
     covered = (np.hypot(cells[:, None], cells) <= radius).reshape(size, fine, size, fine).mean(axis=(1, 3))
@@ -199,7 +200,7 @@ def test_a_disc_is_the_share_of_each_pixel_that_it_covers(radius: float):
 
 
 def test_a_disc_grows_smoothly_with_its_radius():
-    widths = [moments(degrade.disc_kernel(radius))[1][0, 0] for radius in np.arange(0.5, 6, 0.05)]
+    widths = [moments(operators.disc_kernel(radius))[1][0, 0] for radius in np.arange(0.5, 6, 0.05)]
     steps = np.diff(widths)
     assert steps.min() > 0
     assert steps.max() < 0.25
@@ -207,12 +208,12 @@ def test_a_disc_grows_smoothly_with_its_radius():
 
 @pytest.mark.parametrize("radius", [0, 0.4])
 def test_a_disc_inside_one_pixel_changes_nothing(radius: float):
-    np.testing.assert_allclose(degrade.defocus(photograph(), generator(), radius=radius), photograph(), atol=1e-6)
+    np.testing.assert_allclose(operators.defocus(photograph(), generator(), radius=radius), photograph(), atol=1e-6)
 
 
 @pytest.mark.parametrize(("length", "angle"), [(3, 0), (11, 30), (20.5, -60), (30, 90), (17, 145)])
 def test_a_straight_motion_has_its_length_and_its_angle(length: float, angle: float):
-    kernel = degrade.motion_kernel(generator(), length=length, angle=angle, shake=0)
+    kernel = operators.motion_kernel(generator(), length=length, angle=angle, shake=0)
     mean, covariance = moments(kernel)
     along = np.array([-math.sin(math.radians(angle)), math.cos(math.radians(angle))])
     across = along[::-1] * [1, -1]
@@ -224,7 +225,7 @@ def test_a_straight_motion_has_its_length_and_its_angle(length: float, angle: fl
 
 
 def test_a_positive_angle_points_up_to_the_right():
-    blurred = degrade.motion(impulse(), generator(), length=21, angle=45)[..., 0]
+    blurred = operators.motion(impulse(), generator(), length=21, angle=45)[..., 0]
     assert blurred[:32, 33:].sum() > 0.4  # above, right
     assert blurred[:32, :32].sum() < 1e-4  # above, left
 
@@ -232,7 +233,7 @@ def test_a_positive_angle_points_up_to_the_right():
 @pytest.mark.parametrize("shake", [0.3, 1, 10])
 def test_a_shaken_path_is_centred_positive_and_no_longer_than_its_length(shake: float):
     for seed in range(12):
-        kernel = degrade.motion_kernel(generator(seed), length=23, angle=15, shake=shake)
+        kernel = operators.motion_kernel(generator(seed), length=23, angle=15, shake=shake)
         mean, _ = moments(kernel)
         rows, columns = np.nonzero(kernel > 1e-6)
         assert kernel.sum() == pytest.approx(1, abs=1e-5)
@@ -245,7 +246,7 @@ def test_a_shaken_path_is_centred_positive_and_no_longer_than_its_length(shake: 
 
 def test_shake_bends_the_path():
     def straightness(shake: float) -> float:
-        kernels = [degrade.motion_kernel(generator(seed), length=40, angle=0, shake=shake) for seed in range(20)]
+        kernels = [operators.motion_kernel(generator(seed), length=40, angle=0, shake=shake) for seed in range(20)]
         eigenvalues = [np.linalg.eigvalsh(moments(kernel)[1]) for kernel in kernels]
         return float(np.median([small / large for small, large in eigenvalues]))
 
@@ -254,7 +255,7 @@ def test_shake_bends_the_path():
 
 
 def test_a_tremor_has_unit_strength_and_changes_slowly():
-    tremors = [degrade._tremor(101, generator(seed)) for seed in range(40)]
+    tremors = [operators._tremor(101, generator(seed)) for seed in range(40)]
     strengths = [(tremor**2).sum(axis=1).mean() for tremor in tremors]
     np.testing.assert_allclose(strengths, 1)
     changes = [((tremor[20:] - tremor[:-20]) ** 2).sum(axis=1).mean() for tremor in tremors]
@@ -288,10 +289,10 @@ def test_blur_conserves_light(spec: str):
 @pytest.mark.parametrize("shape", [(31, 37), (32, 41)])
 def test_blur_is_the_convolution_with_symmetric_borders(shape: tuple[int, int]):
     image = photograph(*shape)
-    kernel = degrade.motion_kernel(generator(1), length=13, angle=0, shake=1)
+    kernel = operators.motion_kernel(generator(1), length=13, angle=0, shake=1)
     assert not np.allclose(kernel, kernel[::-1, ::-1], atol=1e-3)  # else correlation would pass
     expected = ndimage.convolve(image.astype(np.float64), kernel[..., None], mode="reflect")  # scipy's "symmetric"
-    out = degrade.motion(image, generator(1), length=13, shake=1)
+    out = operators.motion(image, generator(1), length=13, shake=1)
     np.testing.assert_allclose(out, expected, atol=2e-6)
 
 
@@ -322,8 +323,8 @@ def test_the_reach_is_that_of_the_steps_together():
 def test_a_varying_defocus_is_sharper_here_and_softer_there():
     dots = np.zeros((181, 181, 1), np.float32)
     dots[10::20, 10::20] = 1
-    peaks = degrade.defocus(dots, generator(1), radius=4, vary=0.9)[10::20, 10::20, 0]
-    plain = degrade.defocus(dots, generator(1), radius=4)[10::20, 10::20, 0]
+    peaks = operators.defocus(dots, generator(1), radius=4, vary=0.9)[10::20, 10::20, 0]
+    plain = operators.defocus(dots, generator(1), radius=4)[10::20, 10::20, 0]
     np.testing.assert_allclose(plain, plain[4, 4], rtol=1e-3)
     assert peaks.max() > 1.3 * plain[4, 4]
     assert peaks.min() < 0.8 * plain[4, 4]
@@ -332,21 +333,21 @@ def test_a_varying_defocus_is_sharper_here_and_softer_there():
 
 
 def test_a_varying_defocus_between_its_discs_is_close_to_the_right_disc(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(degrade, "_smooth_map", lambda height, width, rng: np.full((height, width), 0.31))
-    out = degrade.defocus(photograph(), generator(), radius=4, vary=0.5)
-    right = degrade.defocus(photograph(), generator(), radius=4 * (1 + 0.31 * 0.5))
-    wrong = degrade.defocus(photograph(), generator(), radius=4)
+    monkeypatch.setattr(operators, "_smooth_map", lambda height, width, rng: np.full((height, width), 0.31))
+    out = operators.defocus(photograph(), generator(), radius=4, vary=0.5)
+    right = operators.defocus(photograph(), generator(), radius=4 * (1 + 0.31 * 0.5))
+    wrong = operators.defocus(photograph(), generator(), radius=4)
     assert np.abs(out - right).mean() < 0.3 * np.abs(wrong - right).mean()
 
 
 @pytest.mark.parametrize(("radius", "vary"), [(0, 0.5), (1e-9, 1), (3, 1e-12), (1, 0.0101), (100, 1)])
 def test_a_varying_defocus_keeps_the_brightness_however_little_it_varies(radius: float, vary: float):
     flat = np.full((23, 29, 1), 0.7, np.float32)
-    np.testing.assert_allclose(degrade.defocus(flat, generator(), radius=radius, vary=vary), flat, atol=1e-5)
+    np.testing.assert_allclose(operators.defocus(flat, generator(), radius=radius, vary=vary), flat, atol=1e-5)
 
 
 def test_the_map_of_a_varying_defocus_stays_within_its_bounds():
-    maps = np.stack([degrade._smooth_map(53, 67, generator(seed)) for seed in range(40)])
+    maps = np.stack([operators._smooth_map(53, 67, generator(seed)) for seed in range(40)])
     assert np.abs(maps).max() <= 1
     assert maps.std() > 0.3
     assert np.abs(np.diff(maps, axis=1)).max() < 0.15
@@ -355,9 +356,9 @@ def test_the_map_of_a_varying_defocus_stays_within_its_bounds():
 # --- Rain, compression, range -------------------------------------------------------------------------------
 
 
-def rain(image: degrade.Image, seed: int = 0, **changed: float) -> degrade.Image:
+def rain(image: operators.Image, seed: int = 0, **changed: float) -> operators.Image:
     usual = {"density": 0.4, "length": 30, "tilt": 0, "peak": 0.5, "width": 1}
-    return degrade.rain(image, generator(seed), **(usual | changed))
+    return operators.rain(image, generator(seed), **(usual | changed))
 
 
 def test_rain_only_brightens_and_stays_within_1():
@@ -429,7 +430,7 @@ def test_rain_in_batches_is_the_same_rain(monkeypatch: pytest.MonkeyPatch):
 def test_even_streaks_of_one_distance_and_direction_are_all_alike():
     dark = np.zeros((1201, 1301, 1), np.float32)
     usual = {"density": 0.002, "length": 20, "tilt": 0, "peak": 0.3, "width": 1}
-    wet = degrade.rain(dark, generator(), **usual, depth=1, spread=0, soft=0)[..., 0]
+    wet = operators.rain(dark, generator(), **usual, depth=1, spread=0, soft=0)[..., 0]
     labels = components(wet > 0.003)
     inner = [box for box in ndimage.find_objects(labels) if box[0].start > 0 and box[0].stop < 1201]
     assert len(inner) > 10
@@ -437,7 +438,7 @@ def test_even_streaks_of_one_distance_and_direction_are_all_alike():
     # The brightness of every row of a streak is that of its first; a soft streak begins and ends dark.
     rows = [wet[box].sum(axis=1) for box in inner if box[1].stop - box[1].start < 5]
     assert all(np.allclose(light, light[0], rtol=1e-5) for light in rows)
-    assert not np.array_equal(wet, degrade.rain(dark, generator(), **usual, depth=1, spread=0)[..., 0])
+    assert not np.array_equal(wet, operators.rain(dark, generator(), **usual, depth=1, spread=0)[..., 0])
 
 
 def test_the_spread_of_rain_is_in_its_streaks_directions():
@@ -445,7 +446,7 @@ def test_the_spread_of_rain_is_in_its_streaks_directions():
     usual = {"density": 0.002, "length": 40, "tilt": 0, "peak": 0.3, "width": 1, "depth": 1}
     widest = [
         max(box[1].stop - box[1].start for box in ndimage.find_objects(components(wet > 0.003)))
-        for wet in (degrade.rain(dark, generator(), **usual, spread=spread)[..., 0] for spread in (0, 15))
+        for wet in (operators.rain(dark, generator(), **usual, spread=spread)[..., 0] for spread in (0, 15))
     ]
     assert widest[0] < 6
     assert 8 < widest[1] < 6 + 40 * math.tan(math.radians(15))
@@ -465,8 +466,8 @@ def test_jpeg_loses_more_at_a_lower_quality():
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_jpeg_compressed_again_hardly_changes(channels: int):
     rng, image = generator(), photograph(channels=channels)
-    once = degrade.jpeg(image, rng, quality=60, subsampling=444)
-    again = degrade.jpeg(once, rng, quality=60, subsampling=444)
+    once = operators.jpeg(image, rng, quality=60, subsampling=444)
+    again = operators.jpeg(once, rng, quality=60, subsampling=444)
     assert np.abs(again - once).mean() < 0.15 * np.abs(once - image).mean()
 
 
@@ -474,14 +475,14 @@ def test_jpeg_subsampling_blurs_the_colours_only_where_it_should():
     image = np.zeros((64, 64, 3), np.float32)
     image[:, ::2, 0], image[:, 1::2, 2] = 1, 1  # red and blue columns: 4:4:4 alone keeps them
     losses = {
-        kind: np.abs(degrade.jpeg(image, generator(), quality=95, subsampling=kind) - image).mean()
+        kind: np.abs(operators.jpeg(image, generator(), quality=95, subsampling=kind) - image).mean()
         for kind in (444, 422, 420)
     }
     assert losses[444] < 0.05 < losses[420]
     assert losses[422] > 0.05
     turned = np.ascontiguousarray(image.transpose(1, 0, 2))  # rows: 4:2:2 keeps them, too
-    assert np.abs(degrade.jpeg(turned, generator(), quality=95, subsampling=422) - turned).mean() < 0.05
-    assert np.abs(degrade.jpeg(turned, generator(), quality=95) - turned).mean() > 0.05  # 4:2:0 is the default
+    assert np.abs(operators.jpeg(turned, generator(), quality=95, subsampling=422) - turned).mean() < 0.05
+    assert np.abs(operators.jpeg(turned, generator(), quality=95) - turned).mean() > 0.05  # 4:2:0 is the default
 
 
 @pytest.mark.parametrize("spec", ["jpeg:90", "round8"])
@@ -494,8 +495,8 @@ def test_an_eight_bit_file_holds_eight_bits(spec: str):
 
 def test_round8_rounds_to_the_nearest_and_clip_only_clamps():
     image = np.array([-0.2, 0.4 / 255, 0.6 / 255, 254.6 / 255, 1.2], np.float32).reshape(1, 5, 1)
-    assert (degrade.round8(image, generator()) * 255).ravel().tolist() == [0, 0, 1, 255, 255]
-    clamped = degrade.clip(image, generator()).ravel()
+    assert (operators.round8(image, generator()) * 255).ravel().tolist() == [0, 0, 1, 255, 255]
+    clamped = operators.clip(image, generator()).ravel()
     assert clamped.tolist() == [0, *image.ravel()[1:4].tolist(), 1]
 
 
@@ -540,7 +541,7 @@ def test_photographers_files_can_be_said():
     for seed in range(400):
         noisy, result = parse_degradation(noise)(bright, generator(seed)), files(bright, generator(seed))
         assert np.array_equal(result, files(bright, generator(seed)))
-        rounded = np.array_equal(result, degrade.round8(noisy, generator()))
+        rounded = np.array_equal(result, operators.round8(noisy, generator()))
         shares += [np.array_equal(result, noisy), rounded, not rounded and result.max() <= 1]
     # Untouched 0.5 · 0.6; rounded and no more 0.5 · 0.6; compressed 0.4.
     np.testing.assert_allclose(shares / 400, [0.3, 0.3, 0.4], atol=0.07)
@@ -558,7 +559,7 @@ def test_steps_are_applied_in_order():
     one, other = (parse_degradation(spec)(image, generator()) for spec in ("gaussian:50+clip", "clip+gaussian:50"))
     assert one.min() >= 0 > other.min()
     rng = generator()
-    expected = degrade.clip(degrade.gaussian(image, rng, sigma=50), rng)
+    expected = operators.clip(operators.gaussian(image, rng, sigma=50), rng)
     assert np.array_equal(one, expected)
 
 

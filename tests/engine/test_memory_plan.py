@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from restormer_cli.engine import memory_plan
-from restormer_cli.engine.memory_plan import Plan, parse_memory, plan
+from restormer_cli.engine.memory_plan import Plan, plan
 from restormer_cli.engine.restorer import Restorer
 from restormer_cli.errors import UserError
+from restormer_cli.hardware import parse_memory
 from restormer_cli.model.config import ModelConfig
 
 GB = 10**9

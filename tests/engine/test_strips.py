@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from restormer_cli.engine import packed
+from restormer_cli.engine.bands import Band, Rolling, Walk, count_bands
 from restormer_cli.engine.packed import Convolution, Product
-from restormer_cli.engine.strips import Band, Rolling, Strips, Walk, count_bands
+from restormer_cli.engine.strips import Strips
 from restormer_cli.engine.tlc import Cells
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.restormer import Restormer

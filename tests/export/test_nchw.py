@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from restormer_cli.engine.restorer import pad_to_multiple_of_8
 from restormer_cli.export.nchw import AnySize, Planar
 from restormer_cli.model.config import ModelConfig
+from restormer_cli.model.padding import pad_to_multiple_of_8
 from restormer_cli.model.restormer import Restormer
 from restormer_cli.model.textbook import TextbookRestormer
 

@@ -32,7 +32,7 @@ def test_onnx_runtime_gives_the_networks_answer_at_every_size(tiny_network, kind
         "batch", 0, "height", "width",
     ]  # fmt: skip
     assert json.loads(session.get_modelmeta().custom_metadata_map["model"]) == {"dim": 4}
-    from restormer_cli.engine.restorer import pad_to_multiple_of_8
+    from restormer_cli.model.padding import pad_to_multiple_of_8
 
     sizes = [(1, 8, 8), (3, 40, 16), (1, 56, 72)] + ([(1, 1, 1), (2, 5, 9), (1, 13, 3)] if any_size else [])
     for batch, h, w in sizes:

@@ -27,9 +27,10 @@ import tifffile
 from PIL import Image, ImageCms
 
 from restormer_cli.errors import UserError
-from restormer_cli.images.formats.pillow import CODECS
+from restormer_cli.images.formats.jpeg_xl import box
+from restormer_cli.images.formats.png import png_chunk
 from restormer_cli.images.formats.raster import third_party
-from restormer_cli.images.formats.sniff import box, png_chunk
+from restormer_cli.images.formats.table import CODECS
 from restormer_cli.images.io import MAX_PIXELS, decode_picture, encode_picture, read_picture
 
 MEMORY = 3 << 30  # bytes of address space for the process that decodes

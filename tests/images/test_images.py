@@ -22,9 +22,10 @@ from PIL import Image, ImageCms, ImageOps, JpegImagePlugin
 
 from restormer_cli.errors import Failed, UserError
 from restormer_cli.images import io as images_io
-from restormer_cli.images.formats import pillow as pillow_module
-from restormer_cli.images.formats.pillow import CODECS, WRITABLE
-from restormer_cli.images.formats.sniff import box, png_chunk, read_jxl
+from restormer_cli.images.formats import table as table_module
+from restormer_cli.images.formats.jpeg_xl import box, read_jxl
+from restormer_cli.images.formats.png import png_chunk
+from restormer_cli.images.formats.table import CODECS, WRITABLE
 from restormer_cli.images.io import Picture, check_writable, decode_picture, encode_picture, read_picture, write_picture
 
 HEIGHT, WIDTH = 23, 29  # primes, so that swapped axes show
@@ -1005,5 +1006,5 @@ def test_importing_loads_no_decoder_and_reading_a_png_only_its_own(tmp_path):
 
 
 def test_the_table_of_formats_is_complete():
-    assert set(CODECS) == set(WRITABLE.values()) == set(pillow_module.READABLE.values())
+    assert set(CODECS) == set(WRITABLE.values()) == set(table_module.READABLE.values())
     assert all(list(codec.depths) == sorted(codec.depths) for codec in CODECS.values())

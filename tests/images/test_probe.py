@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from restormer_cli.data.probe import picture_size
 from restormer_cli.errors import UserError
-from restormer_cli.images.io import decode_picture
+from restormer_cli.images.io import decode_picture, picture_size
 
 
 def _hostile():

@@ -23,7 +23,8 @@ from restormer_cli.errors import Failed, UserError
 from restormer_cli.model import weights as module
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.restormer import Restormer
-from restormer_cli.model.weights import FORMAT, infer_config, load_weights, save_weights
+from restormer_cli.model.weights import load_weights
+from restormer_cli.model.weights_file import FORMAT, infer_config, save_weights
 
 TINY: dict[str, Any] = {"dim": 6, "blocks": (2, 1, 1, 3), "heads": (3, 2, 4, 1), "refinement": 1, "expansion": 2.65}
 State = dict[str, Tensor]

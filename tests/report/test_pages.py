@@ -9,17 +9,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from restormer_cli.commands.restore import page as page_module
+from restormer_cli.commands.restore.page import PictureRow
 from restormer_cli.images.io import Picture
 from restormer_cli.report import comparison as pages
+from restormer_cli.report import figures, html
 from restormer_cli.report.console import duration
-from restormer_cli.report.comparison import PictureRow
 
 HOSTILE = """<script>document.title = "owned"</script><img src=x onerror='alert(1)'> & "a" 'b'.png"""
 
 
 def page(rows: list[PictureRow], **changes) -> str:
     values = {"source": "in", "target": "out", "settings": [("device", "cpu")], **changes}
-    return pages.restore_page(rows, **values)
+    return page_module.restore_page(rows, **values)
 
 
 def image(uri: str) -> np.ndarray:
@@ -84,7 +86,7 @@ def test_durations(seconds, text):
 
 def test_a_value_that_a_template_lacks_is_an_error_not_a_blank():
     with pytest.raises(Exception, match="undefined"):
-        pages.render("restore.html", title="x")
+        html.render("restore.html", title="x")
 
 
 def test_a_drawing_follows_the_theme_and_has_no_ground():
@@ -92,12 +94,12 @@ def test_a_drawing_follows_the_theme_and_has_no_ground():
 
     figure = Figure(figsize=(3, 2))
     figure.subplots().plot([1, 2], [3, 4], color="#0b6e60")
-    drawing = pages.drawing(figure)
+    drawing = figures.drawing(figure)
     assert drawing.startswith('<svg fill="currentColor"')
     assert "#0b6e60" in drawing
     assert "#000000" not in drawing
     assert set(re.findall(r"https?://[^/]+", drawing)) == {"http://www.w3.org"}  # names of SVG, not addresses
-    assert drawing == pages.drawing(figure)
+    assert drawing == figures.drawing(figure)
 
 
 # --- Comparisons ----------------------------------------------------------------------------------------------

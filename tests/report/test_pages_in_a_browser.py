@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from restormer_cli.commands.restore import page as page_module
+from restormer_cli.commands.restore.page import PictureRow
 from restormer_cli.report import comparison as pages
-from restormer_cli.report.comparison import Comparison, PictureRow
+from restormer_cli.report.comparison import Comparison
 
 INSTALL = "apt-get install chromium && pip install 'restormer-cli[test]'"
 RED, BLUE = (200, 30, 40), (20, 60, 190)
@@ -52,7 +54,7 @@ def show(browser, tmp_path) -> Iterator[Callable[..., Any]]:
 
     def show(rows: list[PictureRow], **context: Any) -> Any:
         file = tmp_path / "page.html"
-        file.write_text(pages.restore_page(rows, source="in", target="out", settings=[("device", "cpu")]))
+        file.write_text(page_module.restore_page(rows, source="in", target="out", settings=[("device", "cpu")]))
         contexts.append(browser.new_context(viewport={"width": 900, "height": 700}, **context))
         page = contexts[-1].new_page()
         page.on("pageerror", lambda error: wrongs.append(str(error)))
@@ -321,7 +323,7 @@ def test_a_hostile_name_is_only_text(show):
 
 
 def test_even_a_script_that_got_in_would_not_run(show, monkeypatch, browser, tmp_path):
-    text = pages.restore_page([], source="in", target="out", settings=[])
+    text = page_module.restore_page([], source="in", target="out", settings=[])
     file = tmp_path / "page.html"
     file.write_text(
         text.replace("<main>", "<main><script>document.title = 'owned'</script><img src='http://a.test/x'>")

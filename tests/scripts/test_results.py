@@ -12,9 +12,9 @@ import pytest
 from restormer_cli.benchmark.classical import METHODS
 from restormer_cli.degradations.spec import parse_degradation
 from restormer_cli.model.cards import bundled_cards
-from restormer_cli.recipe import bundled_recipes, read_recipe
+from restormer_cli.recipe_files import bundled_recipes, read_recipe
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts" / "results"
 sys.path.insert(0, str(SCRIPTS))
 try:
     import bundle

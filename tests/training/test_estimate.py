@@ -5,7 +5,8 @@ import torch
 
 from restormer_cli.errors import UserError
 from restormer_cli.model.restormer import Restormer
-from restormer_cli.recipe import Recipe, read_recipe
+from restormer_cli.recipe import Recipe
+from restormer_cli.recipe_files import read_recipe
 from restormer_cli.training.estimate import make_plan, memory_of
 
 

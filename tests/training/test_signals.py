@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from restormer_cli.model.weights import load_weights
-from restormer_cli.recipe import Recipe, read_recipe
+from restormer_cli.recipe import Recipe
+from restormer_cli.recipe_files import read_recipe
 from restormer_cli.training.signals import StopRequest, stop_requests
 from restormer_cli.training.trainer import StepLog, Stopped, fit
 

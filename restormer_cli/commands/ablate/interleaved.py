@@ -12,7 +12,7 @@ from accelerate import Accelerator
 
 from restormer_cli.commands.ablate.plan import with_iterations
 from restormer_cli.commands.ablate.types import Arm, Lengths, Step, Told
-from restormer_cli.data.batches import Note
+from restormer_cli.data.pictures import Note
 from restormer_cli.recipe import Recipe
 from restormer_cli.training.learner import Learner
 from restormer_cli.training.schedule import split_batch

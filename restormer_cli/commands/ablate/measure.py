@@ -8,16 +8,17 @@ from typing import Any
 
 from restormer_cli.benchmark.methods import OURS, Contestant
 from restormer_cli.benchmark.networks import Network
-from restormer_cli.benchmark.scoring import Judged, Sample, Source, judge, published_sigma
+from restormer_cli.benchmark.scoring import Judged, Source, judge, published_sigma
 from restormer_cli.benchmark.timing import Cell, Turn, measure
 from restormer_cli.commands.ablate.types import Arm, Phase, Price, Scored, Started
-from restormer_cli.data.pairs import find_pairs
+from restormer_cli.data.pairs import Sample, find_pairs
 from restormer_cli.degradations.spec import parse_degradation
 from restormer_cli.errors import Failed
 from restormer_cli.files import write_atomically
 from restormer_cli.metrics.protocols import BY_TASK, Protocol, find_protocol
 from restormer_cli.recipe import Recipe
-from restormer_cli.training.run_folder import Run, resolved
+from restormer_cli.recipe_files import resolved
+from restormer_cli.training.run_folder import Run
 
 SIDE = 512
 """Of the picture whose restoration is timed."""

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from restormer_cli.commands.ablate.view import answer_lines, answer_table, budget_table, mean_text, shape_text
-from restormer_cli.commands.bench.page import COLOURS, cells
-from restormer_cli.files import write_atomically
+from restormer_cli.commands.ablate.tables import answer_lines, answer_table, budget_table, mean_text, shape_text
 from restormer_cli.errors import one_line
-from restormer_cli.report.comparison import drawing, render
+from restormer_cli.files import write_atomically
+from restormer_cli.report.figures import COLOURS, drawing
+from restormer_cli.report.html import render
+from restormer_cli.report.tables import cells
 
 if TYPE_CHECKING:  # importing them would load torch
     from matplotlib.axes import Axes

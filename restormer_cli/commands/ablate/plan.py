@@ -10,7 +10,8 @@ from restormer_cli.commands.ablate.types import Arm, Request, Started
 from restormer_cli.data.pairs import check_names, find_pairs, missing_folders
 from restormer_cli.degradations.spec import parse_degradation
 from restormer_cli.errors import UserError
-from restormer_cli.recipe import Pairs, Recipe, Schedule, Stage, Validation, change_recipe, read_recipe
+from restormer_cli.recipe import Pairs, Recipe, Schedule, Stage, Validation
+from restormer_cli.recipe_files import change_recipe, read_recipe
 
 if TYPE_CHECKING:
     from restormer_cli.model.cost import Operations
@@ -36,8 +37,7 @@ def start(request: Request) -> Started:
     # After the checks that need no torch.
     import torch
 
-    from restormer_cli.engine.restorer import choose_device
-    from restormer_cli.hardware import describe_machine
+    from restormer_cli.hardware import choose_device, describe_machine
     from restormer_cli.model.cost import count_operations, count_parameters
 
     device = str(choose_device(request.device))

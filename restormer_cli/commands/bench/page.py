@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from markupsafe import Markup
 
-from restormer_cli.commands.bench.view import (
+from restormer_cli.commands.bench.tables import (
     decibels,
     gate_text,
-    gigabytes,
     label,
     machine_line,
     result_tables,
@@ -19,25 +18,22 @@ from restormer_cli.commands.bench.view import (
     weights_text,
     worst_line,
 )
-from restormer_cli.commands.restore.page import check_page
-from restormer_cli.files import write_atomically
 from restormer_cli.errors import one_line
+from restormer_cli.files import write_atomically
 from restormer_cli.report.comparison import (
     MOST_SLIDERS,
     PAGE_PIXELS,
     Comparison,
     compare_samples,
-    data_uri,
-    drawing,
     most_changed,
-    render,
     share_of_page,
 )
+from restormer_cli.report.figures import COLOURS, canvas, drawing, plain_axes
+from restormer_cli.report.html import check_page, data_uri, render
+from restormer_cli.report.tables import cells, gigabytes
 
 if TYPE_CHECKING:  # importing them would load torch
-    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
-    from rich.table import Table
 
     from restormer_cli.benchmark.scoring import Judged, Views
     from restormer_cli.commands.bench.types import Cost, Finished, Quality, Started
@@ -46,8 +42,6 @@ CROP = 160
 """Side of the crops of the worst and the best, in pixels."""
 EXTREMES = 3
 """How many of the worst, and of the best, are shown."""
-COLOURS = ("#0b6e60", "#b5541c", "#5b5fc7", "#b3261e", "#8a6d00", "#3f7fb5", "#8f3f97", "#6b6b6b")
-"""Ours first; each is legible on both themes."""
 
 
 @dataclass(frozen=True)
@@ -193,13 +187,6 @@ def _settings(finished: "Finished") -> list[tuple[str, str]]:
     return settings + [(f"--{gate.name}", worst_line(gate)) for gate in finished.gates]
 
 
-def cells(table: "Table") -> tuple[list[str], list[list[str]]]:
-    """A terminal's table as the page's macro takes it."""
-    columns = [f"{column.header} " if column.justify == "left" else str(column.header) for column in table.columns]
-    rows = zip(*(list(column.cells) for column in table.columns), strict=True)
-    return columns, [[str(cell) for cell in row] for row in rows]
-
-
 # --- Figures ------------------------------------------------------------------------------------------------
 
 
@@ -217,29 +204,8 @@ def _figures(finished: "Finished") -> list[tuple[Markup, str]]:
     return figures
 
 
-def _canvas(columns: int) -> "Figure":
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # no display, and no state shared with others
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    for panel in figure.subplots(1, columns, squeeze=False)[0]:
-        panel.spines[["top", "right"]].set_visible(False)
-        panel.set_facecolor("none")
-    return figure
-
-
-def _plain(axis: "Axis") -> None:
-    """A logarithmic axis with numbers as people write them: 0.5, 1, 2, 5."""
-    from matplotlib.ticker import LogLocator, NullFormatter
-
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter(lambda value, _: f"{value:g}")
-    axis.set_minor_formatter(NullFormatter())
-
-
 def _quality_figure(quality: "Quality") -> "Figure":
-    figure = _canvas(1)
+    figure = canvas(1)
     (panel,) = figure.axes
     summaries = [s for s in quality.summaries if s.group is None and s.contestant is not None]
     for index, summary in enumerate(summaries):
@@ -252,12 +218,12 @@ def _quality_figure(quality: "Quality") -> "Figure":
     panel.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     panel.set(xscale="log", xlabel="seconds per megapixel", ylabel="mean PSNR, dB")
     panel.margins(0.12)
-    _plain(panel.xaxis)
+    plain_axes(panel.xaxis)
     return figure
 
 
 def _cost_figure(cost: "Cost") -> "Figure":
-    figure = _canvas(2)
+    figure = canvas(2)
     time, memory = figure.axes
     for index, contestant in enumerate(dict.fromkeys(cell.contestant for cell in cost.cells)):
         cells = [cell for cell in cost.cells if cell.contestant == contestant and cell.error is None]
@@ -270,15 +236,15 @@ def _cost_figure(cost: "Cost") -> "Figure":
         memory.plot(pixels, peaks, "o-", color=colour)
     for panel, name in ((time, "seconds"), (memory, "peak memory, GB")):
         panel.set(xscale="log", yscale="log", xlabel="megapixels", ylabel=name)
-        _plain(panel.xaxis)
-        _plain(panel.yaxis)
+        plain_axes(panel.xaxis)
+        plain_axes(panel.yaxis)
     time.legend(frameon=False)
     return figure
 
 
 def _stage_figure(cost: "Cost") -> "Figure":
     cells = [cell for cell in cost.cells if cell.stages]
-    figure = _canvas(1)
+    figure = canvas(1)
     (panel,) = figure.axes
     left = np.zeros(len(cells))
     names = [f"{cell.height}×{cell.width}\n{label(cell.contestant)}" for cell in cells]

@@ -11,7 +11,7 @@ from restormer_cli.benchmark.scoring import Judged, Tuning, judge
 from restormer_cli.benchmark.timing import Cell, Turn, export_elsewhere, measure
 from restormer_cli.commands.bench.plan import start
 from restormer_cli.commands.bench.summary import gates, scaling, summarise
-from restormer_cli.commands.bench.types import Cost, Finished, Gates, Quality, Request, Started
+from restormer_cli.commands.bench.types import Cost, Finished, Quality, Request, Started
 from restormer_cli.errors import UserError
 from restormer_cli.metrics.perceptual import Perceptual
 
@@ -88,6 +88,3 @@ def _judgement(started: Started, judged: list[Judged]) -> Quality:
         first = next(event.error for event in judged if event.error is not None)
         raise UserError(f"none of {len(failed)} pictures could be judged; the first: {first}")
     return Quality(task, tuple(judged), summarise(started, judged), len(failed))
-
-
-__all__ = ["Finished", "Gates", "Request", "Started", "bench"]

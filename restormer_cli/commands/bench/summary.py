@@ -11,7 +11,7 @@ from restormer_cli.benchmark.published import published
 from restormer_cli.benchmark.scoring import Judged, published_sigma
 from restormer_cli.benchmark.timing import Cell
 from restormer_cli.commands.bench.types import Finished, Gate, Gates, Scaling, Started, Statistic, Summary
-from restormer_cli.engine.memory_plan import parse_memory
+from restormer_cli.hardware import parse_memory
 
 
 def scaling(cells: Sequence[Cell]) -> tuple[Scaling, ...]:

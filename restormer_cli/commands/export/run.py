@@ -18,7 +18,7 @@ from restormer_cli.files import replacing
 if TYPE_CHECKING:  # importing them would load torch before the request is checked
     from restormer_cli.export.parity import Comparison
     from restormer_cli.model.config import ModelConfig
-    from restormer_cli.model.weights import Weights
+    from restormer_cli.model.weights_file import Weights
 
 PRECISIONS = {
     ".safetensors": ("fp32", "fp16", "bf16"),
@@ -215,7 +215,8 @@ def _build(request: Request, kind: str, weights: "Weights", folder: Path) -> Fil
 
 
 def _build_program(request: Request, weights: "Weights", folder: Path) -> Files:
-    from restormer_cli.export.graph import NOTES, compile_program, export_program, pack_program
+    from restormer_cli.engine.runtimes import NOTES
+    from restormer_cli.export.graph import compile_program, export_program, pack_program
 
     if not request.compile:
         program = export_program(weights.model, request.precision, request.any_size)
@@ -236,7 +237,7 @@ def _weights_file(
     request: Request, kind: str, weights: "Weights", folder: Path, metadata: Mapping[str, Any]
 ) -> dict[str, bytes]:
     from restormer_cli.export.graph import DTYPES
-    from restormer_cli.model.weights import save_weights
+    from restormer_cli.model.weights_file import save_weights
 
     path = folder / f"weights{kind}"
     # What the file said of itself stays, and comes first: recipe, training, licence.

@@ -7,7 +7,8 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from restormer_cli.errors import UserError
-from restormer_cli.images.formats.pillow import READABLE, WRITABLE
+from restormer_cli.files import check_folder
+from restormer_cli.images.formats.table import READABLE, WRITABLE
 from restormer_cli.images.listing import find_pictures
 
 STANDARD = Path("-")
@@ -195,14 +196,3 @@ def _places(path: Path) -> set[Path]:
 def _location(path: Path) -> Path:
     """The path with its folder resolved, the last step not."""
     return Path(os.path.realpath(path.parent), path.name)
-
-
-def check_folder(folder: Path) -> None:
-    """Raises UserError where `folder` cannot be written to, without making it: a refusal leaves nothing behind."""
-    place = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
-    if not place.is_dir():
-        raise UserError(f"{folder}: cannot be a folder, since {place} is a file: name another place to write to")
-    if hasattr(os, "statvfs") and os.statvfs(place).f_flag & os.ST_RDONLY:
-        raise UserError(f"{folder}: cannot be written to: {place} is on a read-only file system")
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise UserError(f"{folder}: cannot be written to: no permission in {place}")

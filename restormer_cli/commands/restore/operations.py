@@ -6,16 +6,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from restormer_cli.commands.restore.jobs import STANDARD, Job
-from restormer_cli.commands.restore.steps import Work
-from restormer_cli.commands.restore.types import Request, Started
-from restormer_cli.commands.restore.work_sharing import local_place
-from restormer_cli.engine.peak import Peak
+from restormer_cli.commands.restore.types import Request, Started, Work
 from restormer_cli.errors import RestormerError, UserError
-from restormer_cli.hardware import EMULATED, available_cores, multiplies_bf16
+from restormer_cli.hardware import EMULATED, Peak, available_cores, multiplies_bf16
+from restormer_cli.launcher import local_place
 
 if TYPE_CHECKING:  # they import torch, which a mistake in the request should not wait for
     from restormer_cli.engine.runtimes import Exported
-    from restormer_cli.model.weights import Weights
+    from restormer_cli.model.weights_file import Weights
 
 DEFAULT_TASK = "denoise"
 ROOM = 256 << 20
@@ -34,8 +32,9 @@ class Restoring:
     def __init__(self, request: Request) -> None:
         import torch
 
-        from restormer_cli.engine.restorer import Restorer, choose_device
+        from restormer_cli.engine.restorer import Restorer
         from restormer_cli.engine.runtimes import Exported
+        from restormer_cli.hardware import choose_device
 
         place, processes = local_place()
         if request.threads is not None:

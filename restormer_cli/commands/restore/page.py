@@ -8,30 +8,54 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from restormer_cli.commands.restore.jobs import STANDARD, check_folder
-from restormer_cli.errors import RestormerError, UserError
+from restormer_cli.commands.restore.jobs import STANDARD
+from restormer_cli.errors import RestormerError, one_line
 from restormer_cli.files import write_atomically
-from restormer_cli.errors import one_line
 from restormer_cli.images.io import read_picture
 from restormer_cli.report.comparison import (
     MOST_SLIDERS,
     PAGE_PIXELS,
-    PictureRow,
+    Comparison,
     compare_samples,
-    restore_page,
     share_of_page,
     visible,
 )
+from restormer_cli.report.console import duration
+from restormer_cli.report.html import check_page, render
 
 if TYPE_CHECKING:  # importing it would load torch
     from restormer_cli.commands.restore.types import Request, Restored, Started
 
 WAITING = 4
 """Pictures whose preview may be behind; then the restoration waits."""
+
+
+@dataclass(frozen=True)
+class PictureRow:
+    """One file of a restore page: done (`seconds`), skipped (neither) or failed (`error` says why)."""
+
+    name: str
+    width: int = 0
+    height: int = 0
+    seconds: float | None = None
+    notes: tuple[str, ...] = ()
+    error: str | None = None
+    comparison: "Comparison | None" = None
+
+    @property
+    def details(self) -> str:
+        """Size and time in a phrase."""
+        size = f"{self.width:,} × {self.height:,}" if self.width else ""
+        return " · ".join(part for part in (size, "" if self.seconds is None else f"{self.seconds:.1f} s") if part)
+
+    @property
+    def outcome(self) -> str:
+        """What became of it, in a word."""
+        return "failed" if self.error else "skipped" if self.seconds is None else "restored"
 
 
 class RestorePage:
@@ -145,17 +169,54 @@ def _settings(request: "Request", started: "Started") -> list[tuple[str, str]]:
     return settings
 
 
-def check_page(path: Path) -> None:
-    """Raises UserError for a path that cannot become a page, or a file there that is no page of ours."""
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise UserError(f"--report {path}: is a web page: give it a name that ends in .html")
-    if path.is_dir():
-        raise UserError(f"--report {path}: is a folder; name a file in it, such as {path / 'report.html'}")
-    if path.exists() and not _is_page(path):
-        raise UserError(f"--report {path}: is there already, and no page of ours: give it another name")
-    check_folder(path.parent)
+def restore_page(
+    rows: list[PictureRow],
+    *,
+    source: str,
+    target: str,
+    settings: list[tuple[str, str]],
+    notes: tuple[str, ...] = (),
+    seconds: float | None = None,
+    title: str = "Restored pictures",
+) -> str:
+    """The page of a restoration: a slider per picture, failures first, settings, times.
 
-
-def _is_page(path: Path) -> bool:
-    with path.open("rb") as stream:
-        return b'name="generator" content="restormer' in stream.read(2000)
+    settings: (name, value) pairs, shown as they are. seconds: the whole run's, by the clock; None: the sum of the
+    pictures' own.
+    """
+    done = [row for row in rows if row.outcome == "restored"]
+    failures = [row for row in rows if row.error]
+    shown = [row for row in rows if row.comparison]
+    megapixels = sum(row.width * row.height for row in done) / 1e6
+    took = sum(row.seconds or 0.0 for row in done) if seconds is None else seconds
+    numbers: list[tuple[str, ...]] = [(f"{len(done):,}", "restored", "good" if done else "")]
+    if skipped := len(rows) - len(done) - len(failures):
+        numbers.append((f"{skipped:,}", "skipped", ""))
+    if failures:
+        numbers.append((f"{len(failures):,}", "failed", "bad"))
+    numbers += [(f"{megapixels:,.1f}", "megapixels", ""), (duration(took, 1), "in all", "")]
+    if megapixels and took:
+        numbers.append((f"{megapixels / took:.2f}", "megapixels per second", ""))
+    return render(
+        "restore.html",
+        title=title,
+        source=one_line(source),
+        target=one_line(target),
+        numbers=numbers,
+        settings=[(name, one_line(value)) for name, value in settings],
+        notes=notes,
+        failures=failures,
+        shown=shown,
+        columns=["file ", "outcome ", "width", "height", "seconds", "notes "],
+        rows=[
+            (
+                row.name,
+                row.outcome,
+                row.width or "",
+                row.height or "",
+                "" if row.seconds is None else f"{row.seconds:.2f}",
+                "; ".join(row.notes),
+            )
+            for row in rows
+        ],
+    )

@@ -1,8 +1,8 @@
 """`restore`: degraded pictures in, restored ones out, the same names.
 
-The caller's thread computes; others read ahead and write behind (commands/restore/pipeline.py). Which picture becomes which
-file is settled in commands/restore/jobs.py, what a network makes of one picture in engine/adapter.py. Several processes split
-the pictures by their pixels, and the first one tells of all (commands/restore/work_sharing.py).
+The caller's thread computes; others read ahead and write behind (pipeline.py). Which picture becomes which file is
+settled in jobs.py, what a network makes of one picture in engine/adapter.py. Several processes split the pictures by
+their pixels, and the first one tells of all (work_sharing.py).
 """
 
 from collections.abc import Iterator
@@ -14,14 +14,14 @@ from restormer_cli.commands.restore.jobs import STANDARD, Job, find_jobs
 from restormer_cli.commands.restore.operations import Degrading, Restoring, make_stage
 from restormer_cli.commands.restore.pipeline import overlapped
 from restormer_cli.commands.restore.side_by_side import check_comparisons
-from restormer_cli.commands.restore.steps import Work, guarded, read_stage, write_stage
-from restormer_cli.commands.restore.types import Advanced, Planned, Request, Restored, Started
+from restormer_cli.commands.restore.steps import guarded, read_stage, write_stage
+from restormer_cli.commands.restore.types import Advanced, Planned, Request, Restored, Started, Work
 from restormer_cli.commands.restore.video import restore_film
 from restormer_cli.commands.restore.work_sharing import Team, split
-from restormer_cli.data.probe import picture_size
 from restormer_cli.errors import Failed, RestormerError, UserError
 from restormer_cli.files import sweep
-from restormer_cli.images.formats.pillow import WRITABLE
+from restormer_cli.images.formats.table import WRITABLE
+from restormer_cli.images.io import picture_size
 from restormer_cli.images.video import is_film
 
 
@@ -185,6 +185,3 @@ def _received(message: dict[str, Any]) -> Restored:
     if "trouble" in message:
         raise Failed(f"another process: {message['trouble']}")
     return Restored.from_json(message)
-
-
-__all__ = ["Advanced", "Planned", "Request", "Restored", "Started", "restore"]

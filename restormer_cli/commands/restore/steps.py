@@ -4,72 +4,21 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from restormer_cli.commands.restore.jobs import STANDARD, Job
+from restormer_cli.commands.restore.jobs import STANDARD
 from restormer_cli.commands.restore.side_by_side import write_comparison
-from restormer_cli.commands.restore.types import Request, Restored
-from restormer_cli.errors import Failed, NoRoom, RestormerError, UserError
-from restormer_cli.images.formats.pillow import WRITABLE
+from restormer_cli.commands.restore.types import Request, Work
+from restormer_cli.errors import Failed, RestormerError, UserError
+from restormer_cli.images.formats.table import WRITABLE
 from restormer_cli.images.io import (
     MAX_PIXELS,
-    Picture,
     check_writable,
     decode_picture,
     encode_picture,
     read_picture,
     write_picture,
 )
-
-
-@dataclass(eq=False)
-class Work:
-    """A picture on its way through reading, computing and writing."""
-
-    job: Job
-    picture: Picture | None = None
-    right: Picture | None = None
-    pixels: np.ndarray | None = None
-    skipped: bool = False
-    error: RestormerError | None = None
-    notes: tuple[str, ...] = ()
-    seconds: dict[str, float] = field(default_factory=dict)
-    shape: tuple[int, int, int] = (0, 0, 0)
-    bits: int = 0
-    length: int = 0
-    plan: str | None = None
-    peak: int | None = None
-    change: float | None = None
-
-    def bytes(self) -> int:
-        arrays = [self.pixels, *(view.pixels for view in (self.picture, self.right) if view is not None)]
-        return sum(array.nbytes for array in arrays if array is not None)
-
-    def event(self) -> Restored:
-        height, width, channels = self.shape
-        spent: dict[str, Any] = {stage: self.seconds.get(stage, 0.0) for stage in ("read", "compute", "write")}
-        return Restored(
-            source=self.job.source,
-            target=self.job.target,
-            width=width,
-            height=height,
-            seconds=None if self.skipped or self.error else sum(spent.values()),
-            notes=self.notes,
-            error=None if self.error is None else str(self.error),
-            **spent,
-            channels=channels,
-            bits=self.bits,
-            plan=self.plan,
-            peak=self.peak,
-            change=self.change,
-            length=self.length,
-            error_code=0 if self.error is None else self.error.exit_code,
-            no_room=isinstance(self.error, NoRoom),
-        )
 
 
 def guarded(name: str, stage: Callable[..., None], *arguments: object) -> Work:

@@ -4,6 +4,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from restormer_cli.commands.restore.jobs import Job
+from restormer_cli.errors import NoRoom, RestormerError
+from restormer_cli.images.io import Picture
+
 
 @dataclass(frozen=True)
 class Request:
@@ -129,3 +135,49 @@ class Restored:
         """The inverse of `to_json`."""
         paths = {"source": Path(values["source"]), "target": Path(values["target"])}
         return cls(**{**values, **paths, "notes": tuple(values["notes"])})
+
+
+@dataclass(eq=False)
+class Work:
+    """A picture on its way through reading, computing and writing."""
+
+    job: Job
+    picture: Picture | None = None
+    right: Picture | None = None
+    pixels: np.ndarray | None = None
+    skipped: bool = False
+    error: RestormerError | None = None
+    notes: tuple[str, ...] = ()
+    seconds: dict[str, float] = field(default_factory=dict)
+    shape: tuple[int, int, int] = (0, 0, 0)
+    bits: int = 0
+    length: int = 0
+    plan: str | None = None
+    peak: int | None = None
+    change: float | None = None
+
+    def bytes(self) -> int:
+        arrays = [self.pixels, *(view.pixels for view in (self.picture, self.right) if view is not None)]
+        return sum(array.nbytes for array in arrays if array is not None)
+
+    def event(self) -> Restored:
+        height, width, channels = self.shape
+        spent: dict[str, Any] = {stage: self.seconds.get(stage, 0.0) for stage in ("read", "compute", "write")}
+        return Restored(
+            source=self.job.source,
+            target=self.job.target,
+            width=width,
+            height=height,
+            seconds=None if self.skipped or self.error else sum(spent.values()),
+            notes=self.notes,
+            error=None if self.error is None else str(self.error),
+            **spent,
+            channels=channels,
+            bits=self.bits,
+            plan=self.plan,
+            peak=self.peak,
+            change=self.change,
+            length=self.length,
+            error_code=0 if self.error is None else self.error.exit_code,
+            no_room=isinstance(self.error, NoRoom),
+        )

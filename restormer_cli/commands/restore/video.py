@@ -7,12 +7,12 @@ from contextlib import ExitStack
 
 import numpy as np
 
-from restormer_cli.commands.restore.jobs import STANDARD, Job, check_folder, renamed
+from restormer_cli.commands.restore.jobs import STANDARD, Job, renamed
 from restormer_cli.commands.restore.operations import Degrading, Restoring, make_stage
 from restormer_cli.commands.restore.types import Advanced, Planned, Request, Restored, Started
 from restormer_cli.errors import Failed, RestormerError, UserError
-from restormer_cli.files import replacing, sweep
-from restormer_cli.images.formats.pillow import READABLE
+from restormer_cli.files import check_folder, replacing, sweep
+from restormer_cli.images.formats.table import READABLE
 from restormer_cli.images.video import READABLE_FILMS, WRITABLE_FILMS, Film, Frame, container_of, open_film
 
 

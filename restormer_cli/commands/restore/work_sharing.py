@@ -5,11 +5,12 @@ key-value store does, and no process ever waits for another's picture.
 """
 
 import json
-import os
 import time
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any
+
+from restormer_cli import launcher
 
 PATIENCE = timedelta(days=365)  # the launcher ends everybody when one of us dies
 
@@ -28,7 +29,7 @@ class Team:
     @staticmethod
     def join() -> "Team | None":
         """None where there is but one process."""
-        return Team() if int(os.environ.get("WORLD_SIZE", "1")) > 1 else None
+        return Team() if launcher.processes() > 1 else None
 
     def assign(self, shares: Sequence[Any]) -> None:
         """From the first process: what each of the others has to do; None for nothing at all."""
@@ -66,11 +67,6 @@ class Team:
         while len(self._over) < self.size:
             yield from self.heard()
             time.sleep(0.05)
-
-
-def local_place() -> tuple[int, int]:
-    """(rank, processes) on this machine."""
-    return int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def split(weights: Sequence[float], parts: int) -> list[list[int]]:

@@ -1,14 +1,15 @@
 """`train`: a recipe in, a run folder out."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from restormer_cli import launcher
 from restormer_cli.data.pairs import check_names, missing_folders
 from restormer_cli.errors import UserError
-from restormer_cli.recipe import Recipe, read_recipe
+from restormer_cli.recipe import Recipe
+from restormer_cli.recipe_files import read_recipe
 
 if TYPE_CHECKING:  # importing it would load torch
     from restormer_cli.training.estimate import Plan
@@ -57,13 +58,13 @@ def train(request: Request) -> Iterator[object]:
     folder = request.out or Path("runs") / recipe.name
 
     # After the checks: they answer at once, without torch.
-    from restormer_cli.engine.restorer import choose_device
+    from restormer_cli.hardware import choose_device
     from restormer_cli.training.run_folder import Run
     from restormer_cli.training.signals import stop_requests
     from restormer_cli.training.trainer import Stopped, fit
 
     choose_device(request.device)
-    main = os.environ.get("RANK", "0") == "0"
+    main = launcher.is_first()
     if main:
         yield Started(recipe, folder)
     with stop_requests() as stop:
@@ -126,4 +127,4 @@ def plan(request: Request, devices: int | None) -> Planned:
 
     from restormer_cli.training.estimate import make_plan
 
-    return Planned(make_plan(recipe, devices or int(os.environ.get("WORLD_SIZE", "1"))), tuple(_missing(recipe)))
+    return Planned(make_plan(recipe, devices or launcher.processes()), tuple(_missing(recipe)))

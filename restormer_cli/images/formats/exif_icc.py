@@ -125,3 +125,7 @@ def cmyk_to_rgb(cmyk: np.ndarray, icc: bytes | None, bits: int) -> np.ndarray:
     top = peak(bits)
     paper = top - cmyk.astype(np.uint32)
     return ((paper[..., :3] * paper[..., 3:] + top // 2) // top).astype(cmyk.dtype)
+
+
+def upright_size(height: int, width: int, orientation: object) -> tuple[int, int]:
+    return (width, height) if orientation in (5, 6, 7, 8) else (height, width)

@@ -114,3 +114,14 @@ def check_plausible(size: int, decoded: int, ratio: float, what: str) -> None:
     """
     if decoded > ratio * size + 1024:
         raise damaged(f"{size:,} bytes of {what} cannot hold the {decoded:,} that it claims")
+
+
+MAX_METADATA = 16 << 20  # bytes of ICC or EXIF after decompression
+
+
+def with_channels(samples: np.ndarray) -> np.ndarray:
+    """(h, w) or (h, w, c) -> (h, w, c), c at most 4."""
+    samples = samples[..., None] if samples.ndim == 2 else samples
+    if samples.ndim != 3 or not 1 <= samples.shape[2] <= 4 or samples.size == 0:
+        raise Unreadable(f"its samples have the shape {samples.shape}, which is no gray or colour picture")
+    return samples

@@ -8,11 +8,18 @@ entries: makers' notes and all other absolute offsets stay right.
 import struct
 import zlib
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from restormer_cli.images.formats.exif_icc import EXIF_PREFIX, ORIENTATION, cmyk_to_rgb, read_ifd, sound_exif
+from restormer_cli.images.formats.exif_icc import (
+    EXIF_PREFIX,
+    ORIENTATION,
+    cmyk_to_rgb,
+    read_ifd,
+    sound_exif,
+    upright_size,
+)
 from restormer_cli.images.formats.raster import (
     COPY_AGAIN,
     FLOAT_BITS,
@@ -314,3 +321,13 @@ def _write_directory(out: bytearray, entries: Entries, order: str) -> None:
         packed += struct.pack(order + "HHI", tag, kind, count) + value
     start = _append(out, packed + b"\0\0\0\0")
     struct.pack_into(order + "I", out, 4, start)
+
+
+def tiff_size(file: BinaryIO) -> tuple[int, int]:
+    from tifffile import TiffFile, TiffPage
+
+    with TiffFile(file) as tiff:
+        page = tiff.pages[0]
+        assert isinstance(page, TiffPage)
+        tag = page.tags.get(ORIENTATION)
+        return upright_size(page.imagelength, page.imagewidth, tag.value if tag is not None else 1)

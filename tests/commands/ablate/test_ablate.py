@@ -381,8 +381,9 @@ def test_budgets_that_are_apart_are_refused_with_the_numbers(tmp_path, monkeypat
 
 
 def test_every_pair_of_the_papers_is_within_budget_at_both_scales():
-    from restormer_cli.commands.ablate.arms import network
     from restormer_cli.commands.ablate.compact import cost
+
+    from restormer_cli.commands.ablate.arms import network
     from restormer_cli.model.config import ModelConfig
 
     for scale in ("paper", "compact"):

@@ -2,7 +2,9 @@
 mistake told with its cure."""
 
 import re
+import sys
 from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,13 @@ from restormer_cli.commands.ablate.arms import Spec, network, parse_arms, publis
 from restormer_cli.errors import UserError
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.cost import Operations, count_operations, count_parameters
+
+MEASURE = Path(__file__).resolve().parents[3] / "scripts" / "measure"
+sys.path.insert(0, str(MEASURE))
+try:
+    import compact_arms
+finally:
+    sys.path.remove(str(MEASURE))
 
 # facts: parameters, convolution GMACs, all GMACs where given, PSNR at σ 50, whether only recalled
 PUBLISHED = [
@@ -76,7 +85,7 @@ def test_choices_change_what_they_say():
 )
 def test_costs_are_those_that_are_counted(scale, names):
     config = ModelConfig(**network(names, scale))
-    work, found = count_operations(config, 256, 256), compact.cost(config)
+    work, found = count_operations(config, 256, 256), compact_arms.cost(config)
     assert (found.parameters, found.conv_macs, found.macs) == (count_parameters(config), work.conv_macs, work.macs)
 
 
@@ -84,8 +93,8 @@ def test_costs_are_those_that_are_counted(scale, names):
 
 
 def test_the_committed_arms_are_what_the_search_finds():
-    assert compact.compact_shapes() == arms.SHAPES["compact"]
-    assert compact.compact_expansions() == arms.EXPANSIONS["compact"]
+    assert compact_arms.compact_shapes() == arms.SHAPES["compact"]
+    assert compact_arms.compact_expansions() == arms.EXPANSIONS["compact"]
 
 
 def test_compact_shapes_relate_as_the_published_ones_do():
@@ -93,18 +102,18 @@ def test_compact_shapes_relate_as_the_published_ones_do():
     for name in paper:
         assert small[name]["dim"] * 4 == paper[name]["dim"]
         assert (small[name]["blocks"], small[name]["refinement"]) == (paper[name]["blocks"], paper[name]["refinement"])
-    deep = compact.cost(ModelConfig(**small["deep-narrow"]))
+    deep = compact_arms.cost(ModelConfig(**small["deep-narrow"]))
     for name in ("middle", "wide-shallow"):
-        proportions = compact.cost(ModelConfig(**small[name])).proportions(deep)
+        proportions = compact_arms.cost(ModelConfig(**small[name])).proportions(deep)
         assert all(abs(proportion - 1) < 0.05 for proportion in proportions), (name, proportions)
 
 
 def test_the_search_would_find_the_published_expansion():
     """A search that is told the published proportions at the published width comes out where the paper is."""
     wide = arms.SHAPES["paper"]["wide-shallow"]
-    deep = compact.cost(ModelConfig(**arms.SHAPES["paper"]["deep-narrow"]))
-    wanted = compact.cost(ModelConfig(**wide)).proportions(deep)
-    assert compact._best_expansion(wide | {"expansion": 1.0}, deep, wanted) == 2.0
+    deep = compact_arms.cost(ModelConfig(**arms.SHAPES["paper"]["deep-narrow"]))
+    wanted = compact_arms.cost(ModelConfig(**wide)).proportions(deep)
+    assert compact_arms._best_expansion(wide | {"expansion": 1.0}, deep, wanted) == 2.0
 
 
 # --- The command line -----------------------------------------------------------------------------------------

@@ -10,13 +10,14 @@ from PIL import Image
 
 from restormer_cli.commands.ablate.arms import Figure
 from restormer_cli.commands.ablate.page import draw, write_figure, write_page
+from restormer_cli.commands.ablate.tables import answer_lines, answer_table
 from restormer_cli.commands.ablate.types import Arm, Finished, Price, Scored, Started, Step
 from restormer_cli.commands.ablate.verdict import answer
-from restormer_cli.commands.ablate.view import AblationView, answer_lines, answer_table, started_lines
-from restormer_cli.commands.bench.view import markdown
+from restormer_cli.commands.ablate.view import AblationView, started_lines
 from restormer_cli.hardware import Machine
 from restormer_cli.model.cost import Operations
-from restormer_cli.recipe import read_recipe
+from restormer_cli.recipe_files import read_recipe
+from restormer_cli.report.tables import markdown
 
 HOSTILE = "<script>document.title = 'owned'</script>"
 MACHINE = Machine("a processor", "AVX", 2, 1, 2**33, None, "Linux", "3.11", {"torch": "2"}, 0.0)

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from restormer_cli.benchmark.methods import OURS, Contestant
 from restormer_cli.benchmark.timing import Cell
 from restormer_cli.cli import app
-from restormer_cli.commands.bench import plan, view
+from restormer_cli.commands.bench import plan, tables
 from restormer_cli.commands.bench import summary as summary_module
 from restormer_cli.commands.bench.types import Gates, Request
 from restormer_cli.errors import Failed, UserError
@@ -259,7 +259,7 @@ def test_a_size_that_fails_holds_no_gate(colour_weights):
     result = SimpleNamespace(cost=SimpleNamespace(cells=cells), quality=None)
     for gate in summary_module.gates(Gates(max_seconds=9.0, max_memory="2GB"), result):  # pyright: ignore
         assert not gate.passed
-        assert view.worst_line(gate) == "not measured: 8×900 restormer fp32"
+        assert tables.worst_line(gate) == "not measured: 8×900 restormer fp32"
 
 
 def test_a_picture_that_fails_exits_3_and_is_left_out_of_every_mean(colour_weights, tmp_path, write_png):

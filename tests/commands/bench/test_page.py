@@ -13,11 +13,12 @@ from restormer_cli.benchmark.networks import find_network
 from restormer_cli.benchmark.timing import Cell
 from restormer_cli.cli import app
 from restormer_cli.commands.bench import page as report_bench_page
-from restormer_cli.commands.bench import view
+from restormer_cli.commands.bench import tables
 from restormer_cli.commands.bench.page import BenchPage
 from restormer_cli.commands.bench.run import bench
 from restormer_cli.commands.bench.summary import scaling
 from restormer_cli.commands.bench.types import Cost, Finished, Gates, Request
+from restormer_cli.report.tables import markdown
 
 HOSTILE = "<script>document.title = 'owned'<∕script>.png"
 
@@ -145,7 +146,7 @@ def test_tables_are_markdown_where_nobody_watches():
         Cell(Contestant(OURS), 64, 64, (1.0, 3.0, 2.0), peak=10**9),
         Cell(Contestant("textbook"), 64, 64, error="not enough memory"),
     )
-    lines = view.markdown(view._cost_table(Cost(cells, ()))).splitlines()
+    lines = markdown(tables._cost_table(Cost(cells, ()))).splitlines()
     assert [cell.strip() for cell in lines[2].split("|")[1:-1]] == [
         *("64×64", "restormer fp32", "2", "1–3", "1.00×", "0.002", "1.00 GB"),
     ]
@@ -154,7 +155,7 @@ def test_tables_are_markdown_where_nobody_watches():
 
 @pytest.mark.parametrize(("name", "words"), [("paper", "random weights"), ("denoise", "bundled weights")])
 def test_weights_are_told_without_the_path_of_the_installation(name, words):
-    assert view.weights_text(find_network(name)) == words
+    assert tables.weights_text(find_network(name)) == words
 
 
 def test_logarithmic_axes_have_plain_numbers():

@@ -19,7 +19,8 @@ from restormer_cli.engine.runtimes import Exported
 from restormer_cli.errors import CheckFailed, Failed, UserError
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.restormer import Restormer
-from restormer_cli.model.weights import load_weights, save_weights
+from restormer_cli.model.weights import load_weights
+from restormer_cli.model.weights_file import save_weights
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "colour with-bias": {},
@@ -175,7 +176,7 @@ def test_swapped_channels_in_weights_are_caught(tmp_path: Path, monkeypatch: pyt
         other.load_state_dict(state)
         real(path, other, *arguments, **options)
 
-    monkeypatch.setattr("restormer_cli.model.weights.save_weights", swapping)
+    monkeypatch.setattr("restormer_cli.model.weights_file.save_weights", swapping)
     with pytest.raises(CheckFailed, match="differs from the network"):
         list(export(Request(str(source), tmp_path / "out.pth")))
     assert not (tmp_path / "out.pth").exists()

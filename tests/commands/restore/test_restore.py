@@ -18,9 +18,10 @@ from restormer_cli.commands.restore import types
 from restormer_cli.engine.restorer import Restorer
 from restormer_cli.images.io import read_picture
 from restormer_cli.model import weights as weights_room
+from restormer_cli.model import weights_file
 from restormer_cli.model.weights import load_weights
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 SAMPLES = REPOSITORY / "docs" / "samples"
 
 
@@ -189,7 +190,7 @@ def test_what_another_format_loses_is_said(tmp_path, colour_weights, write_png):
 
 def test_an_official_pth_restores_the_same(tmp_path, colour_weights, write_png):
     source, pth = write_png(tmp_path / "in.png"), tmp_path / "official.pth"
-    weights_room.save_weights(pth, load_weights(colour_weights).model, {})
+    weights_file.save_weights(pth, load_weights(colour_weights).model, {})
     assert restore(source, tmp_path / "a.png", "--weights", pth).exit_code == 0
     assert restore(source, tmp_path / "b.png", "--weights", colour_weights).exit_code == 0
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()

@@ -58,7 +58,7 @@ def folder(tmp_path, write_png) -> Path:
 
 def image_tests():
     """The format matrix and its judges of tests/images/test_images.py."""
-    path = Path(__file__).parents[1] / "data" / "test_images.py"
+    path = Path(__file__).parents[2] / "images" / "test_images.py"
     spec = importlib.util.spec_from_file_location("image_tests", path)
     assert spec is not None
     assert spec.loader is not None

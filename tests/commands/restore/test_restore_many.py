@@ -95,7 +95,7 @@ def test_killed_at_random_and_resumed_it_completes_and_no_half_file_is_ever_seen
 
 def test_three_thousand_mutants_are_restored_or_reported(tmp_path, colour_weights):
     """Through the command's own error path, under a limit of memory; the mutants of test_hostile_pictures."""
-    path = Path(__file__).parents[1] / "data" / "test_hostile_pictures.py"
+    path = Path(__file__).parents[2] / "images" / "test_hostile_pictures.py"
     spec = importlib.util.spec_from_file_location("hostile_pictures", path)
     assert spec is not None
     assert spec.loader is not None

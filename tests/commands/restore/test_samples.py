@@ -10,7 +10,7 @@ from restormer_cli.cli import app
 from restormer_cli.images.io import read_picture
 from restormer_cli.metrics.measures import psnr
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[3] / "docs"
 NAMES = [f"{photograph}-sigma{sigma}" for photograph in ("chelsea", "rocket") for sigma in (15, 25, 50)]
 
 

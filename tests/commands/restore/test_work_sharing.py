@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restormer_cli.commands.restore.work_sharing import Team, local_place, split
+from restormer_cli.commands.restore.work_sharing import Team, split
+from restormer_cli.launcher import local_place
 
 
 @given(st.lists(st.integers(0, 10**9), max_size=40), st.integers(1, 7))

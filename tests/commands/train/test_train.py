@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from restormer_cli.cli import app
 from restormer_cli.model.weights import load_weights
-from restormer_cli.recipe import read_recipe
+from restormer_cli.recipe_files import read_recipe
 
 SCRIPT = str(Path(sys.executable).parent / "restormer")
 TINY = ("model.dim=2", "model.blocks=[1, 1, 1, 1]", "model.heads=[1, 1, 1, 1]", "model.refinement=1")
