@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from restormer_cli.errors import UserError
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.recipe import Recipe
-from restormer_cli.recipe_files import bundled_recipes, listed_recipes, find_recipe, parse_recipe, read_recipe
+from restormer_cli.recipe_files import bundled_recipes, find_recipe, listed_recipes, parse_recipe, read_recipe
 from restormer_cli.training.schedule import cosine_split, learning_rate
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"

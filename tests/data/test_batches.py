@@ -13,7 +13,6 @@ import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 
-from restormer_cli.data import batches as dataset
 from restormer_cli.data import pictures as pictures_module
 from restormer_cli.data.batches import TrainingBatches, ahead, training_batches, validation_pictures
 from restormer_cli.data.cache import Decoded, decode
@@ -526,7 +525,7 @@ def test_a_long_reading_is_told_about(tmp_path: Path, monkeypatch: pytest.Monkey
     for number in range(3):
         save(tmp_path / f"{number}.png", noise(20, 20))
     ticks = itertools.count(0, 2)
-    monkeypatch.setattr(dataset.time, "monotonic", lambda: float(next(ticks)))
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(ticks)))
     _, events = finish(training_batches(recipe(Pairs(clean=str(tmp_path)), steps=("gaussian:0",))))
     assert [event for event in events if isinstance(event, Reading)] == [Reading(n, 3) for n in (1, 2, 3)]
 

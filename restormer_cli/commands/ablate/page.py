@@ -1,4 +1,4 @@
-"""An ablation's figure, as a PNG and in one self-contained page (pages.py draws it)."""
+"""An ablation's figure, as a PNG and in one self-contained page (report/html.py renders it)."""
 
 import io
 from pathlib import Path

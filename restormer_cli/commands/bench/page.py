@@ -1,4 +1,4 @@
-"""`bench --report page.html`: the figures, tables and pictures of a benchmark in one file (pages.py draws it)."""
+"""`bench --report page.html`: figures, tables and pictures of a benchmark in one file (report/html.py renders it)."""
 
 import io
 from dataclasses import dataclass

@@ -1,4 +1,7 @@
-"""The tables of `bench`, and its figures in words: for the terminal, Markdown and the page."""
+"""The tables of `bench`, and its figures in words: for stdout and the page.
+
+On a terminal tables have lines; into a file or a pipe they go as Markdown.
+"""
 
 import math
 import os

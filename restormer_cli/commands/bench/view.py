@@ -1,7 +1,4 @@
-"""What `bench` shows: progress on stderr, tables on stdout, which are data. The other half of report.py.
-
-On a terminal tables have lines; into a file or a pipe they go as Markdown.
-"""
+"""What `bench` shows: progress on stderr, tables on stdout, which are data."""
 
 from collections.abc import Iterable
 from contextlib import ExitStack

@@ -1,4 +1,4 @@
-"""`restore --report page.html`: the page of a restoration, made as the pictures come (pages.py draws it).
+"""`restore --report page.html`: the page of a restoration, made as the pictures come (report/html.py renders it).
 
 Before and after are read from their files once more, so that the page shows what was written, tells of pictures that
 were there already, and does not care which process restored them.
