@@ -386,7 +386,7 @@ def test_an_official_recipe_says_only_what_differs_and_explains_itself(name: str
 
 def test_reading_a_recipe_needs_no_torch() -> None:
     code = (
-        "import sys; from restormer_cli.recipe import read_recipe; read_recipe('quick/denoise'); "
+        "import sys; from restormer_cli.recipe_files import read_recipe; read_recipe('quick/denoise'); "
         "print(sorted(m for m in sys.modules if m.split('.')[0] in ('torch', 'accelerate', 'matplotlib')))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=RECIPES.parent)

@@ -597,7 +597,7 @@ def test_a_gray_profile_never_lands_in_a_colour_picture():
     assert check_writable("a.webp", picture) != ()
 
 
-@pytest.mark.parametrize("icc", [b"x" * 200, SRGB[:100], SRGB[:-1], SRGB.replace(b"acsp", b"ascp")])
+@pytest.mark.parametrize("icc", [b"x" * 200, SRGB[:100], SRGB[:-1], SRGB.replace(b"acsp", b"ascp")], ids=range(4))
 def test_a_damaged_profile_costs_a_note(icc):
     picture = decode_picture(pillow(samples(3), "JPEG", icc_profile=icc), "x")
     assert picture.icc is None
@@ -1000,8 +1000,8 @@ def modules_after(code: str) -> set[str]:
 def test_importing_loads_no_decoder_and_reading_a_png_only_its_own(tmp_path):
     (tmp_path / "a.png").write_bytes(pillow(samples(3), "PNG"))
     heavy = {"torch", "tifffile", "PIL", "imagecodecs", "imageio", "skimage", "scipy", "matplotlib"}
-    assert not heavy & modules_after("import restormer_cli.data.images")
-    reading = f"from restormer_cli.data.images import read_picture; read_picture({str(tmp_path / 'a.png')!r})"
+    assert not heavy & modules_after("import restormer_cli.images.io")
+    reading = f"from restormer_cli.images.io import read_picture; read_picture({str(tmp_path / 'a.png')!r})"
     assert heavy & modules_after(reading) == {"imagecodecs"}
 
 

@@ -273,7 +273,8 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path, colour_weights, monkey
 def test_a_killed_run_leaves_no_half_film_and_the_next_one_tidies_up(tmp_path, colour_weights):
     source = make(tmp_path / "a.mkv", "ffv1", "yuv420p", None)
     code = (
-        "import sys, time\nfrom restormer_cli.commands.restore import film, restore, Request, Advanced\n"
+        "import sys, time\nfrom restormer_cli.commands.restore.run import restore\n"
+        "from restormer_cli.commands.restore.types import Advanced, Request\n"
         "from pathlib import Path\n"
         "for event in restore(Request(Path(sys.argv[1]), Path(sys.argv[2]), weights=sys.argv[3], device='cpu')):\n"
         "    if isinstance(event, Advanced) and event.frames == 3:\n        print('now', flush=True); time.sleep(60)\n"

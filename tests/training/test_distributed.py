@@ -48,8 +48,8 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 torch.set_default_dtype(getattr(torch, sys.argv[1]))
-from restormer_cli.engine.trainer import fit
-from restormer_cli.recipe import read_recipe
+from restormer_cli.recipe_files import read_recipe
+from restormer_cli.training.trainer import fit
 for _ in fit(read_recipe("recipe.toml", tuple(sys.argv[3:])), Path(sys.argv[2]), device="cpu"):
     pass
 """

@@ -43,7 +43,7 @@ def prices(monkeypatch: pytest.MonkeyPatch) -> None:
     def made_up(started, arms):
         yield from (Price(arm.name, 0.5 + index, 10**8, 512) for index, arm in enumerate(arms))
 
-    monkeypatch.setattr("restormer_cli.commands.ablate.run.price", made_up)
+    monkeypatch.setattr("restormer_cli.commands.ablate.ablation.price", made_up)
 
 
 @pytest.fixture

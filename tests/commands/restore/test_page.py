@@ -7,10 +7,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from restormer_cli.cli import app
+from restormer_cli.commands.restore import page as page_module
 from restormer_cli.commands.restore.page import RestorePage
 from restormer_cli.commands.restore.types import Request, Restored, Started
 from restormer_cli.errors import UserError
-from restormer_cli.report import comparison
 
 
 def restore(*arguments: object) -> Result:
@@ -100,7 +100,7 @@ def test_a_refused_run_writes_no_page(tmp_path):
 
 
 def test_past_the_limit_pictures_are_listed_only(tmp_path, write_png, monkeypatch):
-    monkeypatch.setattr(comparison, "MOST_SLIDERS", 2)
+    monkeypatch.setattr(page_module, "MOST_SLIDERS", 2)
     source, target = write_png(tmp_path / "in" / "a.png"), write_png(tmp_path / "out" / "a.png")
     page = RestorePage(tmp_path / "page.html", Request(source, target))
     list(page.watch([STARTED, *[Restored(source, target, 13, 9, 1.0)] * 3]))
