@@ -1,1 +1,1 @@
-"""Physics: how photographs are spoilt."""
+"""Noise, blur, rain and JPEG as pure functions, and the language that names them."""

@@ -94,20 +94,20 @@ def _depthwise(
 
     y = first + offset - 1  # the row of x that is read
     valid = (y >= 0) & (y < rows_in)
-    m, l, r = _row(x + y * stride, at, channels, here & valid, left & valid, right & valid)
+    m, before, r = _row(x + y * stride, at, channels, here & valid, left & valid, right & valid)
     upper, lower = start, start  # the results of the row before y's, and of y's, as far as they are known
     for row in range(first - 1, last + 1):
         y += 1  # the next row is asked for before this one is worked on
         valid = (y >= 0) & (y < rows_in) & (row < last)
-        m2, l2, r2 = _row(x + y * stride, at, channels, here & valid, left & valid, right & valid)
+        m2, left2, r2 = _row(x + y * stride, at, channels, here & valid, left & valid, right & valid)
         if row > first:
-            done = (upper + _dot3(l, m, r, c0, c1, c2)).to(qk.dtype.element_ty)
+            done = (upper + _dot3(before, m, r, c0, c1, c2)).to(qk.dtype.element_ty)
             out = tl.cast(row - 1, tl.int64) * width
             tl.store(qk + out * split + at_qk, done, mask=to_qk)
             tl.store(v + out * (channels - split) + at_v, done, mask=to_v)
-        upper = lower + _dot3(l, m, r, b0, b1, b2)
-        lower = start + _dot3(l, m, r, a0, a1, a2)
-        m, l, r = m2, l2, r2
+        upper = lower + _dot3(before, m, r, b0, b1, b2)
+        lower = start + _dot3(before, m, r, a0, a1, a2)
+        m, before, r = m2, left2, r2
 
 
 @triton.jit(do_not_specialize=["rows_in", "rows_out", "offset", "width", "tall", "blocks"])
@@ -146,26 +146,26 @@ def _gate(
 
     y = first + offset - 1
     valid = (y >= 0) & (y < rows_in)
-    m, l, r = _row(x + y * stride, at, channels, here & valid, left & valid, right & valid)
+    m, before, r = _row(x + y * stride, at, channels, here & valid, left & valid, right & valid)
     n, k, s = _row(x + y * stride + hidden, at, channels, here & valid, left & valid, right & valid)
     upper, lower = start, start
     over, under = other, other
     for row in range(first - 1, last + 1):
         y += 1
         valid = (y >= 0) & (y < rows_in) & (row < last)
-        m2, l2, r2 = _row(x + y * stride, at, channels, here & valid, left & valid, right & valid)
+        m2, left2, r2 = _row(x + y * stride, at, channels, here & valid, left & valid, right & valid)
         n2, k2, s2 = _row(x + y * stride + hidden, at, channels, here & valid, left & valid, right & valid)
         if row > first:
-            g = upper + _dot3(l, m, r, c0, c1, c2)
+            g = upper + _dot3(before, m, r, c0, c1, c2)
             value = over + _dot3(k, n, s, f0, f1, f2)
             gated = 0.5 * g * (1.0 + tl.math.erf(g * 0.7071067811865476)) * value
             to = out + tl.cast(row - 1, tl.int64) * width * hidden
             tl.store(to + at_out, gated.to(out.dtype.element_ty), mask=here)
-        upper = lower + _dot3(l, m, r, b0, b1, b2)
-        lower = start + _dot3(l, m, r, a0, a1, a2)
+        upper = lower + _dot3(before, m, r, b0, b1, b2)
+        lower = start + _dot3(before, m, r, a0, a1, a2)
         over = under + _dot3(k, n, s, e0, e1, e2)
         under = other + _dot3(k, n, s, d0, d1, d2)
-        m, l, r = m2, l2, r2
+        m, before, r = m2, left2, r2
         n, k, s = n2, k2, s2
 
 
@@ -283,7 +283,7 @@ def _embed(
 def _output(
     x, weight, bias, pictures, out, height, width, channels, outputs,
     HAS_BIAS: tl.constexpr, RESIDUAL: tl.constexpr, PRECISION: tl.constexpr,
-    W: tl.constexpr, C: tl.constexpr, O: tl.constexpr,
+    W: tl.constexpr, C: tl.constexpr, OUTPUTS: tl.constexpr,
 ):  # fmt: skip
     """A 3×3 convolution of a map to planes, and the pictures added: a program makes W pixels of a row."""
     column = tl.program_id(0) * W + tl.arange(0, W)
@@ -291,9 +291,9 @@ def _output(
     picture = tl.program_id(2).to(tl.int64)
     channel = tl.arange(0, C)
     inside = channel < channels
-    output = tl.arange(0, O)
+    output = tl.arange(0, OUTPUTS)
     plane = tl.cast(height, tl.int64) * width
-    sums = tl.zeros((W, O), tl.float32)
+    sums = tl.zeros((W, OUTPUTS), tl.float32)
     if HAS_BIAS:
         sums += tl.load(bias + output, mask=output < outputs, other=0.0)[None, :]
     for tap in range(9):

@@ -6,14 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from restormer_cli.engine.memory import Plan, parse_memory, plan
+from restormer_cli.engine.memory_plan import Plan, plan
 from restormer_cli.engine.runtimes import Exported, plan_graph
 from restormer_cli.engine.strips import Strips
 from restormer_cli.engine.whole_map import WholeMap, fits, tensor_float_32
 from restormer_cli.errors import UserError
+from restormer_cli.hardware import choose_device, parse_memory
+from restormer_cli.model.padding import multiple_of_8, pad_to_multiple_of_8
 from restormer_cli.model.restormer import Restormer
 
 PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -26,8 +27,8 @@ class Restorer:
     """Restores pictures with one network: `restore = Restorer(model); clean = restore(noisy)`.
 
     The model is never changed, so several Restorers may share one. `precision` is auto, fp32, bf16, fp16 (not on a
-    CPU) or tf32 (on CUDA only). `tile` is the side of the tiles in pixels (rounded up to a multiple of 8; None: whole pictures, unless memory
-    is too short), `overlap` how far neighbours share pixels. Tiles are approximate: attention sees a tile's statistics
+    CPU) or tf32 (on CUDA only). `tile` is the side of the tiles in pixels (rounded up to a multiple of 8; None: whole
+    pictures, unless memory is too short), `overlap` how far neighbours share pixels. Tiles are approximate: attention sees a tile's statistics
     instead of the picture's. `window` is that of the test-time local converter (None: global attention, as trained).
     `memory` is the budget of the whole process, in bytes or like "6GB" (None: most of what is free). `compile` fuses
     what torch.compile can fuse. An `Exported` network runs in its own runtime, in its own precision, on the CPU: then
@@ -55,7 +56,7 @@ class Restorer:
             self.precision = _choose_precision(precision, self.device)
         self.config = model.config
         check_ways(tile, overlap, window, memory)
-        self.tile = None if tile is None else _multiple_of_8(tile)
+        self.tile = None if tile is None else multiple_of_8(tile)
         self.overlap = overlap
         self.window = window
         self.memory = None if memory is None else parse_memory(memory)
@@ -182,9 +183,9 @@ def check_ways(tile: int | None, overlap: int, window: int | None, memory: int |
     """Raises UserError for tiles, windows or amounts of memory that cannot be."""
     if tile is not None and tile < 8:
         raise UserError(f"--tile {tile}: the smallest tile is 8 pixels")
-    if overlap < 0 or (tile is not None and overlap >= _multiple_of_8(tile)):
+    if overlap < 0 or (tile is not None and overlap >= multiple_of_8(tile)):
         raise UserError(
-            f"--overlap {overlap}: must be at least 0 and less than the tile, {tile and _multiple_of_8(tile)}: "
+            f"--overlap {overlap}: must be at least 0 and less than the tile, {tile and multiple_of_8(tile)}: "
             "give a smaller --overlap or a larger --tile"
         )
     if window is not None and window < 8:
@@ -201,7 +202,7 @@ def _smaller(chosen: Plan, error: Exception, x: Tensor) -> Plan:
         return replace(chosen, whole_map=False)
     if chosen.kind == "whole":
         return replace(chosen, kind="recompute", keep_v=False)
-    side = _multiple_of_8((chosen.tile or max(x.shape[-2:])) // 2)
+    side = multiple_of_8((chosen.tile or max(x.shape[-2:])) // 2)
     if side < 32:
         raise error
     return replace(chosen, kind="tiles", keep_v=True, tile=side)
@@ -210,32 +211,6 @@ def _smaller(chosen: Plan, error: Exception, x: Tensor) -> Plan:
 def _finite(x: Tensor) -> bool:
     # A sum is finite only where every term is; and it needs no map of booleans.
     return bool(x.sum(dtype=torch.float64 if x.device.type != "mps" else None).isfinite())
-
-
-def choose_device(name: str) -> torch.device:
-    """`auto` is cuda, else mps, else cpu. Raises UserError for one that this machine lacks."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UserError(f"--device {name}: unknown; choose auto, cpu, cuda, cuda:1 … or mps") from None
-    missing = (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()) or (
-        device.type == "mps" and not torch.backends.mps.is_available()
-    )
-    if missing or device.type not in ("cpu", "cuda", "mps"):
-        raise UserError(f"--device {name}: not on this machine; --device auto takes the best there is")
-    return device
-
-
-def pad_to_multiple_of_8(x: Tensor) -> Tensor:
-    """(b, c, h, w) -> the same, reflected at the right and bottom; edge pixels where it is too small to reflect."""
-    h, w = x.shape[-2:]
-    down, right = -h % 8, -w % 8
-    if not down and not right:
-        return x
-    x = F.pad(x, (0, right, 0, 0), mode="reflect" if right < w else "replicate")
-    return F.pad(x, (0, 0, 0, down), mode="reflect" if down < h else "replicate")
 
 
 def _spans(side: int, tile: int, overlap: int) -> Iterator[tuple[int, int, Tensor]]:
@@ -260,7 +235,7 @@ def _spans(side: int, tile: int, overlap: int) -> Iterator[tuple[int, int, Tenso
 
 def _choose_precision(name: str, device: torch.device) -> str:
     if name == "auto":
-        # bf16 cost the denoiser's second leg 0.048 dB (scripts/precision.py), more than the 0.02 that we allow.
+        # bf16 cost the denoiser's second leg 0.048 dB (scripts/measure/precision.py), more than the 0.02 that we allow.
         return "fp32"
     if name not in PRECISIONS:
         raise UserError(f"--precision {name}: unknown; choose auto, {', '.join(PRECISIONS)}")
@@ -269,7 +244,3 @@ def _choose_precision(name: str, device: torch.device) -> str:
     if name == "tf32" and device.type != "cuda":
         raise UserError("--precision tf32: only NVIDIA's GPUs have it; use fp32, or bf16 for speed")
     return name
-
-
-def _multiple_of_8(side: int) -> int:
-    return -(-side // 8) * 8

@@ -12,6 +12,7 @@ a size on, all launches are one CUDA graph.
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -107,7 +108,7 @@ def cut(count: int, height: int, row: int, limit: int) -> Iterator[Piece]:
     pieces = -(-height // max(1, limit // row))
     borders = [round(index * height / pieces) for index in range(pieces + 1)]
     for picture in range(count):
-        for first, end in zip(borders, borders[1:], strict=False):
+        for first, end in pairwise(borders):
             yield Piece(slice(picture, picture + 1), first, end, max(first - 1, 0), min(end + 1, height))
 
 
@@ -362,7 +363,7 @@ class WholeMap:
         return x
 
     def _block(self, block: "PreparedBlock", x: Tensor) -> None:
-        ops, (count, height, width, channels) = self.operations, x.shape
+        ops, (count, _, width, channels) = self.operations, x.shape
         v, normed = torch.empty_like(x), ops.layer_norm(x, *block.norm1)
         pieces = list(self._cut(x, 5 * channels))
         most = max((piece.end - piece.first) * width for piece in pieces)

@@ -38,10 +38,11 @@ import torch._dynamo  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from restormer_cli.degradations.on_device import MARGIN, Mixture, noisy_batch  # noqa: E402
-from restormer_cli.engine.losses import LOSSES  # noqa: E402
 from restormer_cli.model.restormer import Block, Restormer  # noqa: E402
 from restormer_cli.model.weights import load_weights, save_weights  # noqa: E402
-from restormer_cli.recipe import Recipe, read_recipe  # noqa: E402
+from restormer_cli.recipe import Recipe  # noqa: E402
+from restormer_cli.recipe_files import read_recipe  # noqa: E402
+from restormer_cli.training.losses import LOSSES  # noqa: E402
 
 WARM_UP = 100
 """Steps in which the rate rises; optimiser state is not kept from leg to leg."""

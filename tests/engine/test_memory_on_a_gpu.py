@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from restormer_cli.engine import memory
-from restormer_cli.engine.memory import Plan, plan
+from restormer_cli.engine.memory_plan import Plan, plan
 from restormer_cli.model.config import ModelConfig
 
 GB = 10**9
