@@ -1,3 +1,39 @@
-"""Restore photographs with the Restormer transformer, from the command line."""
+"""Restore photographs with the Restormer transformer, from the command line and from Python.
+
+    from restormer_cli import Restorer, load_weights, read_picture, write_picture
+
+    restore = Restorer(load_weights("denoise").model)
+    picture = read_picture("noisy.png")
+    write_picture("clean.png", restore(picture.pixels), like=picture)
+
+What is named here is imported when it is first used, so that `import restormer_cli` loads no PyTorch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from restormer_cli.engine.restorer import Restorer
+    from restormer_cli.images.io import read_picture, write_picture
+    from restormer_cli.model.weights import load_weights
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "Restorer": "restormer_cli.engine.restorer",
+    "load_weights": "restormer_cli.model.weights",
+    "read_picture": "restormer_cli.images.io",
+    "write_picture": "restormer_cli.images.io",
+}
+
+__all__ = ["Restorer", "__version__", "load_weights", "read_picture", "write_picture"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,4 +1,4 @@
-"""Every error that a user can cause, and nothing else.
+"""Every error that a user can cause, and how text becomes one line of a message.
 
     RestormerError
     ├── UserError        the request, recipe or input is wrong      exit 2
@@ -37,3 +37,13 @@ class Failed(RestormerError):
 
 class NoRoom(Failed):
     """The disk is full, the quota used up, the medium read-only: the next file would fare no better."""
+
+
+def printable(text: str) -> str:
+    """Text without control characters, which file names may hold."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def one_line(text: str) -> str:
+    """Text without line breaks and control characters, for a message."""
+    return printable(" ".join(text.split()))

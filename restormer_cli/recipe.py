@@ -3,16 +3,11 @@
 A recipe lists only what differs from the paper's defaults (section 4); every default below is the paper's.
 """
 
-import difflib
-import json
-import tomllib
-from importlib.resources import files
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from restormer_cli.data.degrade import parse_degradation
+from restormer_cli.degradations.spec import parse_degradation
 from restormer_cli.errors import UserError
 from restormer_cli.model.config import ModelConfig
 
@@ -294,130 +289,3 @@ class Recipe(Table):
     def iterations(self) -> int:
         """Total number of training iterations."""
         return sum(stage.iterations for stage in self.stage)
-
-
-def find_recipe(name: str) -> Path:
-    """A path, or the name of a bundled recipe (`defocus`, `compact/denoise`, `recipes/defocus.toml`) -> its file.
-
-    Raises UserError, naming the nearest bundled recipe.
-    """
-    try:
-        if Path(name).is_file():
-            return Path(name)
-    except OSError as error:  # a name too long, a folder that may not be searched
-        raise UserError(f"no recipe {name!r}: {error.strerror}") from None
-    bundled = bundled_recipes()
-    short = name.removeprefix("./").removeprefix("recipes/").removesuffix(".toml")
-    if short in bundled:
-        return bundled[short]
-    near = difflib.get_close_matches(short, bundled, n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]}?" if near else "bundled ones:"
-    raise UserError(f"no recipe {name!r}: {hint} (bundled: {', '.join(bundled)})")
-
-
-def bundled_recipes() -> dict[str, Path]:
-    """Name -> file of every recipe in the package (or, in a checkout, beside it)."""
-    inside = Path(str(files("restormer_cli"))) / "recipes"
-    folder = inside if inside.is_dir() else inside.parent.parent / "recipes"
-    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.toml"))}
-
-
-def read_recipe(name: str, overrides: tuple[str, ...] = ()) -> Recipe:
-    """Read, override (`optimizer.lr=1e-4`, `stage.0.patch=64`) and validate. Raises UserError."""
-    path = find_recipe(name)
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid TOML: {error}") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    for override in overrides:
-        _override(values, override)
-    values.setdefault("name", path.stem)
-    return parse_recipe(values, where=str(path))
-
-
-def parse_recipe(values: dict[str, Any], where: str) -> Recipe:
-    """Validate plain values, as TOML or JSON give them. Raises UserError, one line, first problem first."""
-    try:
-        # By way of JSON: only there is pydantic strict about "48" and 48.0 without refusing a list for a tuple.
-        return Recipe.model_validate_json(json.dumps(values, default=str), strict=True)
-    except ValidationError as error:
-        problems = error.errors()
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise UserError(f"{where}: {_explain(problems[0])}{more}") from None
-
-
-def change_recipe(recipe: Recipe | dict[str, Any], overrides: tuple[str, ...], where: str) -> Recipe:
-    """A recipe (or its values) with other values, written as for `read_recipe`. Raises UserError."""
-    values = recipe.model_dump(mode="json", by_alias=True) if isinstance(recipe, Recipe) else recipe
-    for override in overrides:
-        _override(values, override)
-    return parse_recipe(values, where=where)
-
-
-def _override(values: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals:
-        raise UserError(f"--set {override}: write KEY=VALUE, as in --set optimizer.lr=1e-4")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
-    *parents, last = key.split(".")
-    node: Any = values
-    if parents[:1] == ["stage"]:
-        values.setdefault("stage", [stage.model_dump() for stage in PAPER_STAGES])
-    try:
-        for part in parents:
-            node = node[_row(part)] if isinstance(node, list) else node.setdefault(part, {})
-        if isinstance(node, list):
-            node[_row(last)] = value
-        else:
-            node[last] = value
-    except (ValueError, IndexError, AttributeError, TypeError):  # no such row, or a value that has no parts
-        raise UserError(f"--set {override}: the recipe has no such place as {key}") from None
-
-
-def _row(part: str) -> int:
-    index = int(part)
-    if index < 0:
-        raise IndexError(part)
-    return index
-
-
-def _explain(problem: Any) -> str:
-    place = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        *parents, unknown = problem["loc"]
-        known = _keys_of(parents)
-        near = difflib.get_close_matches(str(unknown), known, n=1, cutoff=0)
-        return (
-            f"unknown key {place}; nearest: {'.'.join([*map(str, parents), near[0]])}"
-            if near
-            else f"unknown key {place}"
-        )
-    if problem["type"] == "missing":
-        return f"{place} is missing"
-    if problem["type"] == "multiple_of":
-        return f"{place} = {problem['input']}: must be a multiple of 8"
-    message = problem["msg"].removeprefix("Value error, ")
-    given = f" = {problem['input']!r}" if isinstance(problem["input"], str | int | float) and place else ""
-    return f"{place}{given}: {message}" if place else message
-
-
-def _keys_of(parents: list[Any]) -> list[str]:
-    """The keys that a table of the recipe knows."""
-    fields: Any = Recipe.model_fields
-    for part in parents:
-        if isinstance(part, int):
-            continue
-        annotation = next((f.annotation for n, f in fields.items() if part in (n, f.alias)), None)
-        nested = [t for t in (annotation, *getattr(annotation, "__args__", ())) if isinstance(t, type)]
-        table = next((t for t in nested if t is ModelConfig or issubclass(t, Table)), None)
-        if table is ModelConfig:
-            return list(ModelConfig.__dataclass_fields__)
-        if table is None:
-            return []
-        fields = table.model_fields  # type: ignore[attr-defined]
-    return [field.alias or name for name, field in fields.items()]

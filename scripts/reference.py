@@ -18,8 +18,10 @@ from typing import Any
 
 from typer.testing import CliRunner
 
-from restormer_cli.cli import ENVIRONMENT, app
-from restormer_cli.recipe import Recipe, bundled_recipes, read_recipe
+from restormer_cli.cli import app
+from restormer_cli.commands.shell import ENVIRONMENT
+from restormer_cli.recipe import Recipe
+from restormer_cli.recipe_files import bundled_recipes, read_recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "restormer_cli"
@@ -252,19 +254,28 @@ def _words(value: dict[str, Any]) -> str:
 # --- Python -------------------------------------------------------------------------------------------------------
 
 SHOWN: dict[str, tuple[str, ...]] = {
-    "model/weights.py": ("load_weights", "Weights", "save_weights", "find_weights", "infer_config"),
-    "engine/restorer.py": ("Restorer", "choose_device", "pad_to_multiple_of_8"),
+    "model/weights.py": ("load_weights", "find_weights"),
+    "model/weights_file.py": ("Weights", "load_file", "save_weights", "infer_config"),
+    "engine/restorer.py": ("Restorer",),
+    "model/padding.py": ("pad_to_multiple_of_8",),
     "model/config.py": ("ModelConfig",),
     "model/restormer.py": ("Restormer", "Block", "MDTA", "Gram", "GDFN"),
-    "data/images.py": ("read_picture", "write_picture", "Picture", "decode_picture", "encode_picture"),
-    "data/degrade.py": (
-        *("parse_degradation", "Degradation", "gaussian", "published_gaussian", "poisson_gaussian", "defocus"),
-        *("motion", "rain", "jpeg"),
+    "images/io.py": ("read_picture", "write_picture", "Picture", "decode_picture", "encode_picture"),
+    "degradations/spec.py": ("parse_degradation", "Degradation"),
+    "degradations/operators.py": (
+        "gaussian",
+        "published_gaussian",
+        "poisson_gaussian",
+        "defocus",
+        "motion",
+        "rain",
+        "jpeg",
     ),
-    "engine/metrics.py": ("psnr", "mae", "ssim_gaussian", "ssim_uniform", "ssim_volume", "luma8", "round8"),
-    "engine/protocols.py": ("find_protocol", "Protocol", "Scores"),
-    "recipe.py": ("read_recipe", "find_recipe", "bundled_recipes", "parse_recipe"),
-    "engine/schedule.py": ("stage_at", "learning_rate", "cosine_split", "split_batch"),
+    "metrics/measures.py": ("psnr", "mae", "ssim_gaussian", "ssim_uniform", "ssim_volume", "luma8", "round8"),
+    "metrics/protocols.py": ("find_protocol", "Protocol", "Scores"),
+    "recipe_files.py": ("read_recipe", "find_recipe", "bundled_recipes", "parse_recipe"),
+    "training/schedule.py": ("stage_at", "learning_rate", "cosine_split", "split_batch"),
+    "hardware.py": ("choose_device",),
     "errors.py": ("RestormerError", "UserError", "CheckFailed", "Failed", "NoRoom"),
 }
 """What scripts are written with, file by file; the rest is listed by its files."""
@@ -272,11 +283,9 @@ SHOWN: dict[str, tuple[str, ...]] = {
 
 def python_page() -> str:
     """Signatures and docstrings, read and not run, so that no import decides what is said."""
-    lines = [MADE, "# Python", "", "The two calls that everything else is made of:", "", "```python"]
+    lines = [MADE, "# Python", "", "The calls that everything else is made of:", "", "```python"]
     lines += [
-        "from restormer_cli.data.images import read_picture, write_picture",
-        "from restormer_cli.engine.restorer import Restorer",
-        "from restormer_cli.model.weights import load_weights",
+        "from restormer_cli import Restorer, load_weights, read_picture, write_picture",
         "",
         'weights = load_weights("denoise")  # a bundled name or a file',
         "restore = Restorer(weights.model)",

@@ -11,7 +11,7 @@ import torch
 
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.restormer import Restormer
-from restormer_cli.model.weights import save_weights
+from restormer_cli.model.weights_file import save_weights
 
 # Two threads on a busy machine wait for each other more than they work; subprocesses inherit the variable.
 torch.set_num_threads(1)

@@ -98,7 +98,7 @@ def failing(monkeypatch):
         def fail(_):
             raise error
 
-        monkeypatch.setattr("restormer_cli.commands.restore.restore", fail)
+        monkeypatch.setattr("restormer_cli.commands.restore.run.restore", fail)
 
     return make
 

@@ -19,7 +19,8 @@ import typer
 from restormer_cli import __version__
 from restormer_cli.cli import app
 from restormer_cli.model.cards import bundled_cards
-from restormer_cli.recipe import PAPER_STAGES, bundled_recipes
+from restormer_cli.recipe import PAPER_STAGES
+from restormer_cli.recipe_files import bundled_recipes
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "restormer_cli"
@@ -188,14 +189,14 @@ def test_every_key_of_a_recipe_is_explained(reference: ModuleType) -> None:
     assert "title" not in json.dumps(schema["$defs"])
 
 
-def test_the_map_in_the_readme_names_every_file() -> None:
+def test_the_map_in_the_readme_names_every_room() -> None:
     table = text_of(ROOT / "README.md").split("## Map of the code")[1].split("\n## ")[0]
-    named = set(re.findall(r"`(?:\w+/)*(\w+\.py)`", table)) | {
-        f"{folder}/" for folder in re.findall(r"`(commands/\w+|templates)/`", table)
-    }
-    files = {path.name for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"}
-    assert files - named == set()
-    assert {name for name in named if name.endswith(".py")} - files == set()
+    rooms = set(re.findall(r"`([\w/]+(?:/|\.py))`", "".join(re.findall(r"^\|[^|]*\|", table, re.MULTILINE))))
+    there = {path.name for path in PACKAGE.iterdir() if path.suffix == ".py"} - {"__main__.py"}
+    there |= {f"{path.name}/" for path in PACKAGE.iterdir() if path.is_dir() and not path.name.startswith("_")}
+    assert rooms == there
+    files = {path.name for path in PACKAGE.rglob("*.py")}
+    assert set(re.findall(r"`(?:\w+/)*(\w+\.py)`", table)) - files == set()
 
 
 def templates() -> Iterator[str]:

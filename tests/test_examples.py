@@ -85,7 +85,7 @@ def photographs() -> list[np.ndarray]:
 @pytest.fixture(scope="module")
 def furnished(tmp_path_factory: pytest.TempPathFactory, photographs: list[np.ndarray], tiny_network: Callable) -> Path:
     """A folder with what the examples speak of, all of it small."""
-    from restormer_cli.model.weights import save_weights
+    from restormer_cli.model.weights_file import save_weights
 
     folder = tmp_path_factory.mktemp("examples")
 

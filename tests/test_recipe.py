@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from restormer_cli.engine.schedule import cosine_split, learning_rate
 from restormer_cli.errors import UserError
 from restormer_cli.model.config import ModelConfig
-from restormer_cli.recipe import Recipe, bundled_recipes, find_recipe, parse_recipe, read_recipe
+from restormer_cli.recipe import Recipe
+from restormer_cli.recipe_files import bundled_recipes, find_recipe, listed_recipes, parse_recipe, read_recipe
+from restormer_cli.training.schedule import cosine_split, learning_rate
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 
@@ -271,7 +272,8 @@ def test_an_unknown_recipe_names_the_nearest(tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"did you mean quick/denoise\?") as error:
         find_recipe("quick/denoies.toml")
-    assert all(name in str(error.value) for name in bundled_recipes())
+    assert all(name in str(error.value) for name in listed_recipes())
+    assert "legs/" not in str(error.value)
     with pytest.raises(UserError, match=r"no recipe 'zzzzzzzzzzzzz'.*quick/denoise"):
         find_recipe("zzzzzzzzzzzzz")
     with pytest.raises(UserError, match="no recipe"):
@@ -384,7 +386,7 @@ def test_an_official_recipe_says_only_what_differs_and_explains_itself(name: str
 
 def test_reading_a_recipe_needs_no_torch() -> None:
     code = (
-        "import sys; from restormer_cli.recipe import read_recipe; read_recipe('quick/denoise'); "
+        "import sys; from restormer_cli.recipe_files import read_recipe; read_recipe('quick/denoise'); "
         "print(sorted(m for m in sys.modules if m.split('.')[0] in ('torch', 'accelerate', 'matplotlib')))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=RECIPES.parent)

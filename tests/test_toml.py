@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restormer_cli.recipe import bundled_recipes, parse_recipe, read_recipe
-from restormer_cli.toml import to_toml
+from restormer_cli.recipe_files import bundled_recipes, parse_recipe, read_recipe, to_toml
 
 PLAIN = (
     st.booleans()

@@ -1,1 +1,1 @@
-"""One verb each; no Typer, no rich: typed requests in, plain values out."""
+"""One folder a verb: cli (flags), types, plan, run, view (terminal), tables, page (HTML), document (JSON)."""

@@ -1,1 +1,1 @@
-"""Pictures, degradations and data sets."""
+"""Training data: pairs of pictures, cut into batches of patches."""

@@ -21,10 +21,9 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from restormer_cli.atomic import write_atomically
-from restormer_cli.data.images import read_picture
 from restormer_cli.errors import RestormerError
-from restormer_cli.folders import cache_folder
+from restormer_cli.files import cache_folder, write_atomically
+from restormer_cli.images.io import read_picture
 
 GB = 10**9
 MOST_GB = {"disk": 100.0, "memory": 6.0, "off": 0.0}

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from restormer_cli.data.folders import find_pictures
-from restormer_cli.data.raster import one_line
-from restormer_cli.errors import UserError
+from restormer_cli.errors import UserError, one_line
+from restormer_cli.images.listing import find_pictures
 from restormer_cli.recipe import Pairs, Recipe
 
 SKIMAGE_PHOTOGRAPHS = (
@@ -130,3 +129,58 @@ def _from_package(place: str) -> list[Path]:
     assert spec.origin is not None
     paths = [Path(spec.origin).parent / "data" / name for name in SKIMAGE_PHOTOGRAPHS]
     return [path for path in paths if path.is_file()]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A clean picture and its degraded twin (None: made on the fly), or two for dual-pixel weights."""
+
+    name: str
+    """Where it is below the folder, without its extension."""
+    clean: Path
+    degraded: Path | None = None
+    right: Path | None = None
+
+    @property
+    def group(self) -> str:
+        """The folder that it lies in, such as `indoor`; nothing at the top."""
+        return self.name.rpartition("/")[0]
+
+
+def find_samples(clean: Path, degraded: Path | None, right: Path | None = None) -> tuple[Sample, ...]:
+    """Pairs by their names, whatever their extensions, in folders below too.
+
+    Raises UserError for a folder that is empty, and for pictures without a partner, naming the first.
+    """
+    by_name = {"--clean": _by_name(clean, "--clean")}
+    for flag, folder in (("--degraded", degraded), ("--right", right)):
+        if folder is not None:
+            by_name[flag] = _by_name(folder, flag)
+    first = by_name["--clean"]
+    for flag, found in by_name.items():
+        for here, there, where in ((first, found, flag), (found, first, "--clean")):
+            lonely = [path for name, path in here.items() if name not in there]
+            if lonely:
+                more = f" and {len(lonely) - 1} more" if len(lonely) > 1 else ""
+                raise UserError(
+                    f"{one_line(str(lonely[0]))}{more}: without a partner of the same name in the {where} folder: "
+                    "pairs go by name, extensions aside"
+                )
+    views = [by_name.get(flag, {}) for flag in ("--degraded", "--right")]
+    return tuple(Sample(name, path, *(view.get(name) for view in views)) for name, path in first.items())
+
+
+def _by_name(folder: Path, flag: str) -> dict[str, Path]:
+    paths = find_pictures(folder, recursive=True)
+    if not paths:
+        raise UserError(f"{flag} {one_line(str(folder))}: no pictures in it")
+    named: dict[str, Path] = {}
+    for path in paths:
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        if name in named:
+            raise UserError(
+                f"{flag} {one_line(str(folder))}: {path.name} and {named[name].name} have one name: pairs go by name, "
+                "extensions aside; take one away"
+            )
+        named[name] = path
+    return named

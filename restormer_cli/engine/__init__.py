@@ -1,1 +1,1 @@
-"""Machinery that more than one verb uses."""
+"""Inference: the network run exactly, strip by strip, within a memory budget."""

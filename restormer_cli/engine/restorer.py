@@ -6,16 +6,19 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from restormer_cli.engine.memory import Plan, parse_memory, plan
+from restormer_cli.engine.memory_plan import Plan, plan
 from restormer_cli.engine.runtimes import Exported, plan_graph
 from restormer_cli.engine.strips import Strips
+from restormer_cli.engine.whole_map import WholeMap, fits, tensor_float_32
 from restormer_cli.errors import UserError
+from restormer_cli.hardware import choose_device, parse_memory
+from restormer_cli.model.padding import multiple_of_8, pad_to_multiple_of_8
 from restormer_cli.model.restormer import Restormer
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""`fp32` is exact; `tf32`, on CUDA only, is float32 whose products and convolutions are rounded to 10 bits."""
 
 Notice = Callable[[str], None]
 
@@ -23,9 +26,9 @@ Notice = Callable[[str], None]
 class Restorer:
     """Restores pictures with one network: `restore = Restorer(model); clean = restore(noisy)`.
 
-    The model is never changed, so several Restorers may share one. `precision` is auto, fp32, bf16 or fp16 (not on a
-    CPU). `tile` is the side of the tiles in pixels (rounded up to a multiple of 8; None: whole pictures, unless memory
-    is too short), `overlap` how far neighbours share pixels. Tiles are approximate: attention sees a tile's statistics
+    The model is never changed, so several Restorers may share one. `precision` is auto, fp32, bf16, fp16 (not on a
+    CPU) or tf32 (on CUDA only). `tile` is the side of the tiles in pixels (rounded up to a multiple of 8; None: whole
+    pictures, unless memory is too short), `overlap` how far neighbours share pixels. Tiles are approximate: attention sees a tile's statistics
     instead of the picture's. `window` is that of the test-time local converter (None: global attention, as trained).
     `memory` is the budget of the whole process, in bytes or like "6GB" (None: most of what is free). `compile` fuses
     what torch.compile can fuse. An `Exported` network runs in its own runtime, in its own precision, on the CPU: then
@@ -53,18 +56,18 @@ class Restorer:
             self.precision = _choose_precision(precision, self.device)
         self.config = model.config
         check_ways(tile, overlap, window, memory)
-        self.tile = None if tile is None else _multiple_of_8(tile)
+        self.tile = None if tile is None else multiple_of_8(tile)
         self.overlap = overlap
         self.window = window
         self.memory = None if memory is None else parse_memory(memory)
         self.compile = compile
-        self._networks: dict[str, Strips] = {}
+        self._networks: dict[tuple[str, str], Strips | WholeMap] = {}
         if isinstance(model, Exported):
             self._model = model
             return
         here = next(model.parameters()).device == self.device
         self._model = model if here else deepcopy(model).to(self.device)
-        self._network(self.precision)
+        self._network(self.precision, "map" if self._whole_maps else "strips")
 
     @property
     def exported(self) -> bool:
@@ -85,7 +88,13 @@ class Restorer:
             tile=self.tile,
             window=self.window,
             budget=self.memory,
+            whole_map=self._whole_maps,
         )
+
+    @property
+    def _whole_maps(self) -> bool:
+        """Whether maps may run whole instead of strip by strip: on CUDA, where the network is a usual one."""
+        return self.device.type == "cuda" and not self.compile and fits(self.config, self.window)
 
     @torch.inference_mode()
     def __call__(self, picture: np.ndarray, notice: Notice | None = None) -> np.ndarray:
@@ -110,12 +119,15 @@ class Restorer:
         restored = None
         while restored is None:
             try:
-                restored = self._planned(x, chosen, notice)
+                with tensor_float_32(self.precision == "tf32"):
+                    restored = self._planned(x, chosen, notice)
             except (MemoryError, RuntimeError) as error:  # torch raises RuntimeError, on a GPU a kind of it
                 if isinstance(self._model, Exported):
                     raise
                 chosen = _smaller(chosen, error, x)
-                what = f"tiles of {chosen.tile}, which is approximate" if chosen.kind == "tiles" else "recomputing v"
+                what = {"whole": "strip by strip", "recompute": "recomputing v"}.get(
+                    chosen.kind, f"tiles of {chosen.tile}, which is approximate"
+                )
                 notice(f"memory ran out: going on with {what}")
             if restored is None and self.device.type == "cuda":
                 torch.cuda.empty_cache()
@@ -123,31 +135,36 @@ class Restorer:
 
     def _planned(self, x: Tensor, chosen: Plan, notice: Notice) -> Tensor:
         if chosen.tile is None:
-            return self._whole(x, chosen.keep_v, notice)
-        return self._tiled(x, chosen.tile, notice)
+            return self._whole(x, chosen, notice)
+        return self._tiled(x, chosen.tile, chosen, notice)
 
-    def _network(self, precision: str) -> Strips:
-        """The prepared network in a precision, made when first needed."""
+    def _network(self, precision: str, schedule: str) -> Strips | WholeMap:
+        """The prepared network in a precision and for a schedule, made when first needed."""
         assert not isinstance(self._model, Exported)
-        if precision not in self._networks:
-            self._networks[precision] = Strips(
-                self._model, PRECISIONS[precision], window=self.window, compiled=self.compile
-            )
-        return self._networks[precision]
+        key = precision, schedule
+        if key not in self._networks:
+            dtype = PRECISIONS[precision]
+            if schedule == "map":
+                self._networks[key] = WholeMap(self._model, dtype, tf32=precision == "tf32")
+            else:
+                self._networks[key] = Strips(self._model, dtype, window=self.window, compiled=self.compile)
+        return self._networks[key]
 
-    def _whole(self, x: Tensor, keep_v: bool, notice: Notice) -> Tensor:
+    def _whole(self, x: Tensor, chosen: Plan, notice: Notice) -> Tensor:
         h, w = x.shape[-2:]
         padded = pad_to_multiple_of_8(x)
         if isinstance(self._model, Exported):
             return self._model.run(padded)[..., :h, :w]
-        restored = self._network(self.precision).run(padded, keep_v)
+        schedule = "map" if chosen.whole_map else "strips"
+        restored = self._network(self.precision, schedule).run(padded, chosen.keep_v)
         if self.precision != "fp32" and not _finite(restored) and _finite(x):
             # One value that is not finite reaches every pixel by way of attention: no smaller part can be mended.
             notice(f"{self.precision} overflowed on {w}×{h} pixels: done again in fp32")
-            restored = self._network("fp32").run(padded, keep_v)
+            with tensor_float_32(False):
+                restored = self._network("fp32", schedule).run(padded, chosen.keep_v)
         return restored[..., :h, :w]
 
-    def _tiled(self, x: Tensor, tile: int, notice: Notice) -> Tensor:
+    def _tiled(self, x: Tensor, tile: int, chosen: Plan, notice: Notice) -> Tensor:
         h, w = x.shape[-2:]
         # What was asked for goes with the tile that was asked for, not with a smaller one for want of memory.
         overlap = self.overlap if tile == self.tile else min(self.overlap, tile // 2)
@@ -156,7 +173,7 @@ class Restorer:
         for top, bottom, rows in _spans(h, tile, overlap):
             for left, right, columns in _spans(w, tile, overlap):
                 share = (rows[:, None] * columns[None, :]).to(self.device)
-                restored = self._whole(x[..., top:bottom, left:right], True, notice)
+                restored = self._whole(x[..., top:bottom, left:right], chosen, notice)
                 total[..., top:bottom, left:right] += share * restored
                 weight[..., top:bottom, left:right] += share
         return total.div_(weight)
@@ -166,9 +183,9 @@ def check_ways(tile: int | None, overlap: int, window: int | None, memory: int |
     """Raises UserError for tiles, windows or amounts of memory that cannot be."""
     if tile is not None and tile < 8:
         raise UserError(f"--tile {tile}: the smallest tile is 8 pixels")
-    if overlap < 0 or (tile is not None and overlap >= _multiple_of_8(tile)):
+    if overlap < 0 or (tile is not None and overlap >= multiple_of_8(tile)):
         raise UserError(
-            f"--overlap {overlap}: must be at least 0 and less than the tile, {tile and _multiple_of_8(tile)}: "
+            f"--overlap {overlap}: must be at least 0 and less than the tile, {tile and multiple_of_8(tile)}: "
             "give a smaller --overlap or a larger --tile"
         )
     if window is not None and window < 8:
@@ -181,9 +198,11 @@ def _smaller(chosen: Plan, error: Exception, x: Tensor) -> Plan:
     """The next more frugal plan after memory ran out. Raises the error again where it is another, or none is left."""
     if isinstance(error, RuntimeError) and "memory" not in str(error).lower():
         raise error
+    if chosen.whole_map:  # strips take less
+        return replace(chosen, whole_map=False)
     if chosen.kind == "whole":
         return replace(chosen, kind="recompute", keep_v=False)
-    side = _multiple_of_8((chosen.tile or max(x.shape[-2:])) // 2)
+    side = multiple_of_8((chosen.tile or max(x.shape[-2:])) // 2)
     if side < 32:
         raise error
     return replace(chosen, kind="tiles", keep_v=True, tile=side)
@@ -192,32 +211,6 @@ def _smaller(chosen: Plan, error: Exception, x: Tensor) -> Plan:
 def _finite(x: Tensor) -> bool:
     # A sum is finite only where every term is; and it needs no map of booleans.
     return bool(x.sum(dtype=torch.float64 if x.device.type != "mps" else None).isfinite())
-
-
-def choose_device(name: str) -> torch.device:
-    """`auto` is cuda, else mps, else cpu. Raises UserError for one that this machine lacks."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UserError(f"--device {name}: unknown; choose auto, cpu, cuda, cuda:1 … or mps") from None
-    missing = (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()) or (
-        device.type == "mps" and not torch.backends.mps.is_available()
-    )
-    if missing or device.type not in ("cpu", "cuda", "mps"):
-        raise UserError(f"--device {name}: not on this machine; --device auto takes the best there is")
-    return device
-
-
-def pad_to_multiple_of_8(x: Tensor) -> Tensor:
-    """(b, c, h, w) -> the same, reflected at the right and bottom; edge pixels where it is too small to reflect."""
-    h, w = x.shape[-2:]
-    down, right = -h % 8, -w % 8
-    if not down and not right:
-        return x
-    x = F.pad(x, (0, right, 0, 0), mode="reflect" if right < w else "replicate")
-    return F.pad(x, (0, 0, 0, down), mode="reflect" if down < h else "replicate")
 
 
 def _spans(side: int, tile: int, overlap: int) -> Iterator[tuple[int, int, Tensor]]:
@@ -242,14 +235,12 @@ def _spans(side: int, tile: int, overlap: int) -> Iterator[tuple[int, int, Tenso
 
 def _choose_precision(name: str, device: torch.device) -> str:
     if name == "auto":
-        # bf16 cost the denoiser's second leg 0.048 dB (scripts/precision.py), more than the 0.02 that we allow.
+        # bf16 cost the denoiser's second leg 0.048 dB (scripts/measure/precision.py), more than the 0.02 that we allow.
         return "fp32"
     if name not in PRECISIONS:
         raise UserError(f"--precision {name}: unknown; choose auto, {', '.join(PRECISIONS)}")
     if name == "fp16" and device.type == "cpu":
         raise UserError("--precision fp16: no processor computes it well; use bf16 or fp32 on a CPU")
+    if name == "tf32" and device.type != "cuda":
+        raise UserError("--precision tf32: only NVIDIA's GPUs have it; use fp32, or bf16 for speed")
     return name
-
-
-def _multiple_of_8(side: int) -> int:
-    return -(-side // 8) * 8

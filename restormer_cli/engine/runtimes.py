@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from restormer_cli.engine.extras import require
-from restormer_cli.engine.memory import SHARE, TILES, Plan, free, held
-from restormer_cli.engine.program import NOTES
+from restormer_cli.engine.memory_plan import SHARE, TILES, Plan
 from restormer_cli.errors import UserError
+from restormer_cli.extras import require
+from restormer_cli.hardware import free, held
 from restormer_cli.model.config import ModelConfig
 
 RUNTIMES = (".onnx", ".pt2", ".xml")
@@ -195,3 +195,7 @@ def _read_values(values: dict[str, str]) -> dict[str, Any]:
         except ValueError:
             read[key] = value
     return read
+
+
+NOTES = "restormer-cli.json"
+"""The entry of a `.pt2` package that holds the metadata."""

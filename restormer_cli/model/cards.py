@@ -12,7 +12,7 @@ CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
 CARDS = CHECKPOINTS / "cards.toml"
 """Limits and failure cases of the bundled checkpoints, in words."""
 MEASURED = CHECKPOINTS / "measured.json"
-"""Their figures, as scripts/results.py measured them, with the hash of the weights that it measured."""
+"""Their figures, as scripts/results/results.py measured them, with the hash of the weights that it measured."""
 MAX_HEADER = 16 << 20
 
 REPAIRS = {

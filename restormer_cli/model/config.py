@@ -24,7 +24,7 @@ class ModelConfig:
     dim: int = 48
     """Channels C of level 1; levels 2 to 4 have 2C, 4C, 8C."""
     blocks: tuple[int, int, int, int] = (4, 6, 6, 8)
-    """Transformer blocks of encoder levels 1 to 3 (and the decoder's, mirrored) and of the latent."""
+    """Transformer blocks of encoder levels 1 to 3 (and the decoder's, mirrored) and of the latent; 0: none there."""
     refinement: int = 4
     """Blocks behind the level-1 decoder."""
     heads: tuple[int, int, int, int] = (1, 2, 4, 8)
@@ -50,7 +50,8 @@ class ModelConfig:
         for name in ("blocks", "heads"):
             row = tuple(getattr(self, name))
             _require(len(row) == 4, f"{name} = {list(row)}: needs four entries, one per level")
-            _require(min(row) >= 1, f"{name} = {list(row)}: every level needs at least 1")
+            least = 0 if name == "blocks" else 1
+            _require(min(row) >= least, f"{name} = {list(row)}: every level needs at least {least}")
             object.__setattr__(self, name, row)
         _require(self.refinement >= 0, f"refinement = {self.refinement}: must be 0 or more")
         _require(self.dim % 2 == 0, f"dim = {self.dim}: must be even, since downsampling halves it first")

@@ -18,9 +18,8 @@ from typing import Any
 
 from filelock import FileLock
 
-from restormer_cli.atomic import write_atomically
 from restormer_cli.errors import Failed, UserError
-from restormer_cli.folders import cache_folder
+from restormer_cli.files import cache_folder, write_atomically
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.download import Progress, download
 
@@ -128,10 +127,10 @@ def _official(task: str, cache: Path, notice: Notice, progress: Progress | None)
 
 def _convert(original: Path, path: Path, header: dict[str, Any], wanted: ModelConfig | None = None) -> str:
     """Write the weights in `original` as safetensors -> the SHA-256 of `path`. Raises Failed for what are none."""
-    from restormer_cli.model.weights import load_weights, save_weights  # it asks this module for files
+    from restormer_cli.model.weights_file import load_file, save_weights
 
     try:
-        weights = load_weights(original)
+        weights = load_file(original)
     except UserError as error:
         raise Failed(str(error)) from None
     if wanted is not None and weights.config != wanted:

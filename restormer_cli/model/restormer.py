@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from restormer_cli.model.config import ModelConfig
+from restormer_cli.model.depthwise import depthwise, has_triton
 
 BLOCK_BYTES = 20 << 20
 """On a CPU a batch is trained a few pictures at a time, so that no tensor is larger than this: the C library hands
@@ -38,6 +39,8 @@ def pointwise(layer: nn.Conv2d, x: Tensor) -> Tensor:
 
 def convolve(layer: nn.Module, x: Tensor) -> Tensor:
     """A 3×3 convolution: (b, h, w, c) -> (b, h, w, c'); the permutations are views, no copies."""
+    if x.is_cuda and isinstance(layer, nn.Conv2d) and layer.groups > 1 and has_triton():
+        return depthwise(x, layer.weight, layer.bias)
     return layer(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 from restormer_cli.data import cache
 from restormer_cli.data.cache import Decoded, decode
 from restormer_cli.errors import UserError
+from restormer_cli.images import io as images_io
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +28,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def decodings(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files that are decoded, as it happens."""
     decoded: list[Path] = []
-    original = cache.read_picture
+    original = images_io.read_picture
     monkeypatch.setattr(cache, "read_picture", lambda path: (decoded.append(path), original(path))[1])
     return decoded
 

@@ -9,10 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from restormer_cli.engine.restorer import Restorer, _spans, choose_device, pad_to_multiple_of_8
+from restormer_cli.engine.restorer import Restorer, _spans
 from restormer_cli.engine.strips import Strips
 from restormer_cli.errors import UserError
+from restormer_cli.hardware import choose_device
 from restormer_cli.model.config import ModelConfig
+from restormer_cli.model.padding import pad_to_multiple_of_8
 from restormer_cli.model.restormer import Restormer
 
 SIZES = [(1, 1), (7, 5), (8, 8), (9, 13), (3, 61), (24, 40), (17, 1), (4, 12)]
@@ -291,7 +293,7 @@ def test_auto_is_fp32(tiny_network):
 
 @pytest.mark.parametrize("name", ["fp64", "half", ""])
 def test_an_unknown_precision_is_refused(tiny_network, name):
-    with pytest.raises(UserError, match=f"^--precision {name}: unknown; choose auto, fp32, bf16, fp16$"):
+    with pytest.raises(UserError, match=f"^--precision {name}: unknown; choose auto, fp32, tf32, bf16, fp16$"):
         Restorer(tiny_network(), device="cpu", precision=name)
 
 

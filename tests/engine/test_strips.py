@@ -6,10 +6,11 @@ from functools import partial
 import pytest
 import torch
 
-from restormer_cli.engine import prepared
-from restormer_cli.engine.prepared import Convolution, Product
-from restormer_cli.engine.strips import Band, Rolling, Strips, Walk, count_bands
-from restormer_cli.engine.windows import Cells
+from restormer_cli.engine import packed
+from restormer_cli.engine.bands import Band, Rolling, Walk, count_bands
+from restormer_cli.engine.packed import Convolution, Product
+from restormer_cli.engine.strips import Strips
+from restormer_cli.engine.tlc import Cells
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.restormer import Restormer
 from restormer_cli.model.textbook import TextbookRestormer, TransposedAttention
@@ -98,12 +99,12 @@ def test_the_model_is_never_changed():
 def test_hidden_operators_change_nothing(monkeypatch):
     model = network(bias=True).float()
     picture = torch.rand(1, 3, 24, 40)
-    caches = (prepared.has_onednn, prepared.prefers_onednn)
+    caches = (packed.has_onednn, packed.prefers_onednn)
     fast = Strips(model).run(picture)
     for cached in caches:
         cached.cache_clear()
     with monkeypatch.context() as patch:
-        patch.setattr(prepared.torch.ops, "mkldnn", object())
+        patch.setattr(packed.torch.ops, "mkldnn", object())
         plain = Strips(model)
         assert not plain.embed.packed
         assert not plain.reductions["reduce_chan_level3"].packed

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restormer_cli.data.degrade import parse_degradation
+from restormer_cli.degradations.spec import parse_degradation
 from restormer_cli.model import cards
 from restormer_cli.model.cards import Card, bundled_cards, read_cards, read_header
 from restormer_cli.model.weights import bundled_tasks, load_weights

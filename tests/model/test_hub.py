@@ -15,8 +15,9 @@ from restormer_cli.errors import Failed, UserError
 from restormer_cli.model import download as download_room
 from restormer_cli.model import hub
 from restormer_cli.model.restormer import Restormer
-from restormer_cli.model.weights import load_weights, save_weights
-from restormer_cli.recipe import read_recipe
+from restormer_cli.model.weights import load_weights
+from restormer_cli.model.weights_file import save_weights
+from restormer_cli.recipe_files import read_recipe
 
 FILE = "/motion_deblurring.pth"
 

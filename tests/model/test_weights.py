@@ -18,12 +18,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from restormer_cli import atomic
+from restormer_cli import files
 from restormer_cli.errors import Failed, UserError
 from restormer_cli.model import weights as module
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.restormer import Restormer
-from restormer_cli.model.weights import FORMAT, infer_config, load_weights, save_weights
+from restormer_cli.model.weights import load_weights
+from restormer_cli.model.weights_file import FORMAT, infer_config, save_weights
 
 TINY: dict[str, Any] = {"dim": 6, "blocks": (2, 1, 1, 3), "heads": (3, 2, 4, 1), "refinement": 1, "expansion": 2.65}
 State = dict[str, Tensor]
@@ -501,7 +502,7 @@ def test_a_full_disk_keeps_the_old_file_and_leaves_nothing(
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(atomic.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(Failed, match="No space left on device"):
         save_weights(path, tiny(2), {})
     assert [entry.name for entry in tmp_path.iterdir()] == [name]
@@ -514,7 +515,7 @@ def test_an_interrupted_write_leaves_nothing(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        atomic.write_atomically(tmp_path / "x", interrupted)
+        files.write_atomically(tmp_path / "x", interrupted)
     assert not list(tmp_path.iterdir())
 
 

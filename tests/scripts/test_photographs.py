@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def load(name: str) -> ModuleType:
     """Import a script by its path; the scripts are no package."""
-    spec = importlib.util.spec_from_file_location(f"scripts_{name}", ROOT / "scripts" / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"scripts_{name.replace('/', '_')}", ROOT / "scripts" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -32,7 +32,7 @@ def load(name: str) -> ModuleType:
 
 
 photographs = load("photographs")
-samples = load("samples")
+samples = load("pictures/samples")
 
 FILES = {"deep/folder/cat.webp": b"cat" * 101, "deep/dog.webp": b"dog" * 103, "empty": b"", "Ä.webp": b"\x00"}
 

@@ -9,12 +9,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from restormer_cli.data.degrade import parse_degradation
-from restormer_cli.engine.classical import METHODS
+from restormer_cli.benchmark.classical import METHODS
+from restormer_cli.degradations.spec import parse_degradation
 from restormer_cli.model.cards import bundled_cards
-from restormer_cli.recipe import bundled_recipes, read_recipe
+from restormer_cli.recipe_files import bundled_recipes, read_recipe
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts" / "results"
 sys.path.insert(0, str(SCRIPTS))
 try:
     import bundle
@@ -63,7 +63,7 @@ def test_every_method_has_a_strength_that_was_tuned_on_training_photographs():
     for row in ROWS.values():
         for name in row["against"]:
             assert found["strengths"][row["degrade"]][name] > 0
-    listed = (SCRIPTS / "photographs.csv").read_text(encoding="utf-8")
+    listed = (SCRIPTS.parent / "photographs.csv").read_text(encoding="utf-8")
     for name in found["tuned_on"]["photographs"]:
         package = name.partition("--")[0]
         assert f"train,debian,{package}," in listed or f"train,pypi,{package}," in listed
@@ -76,7 +76,7 @@ def test_recipes_and_checkpoints_name_every_licence_of_the_photographs():
             assert read_recipe(str(path)).licence == bundle.LICENCE
     for card in bundled_cards():
         assert card.header["licence"] == bundle.LICENCE
-    with (SCRIPTS / "photographs.csv").open(newline="", encoding="utf-8") as stream:
+    with (SCRIPTS.parent / "photographs.csv").open(newline="", encoding="utf-8") as stream:
         found = " ".join({row["licence"] for row in csv.DictReader(stream) if row["role"] == "train"})
     for word in set(re.findall(r"LGPL|GPL|CC-BY-SA|CC-BY|CC0|MIT|GFDL|Pexels", found)):
         assert word in bundle.LICENCE

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from restormer_cli import __version__
-from restormer_cli.commands.ablate.values import Arm, Estimate, Finished, Scored
+from restormer_cli.commands.ablate.types import Arm, Estimate, Finished, Scored
 
 SCHEMA = "restormer-ablate/1"
 

@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from restormer_cli.commands.ablate.arms import PROGRESSIVE, SCALES, WINDOWS, Spec, network, parse_arms, published
-from restormer_cli.commands.ablate.values import Arm, Request, Started
-from restormer_cli.data.degrade import parse_degradation
+from restormer_cli.commands.ablate.types import Arm, Request, Started
 from restormer_cli.data.pairs import check_names, find_pairs, missing_folders
+from restormer_cli.degradations.spec import parse_degradation
 from restormer_cli.errors import UserError
-from restormer_cli.recipe import Pairs, Recipe, Schedule, Stage, Validation, change_recipe, read_recipe
+from restormer_cli.recipe import Pairs, Recipe, Schedule, Stage, Validation
+from restormer_cli.recipe_files import change_recipe, read_recipe
 
 if TYPE_CHECKING:
-    from restormer_cli.engine.flops import Operations
+    from restormer_cli.model.cost import Operations
 
 CROP = {"compact": 512, "paper": 0}
 MINUTES = {"compact": 13, "paper": 0}
@@ -36,9 +37,8 @@ def start(request: Request) -> Started:
     # After the checks that need no torch.
     import torch
 
-    from restormer_cli.engine.flops import count_operations, count_parameters
-    from restormer_cli.engine.machine import describe_machine
-    from restormer_cli.engine.restorer import choose_device
+    from restormer_cli.hardware import choose_device, describe_machine
+    from restormer_cli.model.cost import count_operations, count_parameters
 
     device = str(choose_device(request.device))
     arms: list[Arm] = []

@@ -8,10 +8,10 @@ from dataclasses import asdict
 from typing import Any
 
 from restormer_cli import __version__
+from restormer_cli.benchmark.methods import Contestant
+from restormer_cli.benchmark.timing import Cell
 from restormer_cli.commands.bench.summary import measures
-from restormer_cli.commands.bench.values import Cost, Finished, Quality, Summary
-from restormer_cli.engine.contestants import Contestant
-from restormer_cli.engine.stopwatch import Cell
+from restormer_cli.commands.bench.types import Cost, Finished, Quality, Summary
 
 SCHEMA = "restormer-bench/1"
 

@@ -5,19 +5,19 @@ from dataclasses import replace
 
 import torch
 
-from restormer_cli.commands.bench.values import Request, Started, Task
-from restormer_cli.data.degrade import parse_degradation
-from restormer_cli.engine.classical import METHODS
-from restormer_cli.engine.contestants import OURS, Contestant, check_kinds, read_kind
-from restormer_cli.engine.flops import count_operations, count_parameters
-from restormer_cli.engine.machine import describe_machine
-from restormer_cli.engine.memory import parse_memory
-from restormer_cli.engine.network import PAPER, Network, find_network
-from restormer_cli.engine.perceptual import check_metrics
-from restormer_cli.engine.protocols import BY_TASK, Protocol, find_protocol
-from restormer_cli.engine.quality import Source, find_samples, published_sigma
-from restormer_cli.engine.restorer import PRECISIONS, check_ways, choose_device
+from restormer_cli.benchmark.classical import METHODS
+from restormer_cli.benchmark.methods import OURS, Contestant, check_kinds, read_kind
+from restormer_cli.benchmark.networks import PAPER, Network, find_network
+from restormer_cli.benchmark.scoring import Source, published_sigma
+from restormer_cli.commands.bench.types import Request, Started, Task
+from restormer_cli.data.pairs import find_samples
+from restormer_cli.degradations.spec import parse_degradation
+from restormer_cli.engine.restorer import PRECISIONS, check_ways
 from restormer_cli.errors import UserError
+from restormer_cli.hardware import choose_device, describe_machine, parse_memory
+from restormer_cli.metrics.perceptual import check_metrics
+from restormer_cli.metrics.protocols import BY_TASK, Protocol, find_protocol
+from restormer_cli.model.cost import count_operations, count_parameters
 
 DEFAULT_SIZES = ("256", "512")
 DEFAULT_TASK = "denoise"

@@ -6,12 +6,12 @@ from statistics import fmean, median, stdev
 
 import numpy as np
 
-from restormer_cli.commands.bench.values import Finished, Gate, Gates, Scaling, Started, Statistic, Summary
-from restormer_cli.engine.contestants import OURS, Contestant
-from restormer_cli.engine.memory import parse_memory
-from restormer_cli.engine.published import published
-from restormer_cli.engine.quality import Judged, published_sigma
-from restormer_cli.engine.stopwatch import Cell
+from restormer_cli.benchmark.methods import OURS, Contestant
+from restormer_cli.benchmark.published import published
+from restormer_cli.benchmark.scoring import Judged, published_sigma
+from restormer_cli.benchmark.timing import Cell
+from restormer_cli.commands.bench.types import Finished, Gate, Gates, Scaling, Started, Statistic, Summary
+from restormer_cli.hardware import parse_memory
 
 
 def scaling(cells: Sequence[Cell]) -> tuple[Scaling, ...]:

@@ -1,0 +1,232 @@
+"""Pictures through contestants, scored by a protocol."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from restormer_cli.benchmark.classical import METHODS, hints_for, tune
+from restormer_cli.benchmark.methods import OURS, Contestant, Restore, prepare
+from restormer_cli.benchmark.networks import Network
+from restormer_cli.data.pairs import Sample
+from restormer_cli.degradations.operators import published_gaussian
+from restormer_cli.degradations.spec import Degradation
+from restormer_cli.engine.adapter import restore_pixels
+from restormer_cli.errors import Failed, RestormerError, UserError, one_line
+from restormer_cli.images.io import read_picture
+from restormer_cli.metrics.measures import round8
+from restormer_cli.metrics.perceptual import Perceptual
+from restormer_cli.metrics.protocols import Protocol, Scores
+from restormer_cli.model.config import ModelConfig
+
+TUNING_SIDE, TUNING_PICTURES = 128, 6
+WARM_UP_SIDE = 64
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where samples come from and what is done to them before anybody sees them."""
+
+    samples: tuple[Sample, ...]
+    degradation: Degradation | None = None
+    crop: int | None = None
+    """Side of the centre crop, cut before degrading; None: whole pictures."""
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Views:
+    """The same picture three times, uint8 (h, w, c)."""
+
+    degraded: np.ndarray
+    restored: np.ndarray
+    clean: np.ndarray
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One picture by one contestant; no contestant: the degraded picture itself."""
+
+    sample: Sample
+    contestant: Contestant | None
+    height: int
+    width: int
+    scores: Scores | None = None
+    perceptual: tuple[tuple[str, float], ...] = ()
+    seconds: float | None = None
+    views: Views | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """A classical method is being tuned."""
+
+    contestant: Contestant
+
+
+def load(source: Source, sample: Sample) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Degraded and clean picture, float32 (h, w, c), and the second view where there is one. Raises UserError."""
+    clean = read_picture(sample.clean).pixels
+    others = [read_picture(path).pixels for path in (sample.degraded, sample.right) if path is not None]
+    for path, other in zip((sample.degraded, sample.right), others, strict=False):
+        if other.shape != clean.shape:
+            (h, w, c), (h2, w2, c2) = clean.shape, other.shape
+            raise UserError(
+                f"{one_line(str(path))}: {w2}×{h2}×{c2}, but its clean partner is {w}×{h}×{c}: "
+                "pairs must be of one size"
+            )
+    clean, *others = (centre(picture, source.crop) for picture in (clean, *others))
+    if sample.degraded is None:
+        assert source.degradation is not None
+        others.insert(0, degrade(clean, source.degradation, sample.clean.name, source.seed))
+    return others[0], clean, others[1] if len(others) > 1 else None
+
+
+def degrade(clean: np.ndarray, degradation: Degradation, name: str, seed: int) -> np.ndarray:
+    """The degraded picture: Gaussian noise of a fixed σ as published; anything else by a generator of its own,
+    seeded by the file's name as in `restore --degrade`, so that it does not depend on the other pictures."""
+    sigma = published_sigma(degradation)
+    if sigma is not None:
+        return published_gaussian(clean, sigma, seed)
+    return degradation.of_file(clean, name, seed)
+
+
+def published_sigma(degradation: Degradation | None) -> float | None:
+    """σ / 255, where the degradation is the published protocol's: Gaussian noise of one σ and nothing else."""
+    if degradation is None or len(degradation.steps) != 1:
+        return None
+    (step,) = degradation.steps
+    operation, *others = step.choices
+    if others or step.probability < 1 or operation.kind != "gaussian":
+        return None
+    (span,) = operation.values
+    return span.lo if span.lo == span.hi else None
+
+
+def centre(picture: np.ndarray, side: int | None) -> np.ndarray:
+    """The centre crop of at most side × side pixels: (h, w, c) -> (≤ side, ≤ side, c)."""
+    if side is None:
+        return picture
+    height, width = picture.shape[:2]
+    top, left = max(0, (height - side) // 2), max(0, (width - side) // 2)
+    return np.ascontiguousarray(picture[top : top + side, left : left + side])
+
+
+def judge(
+    contestants: Sequence[Contestant],
+    network: Network,
+    source: Source,
+    protocol: Protocol,
+    *,
+    threads: int,
+    onnx: Path | None = None,
+    perceptual: Perceptual | None = None,
+    keep_views: bool = False,
+) -> Iterator[Tuning | Judged]:
+    """Yields, per picture, its own score and each contestant's, in turn; a picture that cannot be read is told, and
+    the others go on. With `keep_views` the first contestant's pictures come along."""
+    torch.set_num_threads(threads)
+    tuned = []
+    for contestant in contestants:
+        if contestant.classical:
+            yield Tuning(contestant)
+            contestant = tune_contestant(contestant, source, protocol)
+        tuned.append(contestant)
+    runs = [(contestant, _runner(contestant, network, threads, onnx)) for contestant in tuned]
+    warm: set[tuple[Contestant, tuple[int, ...]]] = set()
+    for sample in source.samples:
+        try:
+            degraded, clean, right = load(source, sample)
+        except RestormerError as error:
+            yield Judged(sample, None, 0, 0, error=str(error))
+            continue
+        measure = partial(_measure, protocol, perceptual, clean)
+        height, width = clean.shape[:2]
+        yield Judged(sample, None, height, width, *measure(degraded))
+        for index, (contestant, run) in enumerate(runs):
+            try:
+                # What compiles for a shape does so on first sight of it; the others warm up once.
+                key = (contestant, clean.shape if contestant.kind == "compile" else ())
+                if key not in warm:
+                    warm.add(key)
+                    side = None if contestant.kind == "compile" else WARM_UP_SIDE
+                    run(centre(degraded, side), None if right is None else centre(right, side))
+                begun = time.perf_counter()
+                restored = run(degraded, right)
+                seconds = time.perf_counter() - begun
+            except RestormerError as error:
+                yield Judged(sample, contestant, height, width, error=f"{one_line(str(sample.clean))}: {error}")
+                continue
+            views = Views(*map(round8, (degraded, restored, clean))) if keep_views and index == 0 else None
+            yield Judged(sample, contestant, height, width, *measure(restored), seconds=seconds, views=views)
+
+
+def _measure(
+    protocol: Protocol, perceptual: Perceptual | None, clean: np.ndarray, result: np.ndarray
+) -> tuple[Scores, tuple[tuple[str, float], ...]]:
+    return protocol.score(result, clean), () if perceptual is None else perceptual(result, clean)
+
+
+def tune_contestant(contestant: Contestant, source: Source, protocol: Protocol) -> Contestant:
+    """A classical method, told what can be known, with the strength that is given, or else the best one for crops of
+    these very pictures."""
+    step = max(1, len(source.samples) // TUNING_PICTURES)
+    pairs = []
+    for sample in source.samples[::step][:TUNING_PICTURES]:
+        try:
+            degraded, clean, _ = load(source, sample)
+        except RestormerError:
+            continue  # told when its turn comes
+        pairs.append((centre(degraded, TUNING_SIDE), centre(clean, TUNING_SIDE)))
+    hints = hints_for(source.degradation, [degraded for degraded, _ in pairs])
+    METHODS[contestant.kind].prepare(hints)  # refuses what it cannot do
+    if contestant.strength is not None or not pairs:
+        return replace(contestant, hints=replace(hints, strength=contestant.strength))
+
+    def score(result: np.ndarray, clean: np.ndarray) -> float:
+        return protocol.score(result.astype(np.float32), clean).psnr
+
+    strength, _ = tune(contestant.kind, hints, pairs, score)
+    return replace(contestant, hints=replace(hints, strength=strength))
+
+
+@dataclass(frozen=True, eq=False)
+class _Peer:
+    """A contestant's function in the shape that `restore_pixels` takes a Restorer in."""
+
+    run: Any
+    config: ModelConfig
+    precision: str
+    tile: int | None = None
+
+    def __call__(self, picture: np.ndarray) -> np.ndarray:
+        return self.run(picture)
+
+
+def _runner(contestant: Contestant, network: Network, threads: int, onnx: Path | None) -> Any:
+    """(degraded, right or None) -> restored: channels are matched as in `restore`."""
+    run = prepare(contestant, network, threads, onnx)
+    if contestant.classical:
+        return partial(_classical, contestant.kind, run)
+    restorer = run if contestant.kind == OURS else _Peer(run, network.config, contestant.precision)
+
+    def restore(degraded: np.ndarray, right: np.ndarray | None) -> np.ndarray:
+        try:
+            return restore_pixels(restorer, degraded, right)  # pyright: ignore[reportArgumentType]
+        except Failed as error:
+            raise Failed(f"{contestant.name}: {error}") from None
+
+    return restore
+
+
+def _classical(kind: str, run: Restore, degraded: np.ndarray, right: np.ndarray | None) -> np.ndarray:
+    try:
+        return run(degraded)
+    except (ValueError, ArithmeticError, MemoryError) as error:  # a picture that the method is not made for
+        raise Failed(f"{kind}: {one_line(str(error))}") from None

@@ -1,0 +1,1 @@
+"""`export`: weights in, a file for another tool out."""

@@ -1,0 +1,186 @@
+"""The flags of `restore`."""
+
+import signal
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from restormer_cli import launcher
+from restormer_cli.commands.shell import Debug, Device, checkpoint_names, exit_codes, weights_names
+from restormer_cli.errors import UserError
+
+if TYPE_CHECKING:
+    from restormer_cli.commands.restore.document import RestoreDocument
+
+
+@contextmanager
+def _printed(document: "RestoreDocument | None") -> Iterator[None]:
+    """Print the document to stdout when the work is over, however it ends; of several processes only the first does."""
+    try:
+        yield
+    except BaseException as error:
+        if document is not None:
+            document.stopped(error)
+        raise
+    finally:
+        if document is not None:
+            typer.echo(document.text())
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """SIGTERM, by which schedulers and launchers stop a run, is Ctrl-C: finish the file at hand, say what is done."""
+
+    def interrupt(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # launchers send one behind a Ctrl-C, while we clean up
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _task(name: str | None) -> str | None:
+    if name == "help":
+        from restormer_cli.model.cards import bundled_cards
+
+        typer.echo("\n\n".join(card.page() for card in bundled_cards()))
+        raise typer.Exit
+    return name
+
+
+def tasks() -> str:
+    """The bundled checkpoints for --help, a line each."""
+    from restormer_cli.model.cards import bundled_cards
+
+    return "\n".join(["\b", "Tasks (more by --task help):", *(f"  {c.name}: {c.line()}" for c in bundled_cards())])
+
+
+def restore(
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", help="A picture, a folder of pictures, a video, or - for stdin.")
+    ],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="A folder; or, for one picture, a file, or -.")],
+    task: Annotated[
+        str | None,
+        typer.Option(
+            callback=_task,
+            is_eager=True,
+            autocompletion=checkpoint_names,
+            help="A bundled checkpoint (default: denoise); help tells what there is.",
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(autocompletion=weights_names, help="A file, official/TASK (the paper's), or hf:org/repo/file."),
+    ] = None,
+    right: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Dual-pixel weights: folder of the second views, or LEFT=RIGHT in names."),
+    ] = None,
+    tile: Annotated[
+        int | None, typer.Option(min=8, metavar="N", help="Side of the tiles, in pixels (default: no tiles).")
+    ] = None,
+    overlap: Annotated[int, typer.Option(min=0, metavar="N", help="Pixels that neighbouring tiles share.")] = 32,
+    window: Annotated[
+        str | None,
+        typer.Option(metavar="N|auto", help="Attention of windows (TLC); auto: the largest patch of the training."),
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option(metavar="6GB", help="Budget of the whole process (default: most of what is free).")
+    ] = None,
+    device: Device = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16, or fp16 (not on a CPU).")] = "auto",
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Fuse with torch.compile: slow to start, for GPUs and many pictures.")
+    ] = False,
+    threads: Annotated[int | None, typer.Option(min=1, metavar="N", help="Processor threads (default: all).")] = None,
+    ensemble: Annotated[
+        bool, typer.Option("--ensemble", help="Average over 8 turned and mirrored copies; 8 times slower.")
+    ] = False,
+    strength: Annotated[
+        float, typer.Option(min=0, max=1, metavar="0…1", help="Blend with the input: 0 is the input.")
+    ] = 1.0,
+    degrade: Annotated[
+        str | None, typer.Option(metavar="SPEC", help="Make test inputs instead: gaussian:25, motion:15+jpeg:70 …")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of --degrade.")] = 0,
+    ext: Annotated[str, typer.Option(help="Format of the results: png, jpg, tif … or same.")] = "same",
+    suffix: Annotated[str, typer.Option(metavar="TEXT", help="Goes behind each name: _restored.")] = "",
+    quality: Annotated[int, typer.Option(min=1, max=100, help="Of JPEG, WebP, AVIF and JPEG XL.")] = 95,
+    subsampling: Annotated[str, typer.Option(help="Of colours in JPEG and AVIF: 4:4:4, 4:2:2 or 4:2:0.")] = "4:4:4",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace pictures that exist in OUT.")] = False,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Leave pictures alone that exist in OUT.")
+    ] = False,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first picture that fails.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and how; write nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout, also after a failure.")] = False,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Write NAME.compare too: before and after side by side.")
+    ] = False,
+    page: Annotated[
+        Path | None,
+        typer.Option("--report", metavar="FILE.html", help="A page with all of them, before and after under a slider."),
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Restore pictures: a file or a folder in, the same names out."""
+    failed = 0
+    with exit_codes(debug), _terminated_like_interrupted():
+        from restormer_cli.commands.restore import run as verb
+        from restormer_cli.commands.restore.document import RestoreDocument
+        from restormer_cli.commands.restore.types import Request
+        from restormer_cli.commands.restore.view import show_restoring
+        from restormer_cli.report.console import fetched
+
+        request = Request(
+            source=source,
+            target=target,
+            weights=weights,
+            task=task,
+            right=right,
+            tile=tile,
+            overlap=overlap,
+            window=window,
+            memory=memory,
+            compiled=compiled,
+            device=device,
+            precision=precision,
+            threads=threads,
+            ensemble=ensemble,
+            strength=strength,
+            degrade=degrade,
+            seed=seed,
+            extension=ext,
+            suffix=suffix,
+            quality=quality,
+            subsampling=subsampling,
+            overwrite=overwrite,
+            skip_existing=skip_existing,
+            fail_fast=fail_fast,
+            dry_run=dry_run,
+            compare=compare,
+        )
+        if as_json and str(target) == "-":
+            raise UserError("--json: standard output takes the picture or the document, not both; name a file for one")
+        document = RestoreDocument(request) if as_json and launcher.is_first() else None
+        with _printed(document):
+            request = replace(request, weights=fetched(weights))
+            if document is not None:
+                document.request = request
+            events: Iterable[object] = verb.restore(request)
+            if page is not None:
+                from restormer_cli.commands.restore.page import RestorePage
+
+                events = RestorePage(page, request).watch(events)
+            failed = show_restoring(events if document is None else document.watch(events))
+    if failed:
+        raise typer.Exit(3)

@@ -1,0 +1,127 @@
+"""What a run did, as one JSON document for machines. docs/restore.md describes it; a field is never renamed
+without a new schema.
+"""
+
+import json
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from typing import Any
+
+from restormer_cli import __version__
+from restormer_cli.commands.restore.types import Planned, Request, Restored, Started
+from restormer_cli.errors import RestormerError
+
+SCHEMA = "restormer-restore/1"
+
+
+class RestoreDocument:
+    """Collects the events of a restoration on their way; complete at any moment, also after a failure."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.started: Started | None = None
+        self.files: list[dict[str, Any]] = []
+        self.error: str | None = None
+        self.exit_code = 0
+        self._begun = time.monotonic()
+
+    def watch(self, events: Iterable[object]) -> Iterator[object]:
+        """The events, as they come."""
+        try:
+            for event in events:
+                if isinstance(event, Started):
+                    self.started = event
+                elif isinstance(event, Restored):
+                    self.files.append(_restored(event, self.started))
+                elif isinstance(event, Planned):
+                    self.files.append(_planned(event))
+                yield event
+        finally:
+            if isinstance(events, Iterator) and hasattr(events, "close"):
+                events.close()  # pyright: ignore
+
+    def stopped(self, error: BaseException) -> None:
+        """What ended the run early, or spoiled all of it."""
+        self.error = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error) or type(error).__name__
+        self.exit_code = 130 if isinstance(error, KeyboardInterrupt) else getattr(error, "exit_code", 1)
+        if not isinstance(error, RestormerError | KeyboardInterrupt):
+            self.error = f"{type(error).__name__}: {error}"
+
+    def values(self) -> dict[str, Any]:
+        """The document."""
+        pixels = sum(file["width"] * file["height"] for file in self.files if file["status"] == "restored")
+        counts = dict.fromkeys(("restored", "skipped", "failed", "planned"), 0)
+        for file in self.files:
+            counts[file["status"]] += 1
+        exit_code = self.exit_code or (3 if counts["failed"] else 0)
+        started = self.started
+        return {
+            "schema": SCHEMA,
+            "version": __version__,
+            "exit_code": exit_code,
+            "error": self.error,
+            "request": asdict(self.request),
+            "run": started
+            and {
+                "weights": None if started.weights is None else str(started.weights),
+                "task": started.task,
+                "degradation": started.degradation,
+                "device": started.device,
+                "precision": started.precision,
+                "threads": started.threads,
+                "tile": started.tile,
+                "warnings": list(started.notes),
+            },
+            "files": self.files,
+            "summary": {
+                "pictures": started.pictures if started else 0,
+                **counts,
+                "megapixels": pixels / 1e6,
+                "seconds": round(time.monotonic() - self._begun, 3),
+            },
+        }
+
+    def text(self) -> str:
+        """The document as JSON, ASCII so that no terminal's encoding can break it."""
+        return json.dumps(self.values(), indent=1, allow_nan=False, default=str)
+
+
+def _restored(event: Restored, started: Started | None) -> dict[str, Any]:
+    skipped = event.error is None and event.seconds is None
+    return {
+        "input": str(event.source),
+        "output": str(event.target),
+        "status": "failed" if event.error is not None else "skipped" if skipped else "restored",
+        "width": event.width,
+        "height": event.height,
+        "channels": event.channels,
+        "bits": event.bits,
+        "seconds": {
+            "total": None if event.seconds is None else round(event.seconds, 4),
+            "read": round(event.read, 4),
+            "compute": round(event.compute, 4),
+            "write": round(event.write, 4),
+        },
+        "memory": event.peak,
+        "plan": event.plan,
+        "precision": started.precision if started and event.plan else None,
+        "change": None if event.change is None else round(event.change, 4),
+        "warnings": list(event.notes),
+        "error": event.error,
+    }
+
+
+def _planned(event: Planned) -> dict[str, Any]:
+    status = "failed" if event.error is not None else "skipped" if event.skipped else "planned"
+    return {
+        "input": str(event.source),
+        "output": str(event.target),
+        "status": status,
+        "width": event.width,
+        "height": event.height,
+        "plan": event.plan,
+        "memory": event.predicted,
+        "warnings": [],
+        "error": event.error,
+    }

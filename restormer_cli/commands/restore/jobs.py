@@ -1,0 +1,198 @@
+"""Which picture becomes which file: every refusal that needs no look inside a picture, before any work."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from restormer_cli.errors import UserError
+from restormer_cli.files import check_folder
+from restormer_cli.images.formats.table import READABLE, WRITABLE
+from restormer_cli.images.listing import find_pictures
+
+STANDARD = Path("-")
+"""Standard input as a source, standard output as a target."""
+MAX_NAME = 255
+"""Bytes; the same on every file system in common use."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture to restore: where from, where to, and its second view for dual-pixel weights."""
+
+    source: Path
+    target: Path
+    right: Path | None = None
+    trouble: str | None = None
+    """Known before the work: why this one cannot be done."""
+
+    def to_json(self) -> list[str | None]:
+        """For another process; `from_json` reads it back."""
+        return [str(self.source), str(self.target), self.right and str(self.right), self.trouble]
+
+    @classmethod
+    def from_json(cls, values: list[str | None]) -> "Job":
+        """The inverse of `to_json`."""
+        source, target, right, trouble = values
+        return cls(Path(str(source)), Path(str(target)), Path(right) if right else None, trouble)
+
+
+def find_jobs(
+    source: Path,
+    target: Path,
+    *,
+    extension: str | None = None,
+    suffix: str = "",
+    right: str | None = None,
+    may_exist: bool = False,
+) -> list[Job]:
+    """The pictures of a file, a folder or standard input, and their targets, in natural order.
+
+    extension: of the results, such as ".png"; None keeps each picture's own.
+    suffix: appended to each name, before the extension.
+    right: a folder with the second views under the same names, or "LEFT=RIGHT", what to replace in a name.
+    may_exist: whether targets may be there already.
+
+    Raises UserError for everything that can be refused before a picture is read.
+    """
+    if STANDARD in (source, target):
+        jobs = _standard(source, target, extension, suffix)
+    elif not source.exists():
+        raise UserError(_missing(source))
+    elif source.is_dir():
+        jobs = _in_folder(source, target, extension, suffix)
+    else:
+        named_as_file = not target.is_dir() and target.suffix.lower() in {*READABLE, *WRITABLE}
+        jobs = [Job(source, target if named_as_file else target / renamed(source, extension, suffix))]
+        if named_as_file and (suffix or (extension and WRITABLE.get(target.suffix.lower()) != WRITABLE[extension])):
+            raise UserError(f"{target}: --ext and --suffix make names in a folder; name a folder to write to")
+    if right is not None:
+        jobs = _with_second_views(jobs, source, right)
+    _check_targets(jobs, may_exist)
+    folder = target if source.is_dir() else jobs[0].target.parent
+    if jobs[0].target != STANDARD:
+        check_folder(folder)
+    return jobs
+
+
+def _missing(source: Path) -> str:
+    """What to say of a path that leads nowhere: the name beside it that was meant, or how far the path is right."""
+    folder = next(parent for parent in source.absolute().parents if parent.is_dir())
+    if folder != source.absolute().parent:
+        return f"{source}: no such file or folder: {folder} is there, but nothing of that name in it"
+    names = sorted(path.name for path in folder.iterdir()) if os.access(folder, os.R_OK) else []
+    near = get_close_matches(source.name, names, n=1)
+    hint = f"did you mean {source.with_name(near[0])}?" if near else "name a picture, a folder of them, a video, or -"
+    return f"{source}: no such file or folder: {hint}"
+
+
+def renamed(source: Path, extension: str | None, suffix: str) -> str:
+    """The name of a result: `photo.jpg` with "_restored" and ".png" becomes `photo_restored.png`."""
+    return f"{source.stem}{suffix}{extension or source.suffix}"
+
+
+def _standard(source: Path, target: Path, extension: str | None, suffix: str) -> list[Job]:
+    if source != STANDARD and source.is_dir():
+        raise UserError(f"{source}: is a folder; only one picture fits through standard output: name a folder instead")
+    if source != STANDARD and not source.exists():
+        raise UserError(_missing(source))
+    if target != STANDARD and (target.is_dir() or target.suffix.lower() not in {*READABLE, *WRITABLE}):
+        raise UserError(f"{target}: a picture from standard input has no name: name a file such as restored.png")
+    if suffix or (extension and target != STANDARD):
+        raise UserError("--ext and --suffix make names in a folder: leave them out, or name a folder to write to")
+    return [Job(source, target)]
+
+
+def _in_folder(source: Path, target: Path, extension: str | None, suffix: str) -> list[Job]:
+    if target.is_file():
+        raise UserError(f"{target}: is a file, but {source} is a folder: name a folder to write to")
+    unlisted: list[tuple[Path, str]] = []
+    found = find_pictures(source, recursive=True, unlisted=unlisted)
+    here, results = source.resolve(), target.resolve()
+    if here in results.parents:  # OUT lies inside IN: what is in it are results
+        found = [path for path in found if results not in _location(path).parents]
+    if not found and not unlisted:
+        raise UserError(f"{source}: no pictures in it (looked for {', '.join(sorted(READABLE))})")
+    jobs = [Job(path, target / path.relative_to(source).parent / renamed(path, extension, suffix)) for path in found]
+    return jobs + [Job(path, target / path.relative_to(source), trouble=reason) for path, reason in unlisted]
+
+
+# --- Second views -------------------------------------------------------------------------------------------
+
+
+def _with_second_views(jobs: Sequence[Job], source: Path, right: str) -> list[Job]:
+    """Each left picture with its right one; pictures that are the right view of another are no jobs."""
+    if source == STANDARD:
+        raise UserError("--right: standard input is one picture: name two files")
+    left_text, equals, right_text = right.partition("=")
+    if not equals:
+        folder = Path(right)
+        if not folder.exists():
+            raise UserError(f"--right {right}: no such folder; or give LEFT=RIGHT, as in --right _L=_R")
+        base = source if source.is_dir() else source.parent
+        alone = folder.is_file() and len(jobs) == 1
+        return [_paired(job, folder if alone else folder / job.source.relative_to(base)) for job in jobs]
+    if not left_text or left_text == right_text:
+        raise UserError(f"--right {right}: say what to replace in a left name and by what, as in --right _L=_R")
+    views = {job.source: _swapped(job.source, left_text, right_text) for job in jobs}
+    seconds = {view for view in views.values() if view is not None}
+    firsts = [job for job in jobs if views[job.source] is not None or job.source not in seconds]
+    return [_paired(job, views[job.source], f'"{left_text}" is not in its name') for job in firsts]
+
+
+def _swapped(path: Path, left: str, right: str) -> Path | None:
+    """The path with the last `left` in its stem replaced; None where there is none."""
+    before, found, after = path.stem.rpartition(left)
+    return path.with_name(f"{before}{right}{after}{path.suffix}") if found else None
+
+
+def _paired(job: Job, view: Path | None, missing: str = "") -> Job:
+    if view is not None and view.is_file():
+        return Job(job.source, job.target, view)
+    reason = f"there is no second view {view}" if view is not None else f"there is no second view: {missing}"
+    return Job(job.source, job.target, trouble=f"{job.source}: {reason}")
+
+
+# --- Targets ------------------------------------------------------------------------------------------------
+
+
+def _check_targets(jobs: Sequence[Job], may_exist: bool) -> None:
+    """No target is an input or another's target, or there already."""
+    inputs = {place for job in jobs for path in (job.source, job.right) if path for place in _places(path)}
+    taken: dict[Path, Job] = {}
+    existing: list[Path] = []
+    for job in jobs:
+        if job.target == STANDARD or job.trouble:
+            continue
+        if not inputs.isdisjoint(_places(job.target)):
+            raise UserError(f"{job.target}: is an input, which is never overwritten: name another place to write to")
+        first = taken.setdefault(_location(job.target), job)
+        if first is not job:
+            raise UserError(
+                f"{first.source} and {job.source.name} would both become {job.target}: "
+                "--ext same keeps them apart, or restore them into two folders"
+            )
+        if len(os.fsencode(job.target.name)) > MAX_NAME:
+            raise UserError(
+                f"{job.target}: is longer than file names can be: choose a shorter --suffix, or rename the input"
+            )
+        if not may_exist and job.target.exists():
+            existing.append(job.target)
+    if existing:
+        more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
+        it = "it" if len(existing) == 1 else "them"
+        raise UserError(
+            f"{existing[0]}{more}: already there: --overwrite replaces {it}, --skip-existing leaves {it} alone"
+        )
+
+
+def _places(path: Path) -> set[Path]:
+    """Where a path is and, for a link, where it leads."""
+    place = _location(path)
+    return {place, place.resolve()} if place.is_symlink() else {place}
+
+
+def _location(path: Path) -> Path:
+    """The path with its folder resolved, the last step not."""
+    return Path(os.path.realpath(path.parent), path.name)

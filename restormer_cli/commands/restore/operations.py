@@ -1,0 +1,205 @@
+"""What is done to each picture: a network, or a degradation that makes test inputs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from restormer_cli.commands.restore.jobs import STANDARD, Job
+from restormer_cli.commands.restore.types import Request, Started, Work
+from restormer_cli.errors import RestormerError, UserError
+from restormer_cli.hardware import EMULATED, Peak, available_cores, multiplies_bf16
+from restormer_cli.launcher import local_place
+
+if TYPE_CHECKING:  # they import torch, which a mistake in the request should not wait for
+    from restormer_cli.engine.runtimes import Exported
+    from restormer_cli.model.weights_file import Weights
+
+DEFAULT_TASK = "denoise"
+ROOM = 256 << 20
+"""Bytes of decoded pictures that wait to be computed, and as many to be written."""
+HARDLY = 0.5
+"""A mean change below this, in units of 1/255, is hardly one."""
+
+
+PUBLISHED_WINDOW = 384
+"""Where the weights say nothing of their training: what suits the published ones (TLC, Chu et al., ECCV 2022)."""
+
+
+class Restoring:
+    """The network, ready."""
+
+    def __init__(self, request: Request) -> None:
+        import torch
+
+        from restormer_cli.engine.restorer import Restorer
+        from restormer_cli.engine.runtimes import Exported
+        from restormer_cli.hardware import choose_device
+
+        place, processes = local_place()
+        if request.threads is not None:
+            torch.set_num_threads(request.threads)
+        elif processes > 1:
+            torch.set_num_threads(max(1, available_cores() // processes))
+        self.request = request
+        self.threads = torch.get_num_threads()
+        self.weights = _weights(request)
+        if self.weights.config.dual_pixel and request.right is None:
+            raise UserError(
+                f"{self.weights.path}: dual-pixel weights take two views of a scene: "
+                "name the second ones by --right DIR, or --right _L=_R when only names differ"
+            )
+        if request.right is not None and not self.weights.config.dual_pixel:
+            raise UserError(f"--right: {self.weights.path.name} takes one picture; two views need dual-pixel weights")
+        graph = isinstance(self.weights, Exported)
+        device = torch.device("cpu") if graph and request.device == "auto" else choose_device(request.device)
+        self.restorer = Restorer(
+            self.weights if isinstance(self.weights, Exported) else self.weights.model,
+            device=f"cuda:{place}" if processes > 1 and device.type == "cuda" and device.index is None else str(device),
+            precision=request.precision,
+            tile=request.tile,
+            overlap=request.overlap,
+            window=_window(request.window, self.weights),
+            memory=request.memory,
+            compile=request.compiled,
+        )
+        self.peak = Peak(str(self.restorer.device))
+        # Beside a processor that computes on all its cores more threads would only be in the way.
+        self.threads_beside = 1 if self.restorer.device.type == "cpu" else 4
+        budget: int | None = getattr(self.restorer, "memory", None)
+        self.room = ROOM if budget is None else min(ROOM, budget // 16)  # of what the whole process may take
+
+    def started(self, jobs: list[Job]) -> Started:
+        request, restorer = self.request, self.restorer
+        notes = []
+        if request.tile is not None and restorer.tile != request.tile:
+            notes.append(f"--tile {request.tile} rounded up to {restorer.tile}, a multiple of 8")
+        if request.precision == "bf16" and not multiplies_bf16(restorer.device):
+            notes.append(f"{EMULATED}: --precision fp32 avoids it")
+        return Started(
+            pictures=len(jobs),
+            weights=self.weights.path,
+            task=self.weights.task,
+            assumed=request.weights is None and request.task is None,
+            device=str(restorer.device),
+            precision=restorer.precision,
+            tile=restorer.tile,
+            notes=tuple(notes),
+            threads=self.threads,
+            bytes_by_format=_lengths(jobs, self.request.skip_existing),
+        )
+
+    def plan(self, height: int, width: int) -> tuple[str, int | None]:
+        """How a picture of this size runs, in words, and the bytes that it is predicted to need."""
+        plan = self.restorer.plan(height, width)
+        return str(plan), plan.bytes
+
+    def compute(self, work: Work) -> None:
+        from restormer_cli.engine.adapter import restore_pixels
+
+        assert work.picture is not None
+        pixels, said = work.picture.pixels, []
+        self.peak.start()
+        try:
+            if self.request.strength > 0:
+                work.plan, _ = self.plan(*work.shape[:2])
+            restored = restore_pixels(
+                self.restorer,
+                pixels,
+                work.right.pixels if work.right is not None else None,
+                strength=self.request.strength,
+                ensemble=self.request.ensemble,
+                notice=said.append,
+            )
+        except RestormerError as error:
+            raise type(error)(f"{work.picture.path}: {error}") from None
+        work.pixels, work.right, work.peak = restored, None, self.peak.bytes()
+        if self.request.strength > 0:
+            work.change = float(np.abs(restored - pixels).mean()) * 255 / self.request.strength
+            if work.change < HARDLY:
+                said.append(
+                    f"the result hardly differs from the input (mean change {work.change:.2f}/255): "
+                    "it is clean already, or these are weights for another task"
+                )
+        work.notes += tuple(said)
+
+
+def _window(text: str | None, weights: "Weights | Exported") -> int | None:
+    if text is None:
+        return None
+    if text == "auto":
+        return weights.largest_patch or PUBLISHED_WINDOW
+    if not text.isdecimal():
+        raise UserError(f"--window {text}: give a number of pixels, or auto")
+    return int(text)
+
+
+class Degrading:
+    """A degradation, which needs no network: the same seed and name give the same picture, in any company."""
+
+    threads_beside = 1
+    room = ROOM
+
+    def __init__(self, request: Request) -> None:
+        from restormer_cli.degradations.spec import parse_degradation
+
+        assert request.degrade is not None
+        if request.weights is not None or request.task is not None or request.right is not None:
+            raise UserError("--degrade makes pictures worse, without a network: leave --task, --weights, --right out")
+        self.request = request
+        self.degradation = parse_degradation(request.degrade)
+
+    def started(self, jobs: list[Job]) -> Started:
+        return Started(
+            pictures=len(jobs),
+            weights=None,
+            task=None,
+            assumed=False,
+            device="cpu",
+            precision="fp32",
+            tile=None,
+            degradation=str(self.degradation),
+            bytes_by_format=_lengths(jobs, self.request.skip_existing),
+        )
+
+    def plan(self, height: int, width: int) -> tuple[str, int | None]:
+        """As for a network."""
+        return str(self.degradation), None
+
+    def compute(self, work: Work) -> None:
+        assert work.picture is not None
+        work.pixels = self.degradation.of_file(work.picture.pixels, work.job.source.name, self.request.seed)
+
+
+def make_stage(request: Request) -> Restoring | Degrading:
+    """The one that the request asks for. Raises UserError for weights, devices, degradations not to be had."""
+    return Degrading(request) if request.degrade is not None else Restoring(request)
+
+
+def _lengths(jobs: list[Job], skip_existing: bool) -> dict[str, int]:
+    """Bytes of the input files that will be read, by extension."""
+    lengths: dict[str, int] = {}
+    for job in jobs:
+        if job.source != STANDARD and not job.trouble and not (skip_existing and job.target.exists()):
+            kind = job.source.suffix.lower()
+            try:
+                lengths[kind] = lengths.get(kind, 0) + job.source.stat().st_size
+            except OSError:  # gone already: reading it will say so
+                continue
+    return lengths
+
+
+def _weights(request: Request) -> "Weights | Exported":
+    from restormer_cli.engine.runtimes import RUNTIMES, Exported
+    from restormer_cli.model.weights import bundled_tasks, load_weights
+
+    if request.weights is not None and request.task is not None:
+        raise UserError("--weights and --task: give only one of them, a file of your own or a bundled task")
+    if request.weights is not None and Path(request.weights).suffix.lower() in RUNTIMES:
+        return Exported(request.weights)
+    if request.weights is not None:
+        return load_weights(request.weights)
+    task = request.task or DEFAULT_TASK
+    if task not in bundled_tasks():
+        raise UserError(f"--task {task}: no such bundled checkpoint (bundled: {', '.join(bundled_tasks()) or 'none'})")
+    return load_weights(task)

@@ -1,0 +1,222 @@
+"""`restore --report page.html`: the page of a restoration, made as the pictures come (report/html.py renders it).
+
+Before and after are read from their files once more, so that the page shows what was written, tells of pictures that
+were there already, and does not care which process restored them.
+"""
+
+import time
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from restormer_cli.commands.restore.jobs import STANDARD
+from restormer_cli.errors import RestormerError, one_line
+from restormer_cli.files import write_atomically
+from restormer_cli.images.io import read_picture
+from restormer_cli.report.comparison import (
+    MOST_SLIDERS,
+    PAGE_PIXELS,
+    Comparison,
+    compare_samples,
+    share_of_page,
+    visible,
+)
+from restormer_cli.report.console import duration
+from restormer_cli.report.html import check_page, render
+
+if TYPE_CHECKING:  # importing it would load torch
+    from restormer_cli.commands.restore.types import Request, Restored, Started
+
+WAITING = 4
+"""Pictures whose preview may be behind; then the restoration waits."""
+
+
+@dataclass(frozen=True)
+class PictureRow:
+    """One file of a restore page: done (`seconds`), skipped (neither) or failed (`error` says why)."""
+
+    name: str
+    width: int = 0
+    height: int = 0
+    seconds: float | None = None
+    notes: tuple[str, ...] = ()
+    error: str | None = None
+    comparison: "Comparison | None" = None
+
+    @property
+    def details(self) -> str:
+        """Size and time in a phrase."""
+        size = f"{self.width:,} × {self.height:,}" if self.width else ""
+        return " · ".join(part for part in (size, "" if self.seconds is None else f"{self.seconds:.1f} s") if part)
+
+    @property
+    def outcome(self) -> str:
+        """What became of it, in a word."""
+        return "failed" if self.error else "skipped" if self.seconds is None else "restored"
+
+
+class RestorePage:
+    """Looks on at a restoration: `for event in page.watch(verb.restore(request)): …`."""
+
+    def __init__(self, path: Path, request: "Request") -> None:
+        """Raises UserError for a path that cannot become a page, or a file there that is no page of ours."""
+        self.path, self.request = path, request
+        check_page(path)
+        self._started: Started | None = None
+        self._rows: list[Future[PictureRow]] = []
+        self._share = PAGE_PIXELS
+        self._begun = time.monotonic()
+
+    def watch(self, events: "Iterable[object]") -> Iterator[object]:
+        """The same events; at their end, be it early, the page is written."""
+        from restormer_cli.commands.restore.types import Restored, Started
+
+        waiting: deque[Future[PictureRow]] = deque()
+        maker = ThreadPoolExecutor(1, thread_name_prefix="page")
+        try:
+            for event in events:
+                if isinstance(event, Started):
+                    self._started, self._share = event, share_of_page(event.pictures)
+                elif isinstance(event, Restored):
+                    shown = len(self._rows) < MOST_SLIDERS
+                    self._rows.append(maker.submit(self._row, event, shown))
+                    waiting.append(self._rows[-1])
+                    if len(waiting) > WAITING:
+                        waiting.popleft().result()
+                yield event
+        finally:
+            if isinstance(events, Generator):
+                events.close()
+            maker.shutdown()
+            # Without a picture there is nothing to show: a refusal, a dry run, or another process's part.
+            if self._started is not None and self._rows:
+                self._write(self._started)
+
+    def _row(self, event: "Restored", shown: bool) -> PictureRow:
+        """What the page says about one picture, with both sides of it where it can be shown."""
+        base = self.request.source
+        name = event.source.relative_to(base) if base in event.source.parents else event.source.name
+        row = PictureRow(
+            name="standard input" if event.source == STANDARD else one_line(str(name)),
+            width=event.width,
+            height=event.height,
+            seconds=event.seconds,
+            notes=event.notes,
+            error=None if event.error is None else one_line(event.error),
+        )
+        if event.error is not None or not shown or event.frames > 1 or STANDARD in (event.source, event.target):
+            return row
+        try:
+            before = read_picture(event.source)
+            width, height, icc = before.pixels.shape[1], before.pixels.shape[0], before.icc
+            left = visible(before)
+            del before  # three quarters of the memory
+            after = read_picture(event.target)
+            comparison = compare_samples(left, visible(after), self._share, icc, after.icc)
+            return replace(row, width=width, height=height, comparison=comparison)
+        except RestormerError as error:  # gone or changed since
+            return replace(row, notes=(*row.notes, f"cannot be shown: {one_line(str(error))}"))
+        except MemoryError:
+            return replace(row, notes=(*row.notes, "too large to be shown: not enough memory"))
+
+    def _write(self, started: "Started") -> None:
+        rows = [future.result() for future in self._rows]
+        notes = list(started.notes)
+        if len(rows) > MOST_SLIDERS:
+            notes.append(f"The first {MOST_SLIDERS} of {len(rows):,} files are shown; the table has all of them.")
+        if len(rows) < started.pictures:
+            notes.append(
+                f"Ended early: {started.pictures - len(rows):,} of {started.pictures:,} files were not reached."
+            )
+        text = restore_page(
+            rows,
+            source=str(self.request.source),
+            target=str(self.request.target),
+            settings=_settings(self.request, started),
+            notes=tuple(notes),
+            seconds=time.monotonic() - self._begun,
+            title="Degraded pictures" if started.degradation else "Restored pictures",
+        )
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path, lambda stream: stream.write(text.encode()))
+
+
+def _settings(request: "Request", started: "Started") -> list[tuple[str, str]]:
+    """What the pictures were made with, and only what says something."""
+    if started.degradation is not None:
+        return [("degradation", started.degradation), ("seed", str(request.seed))]
+    assert started.weights is not None
+    settings = [("weights", started.weights.name), ("task", started.task or "not said in the file")]
+    settings += [("device", started.device), ("precision", started.precision)]
+    settings.append(("pictures", f"in tiles of {started.tile}" if started.tile else "whole"))
+    if started.tile:
+        settings.append(("overlap", f"{request.overlap} pixels"))
+    if request.window is not None:
+        settings.append(
+            ("window of attention", request.window if request.window == "auto" else f"{request.window} pixels")
+        )
+    if request.memory is not None:
+        settings.append(("memory", request.memory))
+    if request.ensemble:
+        settings.append(("ensemble", "8 turned and mirrored copies"))
+    if request.strength != 1:
+        settings.append(("strength", f"{request.strength:g}"))
+    if request.right is not None:
+        settings.append(("second views", request.right))
+    return settings
+
+
+def restore_page(
+    rows: list[PictureRow],
+    *,
+    source: str,
+    target: str,
+    settings: list[tuple[str, str]],
+    notes: tuple[str, ...] = (),
+    seconds: float | None = None,
+    title: str = "Restored pictures",
+) -> str:
+    """The page of a restoration: a slider per picture, failures first, settings, times.
+
+    settings: (name, value) pairs, shown as they are. seconds: the whole run's, by the clock; None: the sum of the
+    pictures' own.
+    """
+    done = [row for row in rows if row.outcome == "restored"]
+    failures = [row for row in rows if row.error]
+    shown = [row for row in rows if row.comparison]
+    megapixels = sum(row.width * row.height for row in done) / 1e6
+    took = sum(row.seconds or 0.0 for row in done) if seconds is None else seconds
+    numbers: list[tuple[str, ...]] = [(f"{len(done):,}", "restored", "good" if done else "")]
+    if skipped := len(rows) - len(done) - len(failures):
+        numbers.append((f"{skipped:,}", "skipped", ""))
+    if failures:
+        numbers.append((f"{len(failures):,}", "failed", "bad"))
+    numbers += [(f"{megapixels:,.1f}", "megapixels", ""), (duration(took, 1), "in all", "")]
+    if megapixels and took:
+        numbers.append((f"{megapixels / took:.2f}", "megapixels per second", ""))
+    return render(
+        "restore.html",
+        title=title,
+        source=one_line(source),
+        target=one_line(target),
+        numbers=numbers,
+        settings=[(name, one_line(value)) for name, value in settings],
+        notes=notes,
+        failures=failures,
+        shown=shown,
+        columns=["file ", "outcome ", "width", "height", "seconds", "notes "],
+        rows=[
+            (
+                row.name,
+                row.outcome,
+                row.width or "",
+                row.height or "",
+                "" if row.seconds is None else f"{row.seconds:.2f}",
+                "; ".join(row.notes),
+            )
+            for row in rows
+        ],
+    )

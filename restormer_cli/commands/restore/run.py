@@ -1,0 +1,187 @@
+"""`restore`: degraded pictures in, restored ones out, the same names.
+
+The caller's thread computes; others read ahead and write behind (pipeline.py). Which picture becomes which file is
+settled in jobs.py, what a network makes of one picture in engine/adapter.py. Several processes split the pictures by
+their pixels, and the first one tells of all (work_sharing.py).
+"""
+
+from collections.abc import Iterator
+from contextlib import closing
+from math import prod
+from typing import Any
+
+from restormer_cli.commands.restore.jobs import STANDARD, Job, find_jobs
+from restormer_cli.commands.restore.operations import Degrading, Restoring, make_stage
+from restormer_cli.commands.restore.pipeline import overlapped
+from restormer_cli.commands.restore.side_by_side import check_comparisons
+from restormer_cli.commands.restore.steps import guarded, read_stage, write_stage
+from restormer_cli.commands.restore.types import Advanced, Planned, Request, Restored, Started, Work
+from restormer_cli.commands.restore.video import restore_film
+from restormer_cli.commands.restore.work_sharing import Team, split
+from restormer_cli.errors import Failed, RestormerError, UserError
+from restormer_cli.files import sweep
+from restormer_cli.images.formats.table import WRITABLE
+from restormer_cli.images.io import picture_size
+from restormer_cli.images.video import is_film
+
+
+def restore(request: Request) -> Iterator[Started | Planned | Advanced | Restored]:
+    """Restore a file or a folder, picture by picture; a bad picture costs that picture only. Or one video (film.py).
+
+    Yields one Started, then a Restored per picture; in a dry run, which writes nothing, a Planned. Raises UserError
+    before any work where the request is wrong, and at the end where not one picture could be restored; never leaves
+    a partial file.
+    """
+    team = Team.join()
+    if team is not None and team.rank > 0:
+        _take_part(request, team)
+        return
+    try:
+        if is_film(request.source) and not request.source.is_dir():
+            yield from restore_film(request)
+            return
+        jobs = _jobs(request)
+        stage = make_stage(request)
+        yield stage.started(jobs)
+        if request.dry_run:
+            yield from _dry_run(request, stage, jobs)
+            return
+        own = jobs if team is None else _hand_out(request, jobs, team)
+    finally:
+        if team is not None:
+            team.dismiss()  # those that have been given nothing to do
+    events = _run(request, stage, own)
+    yield from _judged(request, jobs, events if team is None else _gathered(events, team))
+
+
+def _jobs(request: Request) -> list[Job]:
+    if request.overwrite and request.skip_existing:
+        raise UserError("--overwrite and --skip-existing: give only one of them")
+    extension = None
+    if request.extension != "same":
+        extension = "." + request.extension.lower().removeprefix(".")
+        if extension not in WRITABLE:
+            known = ", ".join(name[1:] for name in WRITABLE)
+            raise UserError(f"--ext {request.extension}: no format that can be written; choose same, {known}")
+    if "/" in request.suffix or "\0" in request.suffix:
+        raise UserError(f"--suffix {request.suffix}: becomes part of file names, which hold no slash")
+    may_exist = request.overwrite or request.skip_existing
+    jobs = find_jobs(
+        request.source,
+        request.target,
+        extension=extension,
+        suffix=request.suffix,
+        right=request.right,
+        may_exist=may_exist,
+    )
+    if request.compare:
+        check_comparisons(jobs, may_exist)
+    return jobs
+
+
+def _dry_run(request: Request, stage: Restoring | Degrading, jobs: list[Job]) -> Iterator[Planned]:
+    """By the pictures' headers alone: fast, and blind to damage behind them."""
+    for job in jobs:
+        try:
+            if job.trouble:
+                raise UserError(job.trouble)
+            if STANDARD in (job.source, job.target):
+                raise UserError("--dry-run: the plan is made from files; name a file or a folder")
+            height, width = picture_size(job.source)
+            plan, predicted = stage.plan(height, width)
+            there = request.skip_existing and job.target.exists()
+            yield Planned(job.source, job.target, width, height, plan, predicted, skipped=there)
+        except UserError as error:
+            if len(jobs) == 1:
+                raise
+            yield Planned(job.source, job.target, error=str(error))
+
+
+def _run(request: Request, stage: Restoring | Degrading, jobs: list[Job]) -> Iterator[Restored]:
+    """The events of this process's own pictures."""
+    works = overlapped(
+        jobs,
+        read=lambda job: guarded("read", read_stage, request, Work(job)),
+        compute=lambda work: guarded("compute", stage.compute, work),
+        write=lambda work: guarded("write", write_stage, request, work),
+        size=Work.bytes,
+        room=stage.room,
+        threads=stage.threads_beside,
+    )
+    with closing(works):
+        for work in works:
+            yield work.event()
+
+
+def _judged(request: Request, jobs: list[Job], events: Iterator[Restored]) -> Iterator[Restored]:
+    """The events, and at the end, or where going on is pointless, an error that speaks for all of them."""
+    for folder in {job.target.parent for job in jobs if job.target != STANDARD}:
+        sweep(folder)
+    done, codes = 0, []
+    with closing(events):  # pyright: ignore
+        for event in events:
+            yield event
+            done += event.error is None
+            if event.error is None:
+                continue
+            codes.append(event.error_code)
+            kind = UserError if event.error_code == UserError.exit_code else Failed
+            if len(jobs) == 1:
+                raise kind(event.error)
+            so_far = f"with {done} of {len(jobs)} pictures done"
+            if event.no_room:
+                raise Failed(f"stopped {so_far}: make room, then go on with --skip-existing")
+            if request.fail_fast:
+                raise kind(f"stopped at the first failure, {so_far} (--fail-fast)")
+    if len(codes) == len(jobs):
+        kind = UserError if set(codes) == {UserError.exit_code} else Failed
+        raise kind(f"{request.source}: none of its {len(jobs)} pictures could be restored")
+
+
+# --- Several processes --------------------------------------------------------------------------------------
+
+
+def _hand_out(request: Request, jobs: list[Job], team: Team) -> list[Job]:
+    """Split the pictures by their pixels; this process keeps the first share."""
+
+    def pixels(job: Job) -> int:
+        if job.trouble or (request.skip_existing and job.target.exists()):
+            return 0
+        try:
+            return prod(picture_size(job.source))
+        except UserError:  # reading it will say so
+            return 0
+
+    shares = split([pixels(job) for job in jobs], team.size)
+    if STANDARD in (jobs[0].source, jobs[0].target):
+        shares[0] = [0]  # ours is the standard input that the caller sees
+        shares[1:] = [[] for _ in shares[1:]]
+    team.assign([[jobs[index].to_json() for index in share] for share in shares])
+    return [jobs[index] for index in shares[0]]
+
+
+def _take_part(request: Request, team: Team) -> None:
+    """In every process but the first: restore what is asked, and tell the first one."""
+    share = team.share()
+    try:
+        if share:
+            jobs = [Job.from_json(values) for values in share]
+            for event in _run(request, make_stage(request), jobs):
+                team.send(event.to_json())
+    except RestormerError as error:
+        team.send({"trouble": str(error)})
+    team.send(None)
+
+
+def _gathered(events: Iterator[Restored], team: Team) -> Iterator[Restored]:
+    """Our own events, and between them and after them those of the other processes."""
+    for event in events:
+        yield event
+        yield from map(_received, team.heard())
+    yield from map(_received, team.remaining())
+
+
+def _received(message: dict[str, Any]) -> Restored:
+    if "trouble" in message:
+        raise Failed(f"another process: {message['trouble']}")
+    return Restored.from_json(message)

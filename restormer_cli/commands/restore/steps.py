@@ -1,0 +1,103 @@
+"""One picture on its way: read, computed, written; an error that a user can cause is kept in it."""
+
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from restormer_cli.commands.restore.jobs import STANDARD
+from restormer_cli.commands.restore.side_by_side import write_comparison
+from restormer_cli.commands.restore.types import Request, Work
+from restormer_cli.errors import Failed, RestormerError, UserError
+from restormer_cli.images.formats.table import WRITABLE
+from restormer_cli.images.io import (
+    MAX_PIXELS,
+    check_writable,
+    decode_picture,
+    encode_picture,
+    read_picture,
+    write_picture,
+)
+
+
+def guarded(name: str, stage: Callable[..., None], *arguments: object) -> Work:
+    """Run one stage on a work, its last argument; an error that a user can cause is kept in it."""
+    work = arguments[-1]
+    assert isinstance(work, Work)
+    if work.error is None and not work.skipped:
+        begun = time.perf_counter()
+        try:
+            stage(*arguments)
+        except RestormerError as error:
+            work.error = error
+        work.seconds[name] = time.perf_counter() - begun
+    if name == "write" or work.error is not None:
+        work.picture = work.right = work.pixels = None
+    return work
+
+
+def read_stage(request: Request, work: Work) -> None:
+    job = work.job
+    if job.trouble:
+        raise UserError(job.trouble)
+    if request.skip_existing and job.target.exists():
+        work.skipped = True
+        return
+    if job.source == STANDARD:
+        data = _standard_input()
+        work.length = len(data)
+        work.picture = picture = decode_picture(data, "standard input")
+    else:
+        with suppress(OSError):  # gone: reading it says so
+            work.length = job.source.stat().st_size
+        work.picture = picture = read_picture(job.source)
+    if job.right is not None:
+        work.right = read_picture(job.right)
+    work.shape, work.bits = picture.pixels.shape, picture.bits
+    work.notes = picture.notes + check_writable(_target(request, work), picture)
+
+
+def _standard_input() -> bytes:
+    """Everything, in steps, and not much more than any picture within the limit needs."""
+    parts, length = [], 0
+    while length <= 17 * MAX_PIXELS and (part := sys.stdin.buffer.read(1 << 20)):
+        parts.append(part)
+        length += len(part)
+    return b"".join(parts)
+
+
+def _target(request: Request, work: Work) -> Path:
+    """The target; for standard output a name that says the format."""
+    assert work.picture is not None
+    if work.job.target != STANDARD:
+        return work.job.target
+    extension = work.picture.format if request.extension == "same" else request.extension.removeprefix(".")
+    return Path(f"standard output.{extension.lower()}")
+
+
+def write_stage(request: Request, work: Work) -> None:
+    assert work.picture is not None
+    assert work.pixels is not None
+    target, options = _target(request, work), {"quality": request.quality, "subsampling": request.subsampling}
+    if work.job.target == STANDARD:
+        data = encode_picture(work.pixels, work.picture, WRITABLE[target.suffix], **options)
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    else:
+        _make_folder(target.parent)
+        if not request.overwrite and target.exists():
+            if request.skip_existing:  # another run on the same folders was faster
+                work.skipped = True
+                return
+            raise Failed(f"{target}: appeared while this ran, and is left as it is")
+        write_picture(target, work.pixels, like=work.picture, **options)
+        if request.compare:
+            work.notes += write_comparison(target, work.picture, work.pixels, **options)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Failed(f"{folder}: this folder cannot be made: {error.strerror}") from None

@@ -1,0 +1,183 @@
+"""What the verb takes and yields: plain values."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from restormer_cli.commands.restore.jobs import Job
+from restormer_cli.errors import NoRoom, RestormerError
+from restormer_cli.images.io import Picture
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to restore, where to, and how."""
+
+    source: Path
+    target: Path
+    weights: str | None = None
+    """A weights file or a bundled name; None takes the bundled checkpoint of `task`."""
+    task: str | None = None
+    right: str | None = None
+    """For dual-pixel weights: the folder of the second views, or LEFT=RIGHT in their names."""
+    tile: int | None = None
+    overlap: int = 32
+    window: str | None = None
+    """TLC's window in pixels, or "auto"."""
+    memory: str | None = None
+    compiled: bool = False
+    device: str = "auto"
+    precision: str = "auto"
+    threads: int | None = None
+    ensemble: bool = False
+    strength: float = 1.0
+    degrade: str | None = None
+    """Make pictures worse by this spec instead of restoring them."""
+    seed: int = 0
+    extension: str = "same"
+    suffix: str = ""
+    quality: int = 95
+    subsampling: str = "4:4:4"
+    overwrite: bool = False
+    skip_existing: bool = False
+    fail_fast: bool = False
+    dry_run: bool = False
+    compare: bool = False
+    """Write before and after side by side too, beside each result."""
+
+
+@dataclass(frozen=True)
+class Started:
+    """What will be done, before the first picture."""
+
+    pictures: int
+    weights: Path | None
+    """None where pictures are degraded instead."""
+    task: str | None
+    assumed: bool
+    """Neither weights nor task were named, so this task was taken."""
+    device: str
+    precision: str
+    tile: int | None
+    notes: tuple[str, ...] = ()
+    threads: int = 1
+    degradation: str | None = None
+    bytes_by_format: dict[str, int] = field(default_factory=dict)
+    """Length of all input files by extension, for an estimate of the time left."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One picture of a dry run: what would be done, or why it would fail."""
+
+    source: Path
+    target: Path
+    width: int = 0
+    height: int = 0
+    plan: str | None = None
+    """How the network would run, in words."""
+    predicted: int | None = None
+    """Bytes that the process would need at the most, where the planner says so."""
+    skipped: bool = False
+    """It is there already, and would be left alone."""
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Advanced:
+    """Frames of a video that are done, of how many (None: the file does not tell), and the seconds so far."""
+
+    frames: int
+    total: int | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Restored:
+    """One picture, done, skipped (`seconds` is None) or failed (`error` says why)."""
+
+    source: Path
+    target: Path
+    width: int = 0
+    height: int = 0
+    seconds: float | None = None
+    """Of reading, computing and writing together; they overlap with those of other pictures."""
+    notes: tuple[str, ...] = ()
+    error: str | None = None
+    read: float = 0.0
+    compute: float = 0.0
+    write: float = 0.0
+    channels: int = 0
+    bits: int = 0
+    plan: str | None = None
+    """How the network ran, in words."""
+    peak: int | None = None
+    """Bytes that the process (on a GPU: its tensors) needed at the most while computing it."""
+    change: float | None = None
+    """Mean absolute change by the network, in units of 1/255."""
+    length: int = 0
+    """Bytes of the input file."""
+    error_code: int = 0
+    """The exit code that the error has on its own."""
+    no_room: bool = False
+    """Nothing more can be written there."""
+    frames: int = 1
+    """More than one of a video."""
+
+    def to_json(self) -> dict[str, Any]:
+        """For another process; `from_json` reads it back."""
+        return {**asdict(self), "source": str(self.source), "target": str(self.target)}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Restored":
+        """The inverse of `to_json`."""
+        paths = {"source": Path(values["source"]), "target": Path(values["target"])}
+        return cls(**{**values, **paths, "notes": tuple(values["notes"])})
+
+
+@dataclass(eq=False)
+class Work:
+    """A picture on its way through reading, computing and writing."""
+
+    job: Job
+    picture: Picture | None = None
+    right: Picture | None = None
+    pixels: np.ndarray | None = None
+    skipped: bool = False
+    error: RestormerError | None = None
+    notes: tuple[str, ...] = ()
+    seconds: dict[str, float] = field(default_factory=dict)
+    shape: tuple[int, int, int] = (0, 0, 0)
+    bits: int = 0
+    length: int = 0
+    plan: str | None = None
+    peak: int | None = None
+    change: float | None = None
+
+    def bytes(self) -> int:
+        arrays = [self.pixels, *(view.pixels for view in (self.picture, self.right) if view is not None)]
+        return sum(array.nbytes for array in arrays if array is not None)
+
+    def event(self) -> Restored:
+        height, width, channels = self.shape
+        spent: dict[str, Any] = {stage: self.seconds.get(stage, 0.0) for stage in ("read", "compute", "write")}
+        return Restored(
+            source=self.job.source,
+            target=self.job.target,
+            width=width,
+            height=height,
+            seconds=None if self.skipped or self.error else sum(spent.values()),
+            notes=self.notes,
+            error=None if self.error is None else str(self.error),
+            **spent,
+            channels=channels,
+            bits=self.bits,
+            plan=self.plan,
+            peak=self.peak,
+            change=self.change,
+            length=self.length,
+            error_code=0 if self.error is None else self.error.exit_code,
+            no_room=isinstance(self.error, NoRoom),
+        )

@@ -1,0 +1,183 @@
+"""What people see while `restore` works."""
+
+import time
+from collections import Counter
+from collections.abc import Generator, Iterable
+from typing import TYPE_CHECKING
+
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.text import Text
+
+from restormer_cli.errors import printable
+from restormer_cli.report.console import animated, complain, duration, stderr
+
+if TYPE_CHECKING:
+    from restormer_cli.commands.restore.types import Advanced, Planned, Restored, Started
+
+
+def show_restoring(events: Iterable[object]) -> int:
+    """Show a restoration as it goes; returns how many pictures failed. Draws the end of an interrupted one too."""
+    from restormer_cli.commands.restore.types import Advanced, Planned, Restored, Started
+
+    view = RestoringView()
+    try:
+        for event in events:
+            if isinstance(event, Started):
+                view.start(event)
+            elif isinstance(event, Planned):
+                view.plan(event)
+            elif isinstance(event, Advanced):
+                view.advance(event)
+            elif isinstance(event, Restored):
+                view.add(event)
+    except KeyboardInterrupt:
+        view.close()
+        if view.started is not None:
+            stderr.print(Text(f"interrupted: {view.summary()}; go on with --skip-existing"))
+        raise
+    finally:
+        view.close()
+        if isinstance(events, Generator):
+            events.close()
+    if view.started is not None:  # else another process of ours tells
+        stderr.print(Text(view.summary()))
+    return view.failed
+
+
+class RestoringView:
+    """One live display on a terminal, else a line per picture; both from the same counts."""
+
+    def __init__(self) -> None:
+        self.started: Started | None = None
+        self.done = self.planned = self.skipped = self.failed = 0
+        self.megapixels = 0.0
+        self.peak = 0
+        self.plans: Counter[str] = Counter()
+        self._begun = self._told = time.monotonic()
+        self._left: dict[str, int] = {}
+        self._read: dict[str, int] = {}
+        self._pixels: dict[str, int] = {}
+        self._live: Live | None = None
+        self._bar = Progress(BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), console=stderr)
+        self._task: TaskID | None = None
+
+    def start(self, event: "Started") -> None:
+        """The first event: what will be done."""
+        self.started, self._begun = event, time.monotonic()
+        self._left = dict(event.bytes_by_format)
+        for line in _started_lines(event):
+            stderr.print(Text(line))
+        if animated():
+            self._task = self._bar.add_task("", total=event.pictures)
+            self._live = Live(self._bar, console=stderr, refresh_per_second=4)
+            self._live.start()
+
+    def add(self, event: "Restored") -> None:
+        """A picture that is done, skipped or failed."""
+        self._count(event)
+        alone = self.started is not None and self.started.pictures == 1
+        if event.error is not None and not alone:  # of a single picture the error itself follows
+            complain(event.error)
+        elif event.error is None and event.seconds is not None and self._live is None:
+            stderr.print(Text(printable(f"{event.target}  {event.width}×{event.height}  {event.seconds:.1f} s")))
+        for note in event.notes:
+            stderr.print(Text(printable(f"note: {event.source}: {note}"), style="yellow"))
+        if self._task is not None:
+            self._bar.update(self._task, advance=1, description=self.rates())
+
+    def plan(self, event: "Planned") -> None:
+        """A picture of a dry run."""
+        self.planned += event.error is None and not event.skipped
+        self.skipped += event.skipped
+        self.failed += event.error is not None
+        if event.error is not None:
+            complain(event.error)
+            return
+        how = "there already" if event.skipped else str(event.plan)
+        memory = f", {event.predicted / 1e9:.2f} GB" if event.predicted else ""
+        stderr.print(Text(printable(f"{event.target}  {event.width}×{event.height}  {how}{memory}")))
+
+    def advance(self, event: "Advanced") -> None:
+        """A frame of a video: on a terminal the bar counts frames, else there is a line now and then."""
+        rate = event.frames / max(event.seconds, 1e-9)
+        left = "" if event.total is None else f" · {duration(max(0, event.total - event.frames) / rate)} left"
+        if self._task is not None:
+            description = f"{rate:.2f} frames/s{left}"
+            self._bar.update(self._task, total=event.total, completed=event.frames, description=description)
+        elif time.monotonic() - self._told > 10:
+            self._told = time.monotonic()
+            of = "" if event.total is None else f" of {event.total:,}"
+            stderr.print(Text(f"frame {event.frames:,}{of}  {rate:.2f} frames/s{left}"))
+
+    def _count(self, event: "Restored") -> None:
+        kind = event.source.suffix.lower()
+        self._left[kind] = self._left.get(kind, 0) - event.length
+        if event.error is not None:
+            self.failed += 1
+        elif event.seconds is None:
+            self.skipped += 1
+        else:
+            self.done += 1
+            self.peak = max(self.peak, event.peak or 0)
+            if event.plan:
+                self.plans[event.plan] += 1
+            pixels = event.width * event.height * event.frames
+            self.megapixels += pixels / 1e6
+            self._read[kind] = self._read.get(kind, 0) + event.length
+            self._pixels[kind] = self._pixels.get(kind, 0) + pixels
+
+    def rates(self) -> str:
+        """Pictures and megapixels per second so far, and the time left."""
+        seconds = max(time.monotonic() - self._begun, 1e-9)
+        words = [f"{self.done / seconds:.1f} pictures/s", f"{self.megapixels / seconds:.2f} megapixels/s"]
+        left = self.seconds_left()
+        return " · ".join(words if left is None else [*words, f"{duration(left)} left"])
+
+    def seconds_left(self) -> float | None:
+        """By the pixels still to come: their files' bytes, at the pixels per byte that their format had so far."""
+        if not self.megapixels:
+            return None
+        seen, read = sum(self._pixels.values()), max(1, sum(self._read.values()))
+        pixels = 0.0
+        for kind, length in self._left.items():
+            ratio = self._pixels[kind] / max(1, self._read[kind]) if kind in self._pixels else seen / read
+            pixels += max(0, length) * ratio
+        return pixels / 1e6 * (time.monotonic() - self._begun) / self.megapixels
+
+    def summary(self) -> str:
+        """The last line."""
+        seconds = max(time.monotonic() - self._begun, 1e-9)
+        rate = f", {self.megapixels / seconds:.2f} megapixels per second" if self.megapixels else ""
+        skips = f", {self.skipped} skipped" if self.skipped else ""
+        what = f"{self.planned} would be restored" if self.planned else f"{self.done} restored"
+        return f"{what}{skips}, {self.failed} failed{rate}{self._how()}"
+
+    def _how(self) -> str:
+        """Precision, plans and memory, where a network ran."""
+        if not self.plans or self.started is None:
+            return ""
+        (most, _), *others = self.plans.most_common()
+        plans = most + "".join(f", {plan} {count}×" for plan, count in others)
+        memory = f", at most {self.peak / 1e9:.2f} GB" if self.peak else ""
+        return f" ({self.started.precision}, {plans}{memory})"
+
+    def close(self) -> None:
+        """Stop the live display."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+
+def _started_lines(event: "Started") -> list[str]:
+    pictures = f"{event.pictures} picture{'s' * (event.pictures != 1)}"
+    if event.weights is None:
+        return [f"{pictures} · made worse by {event.degradation}"]
+    how = f"{event.device}, {event.precision}, " + (f"tiles of {event.tile}" if event.tile else "whole pictures")
+    lines = [f"{pictures} · {event.weights.name} · {how}"]
+    if event.assumed:
+        lines.insert(
+            0,
+            f"no --task or --weights given: using the bundled {event.task or event.weights.stem} checkpoint",
+        )
+    return lines + [f"note: {note}" for note in event.notes]

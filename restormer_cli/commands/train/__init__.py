@@ -1,0 +1,1 @@
+"""`train`: a recipe in, a run folder out."""

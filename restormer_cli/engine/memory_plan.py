@@ -1,0 +1,138 @@
+"""How a picture is to be run within a memory budget: predicted before work starts, from the buffers of strips.py."""
+
+from dataclasses import dataclass
+
+import torch
+
+from restormer_cli.engine.bands import BAND, count_bands
+from restormer_cli.engine.strips import STRIP_BYTES
+from restormer_cli.engine.tlc import Cells
+from restormer_cli.engine.whole_map import predicted_bytes
+from restormer_cli.errors import UserError
+from restormer_cli.hardware import free, held
+from restormer_cli.model.config import ModelConfig
+
+SHARE = 0.7
+"""Of the memory that is free, how much is taken where nothing else is said."""
+TILES = (2048, 1536, 1024, 768, 512, 384, 256, 192, 128, 64)
+LIBRARIES = 60 << 20
+"""What the libraries of products take for themselves when first used (measured: scripts/measure/memory.py)."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a picture of one size runs."""
+
+    kind: str
+    """"whole": the whole picture, v kept; "recompute": the same, exactly, with v computed twice where it is largest;
+    "tiles": approximate."""
+    keep_v: bool
+    """Whether v of the level-1 decoder is kept."""
+    tile: int | None
+    window: int | None
+    precision: str
+    bytes: int
+    """The predicted peak: of the process, or of what is allocated on a GPU."""
+    whole_map: bool = False
+    """On a GPU, whether maps run whole (whole_map.py) instead of strip by strip."""
+
+    def __str__(self) -> str:
+        kind = {"whole": "whole picture", "recompute": "whole picture, v recomputed", "tiles": f"tiles of {self.tile}"}
+        return kind[self.kind] + (f", window {self.window}" if self.window else "")
+
+
+def plan(
+    config: ModelConfig,
+    height: int,
+    width: int,
+    *,
+    device: torch.device,
+    precision: str,
+    itemsize: int,
+    tile: int | None,
+    window: int | None,
+    budget: int | None,
+    whole_map: bool = False,
+) -> Plan:
+    """The fastest way that fits: whole maps (if `whole_map`), strips with v kept, with v recomputed where that saves
+    enough, or tiles.
+
+    `budget` is for the whole process in bytes; None takes most of what is free. A `tile` that was asked for is kept.
+    Raises UserError where the smallest tiles do not fit a budget that was asked for.
+    """
+    base = held(device)
+    limit = base + int(SHARE * free(device)) if budget is None else budget
+    height, width = height + -height % 8, width + -width % 8
+
+    def need(keep_v: bool, side: int | None = None, mapped: bool = False) -> int:
+        pictures = 0
+        h, w = height, width
+        if side is not None and max(h, w) > side:
+            h, w = min(h, side), min(w, side)
+            pictures = 4 * height * width * (config.out_channels + 2)  # the sum of tiles, and of their weights
+        if mapped:
+            return base + pictures + 2 * 4 * h * w * config.in_channels + predicted_bytes(config, h, w, itemsize)
+        return base + pictures + _buffers(config, h, w, itemsize, keep_v, window, device)
+
+    def in_tiles(side: int) -> Plan:
+        mapped = whole_map and need(True, side, True) <= limit
+        return Plan("tiles", True, side, window, precision, need(True, side, mapped), mapped)
+
+    if tile is not None and max(height, width) > tile:
+        return in_tiles(tile)
+    if whole_map and need(True, mapped=True) <= limit:
+        return Plan("whole", True, None, window, precision, need(True, mapped=True), True)
+    for kind, keep_v in (("whole", True), ("recompute", False)):
+        if need(keep_v) <= limit:
+            return Plan(kind, keep_v, None, window, precision, need(keep_v))
+    for side in TILES:
+        if side < max(height, width) and in_tiles(side).bytes <= limit:
+            return in_tiles(side)
+    least = in_tiles(TILES[-1]).bytes
+    if budget is not None:
+        raise UserError(
+            f"--memory {budget / 1e9:.2f}GB: too little for {width}×{height} pixels even in tiles of {TILES[-1]}: "
+            f"needs {least / 1e9:.2f}GB"
+        )
+    return in_tiles(TILES[-1])
+
+
+def _buffers(
+    config: ModelConfig,
+    height: int,
+    width: int,
+    itemsize: int,
+    keep_v: bool,
+    window: int | None,
+    device: torch.device,
+) -> int:
+    """The most that `Strips.run` holds at once, beyond the picture it is given: as its `run` reads, line by line."""
+    level1 = height * width * config.dim * itemsize  # a level down has a quarter of the pixels, twice the channels
+    decoder = 2 * level1 if config.concat else level1
+    cells = [_cells(config, height, width, level, window) for level in (1, 2, 3, 4)]
+    threads = torch.get_num_threads() if device.type == "cpu" else 1
+    bands = count_bands(width, BAND, threads) if device.type == "cpu" else 1
+    borders = (bands - 1) * 2 / width  # of columns, for each of reach
+    encoding = level1 // 2 + max(cells)
+    decoding = cells[0] + int(decoder * borders * (1 if keep_v else 2)) + (decoder if keep_v and config.concat else 0)
+    pictures = 4 * height * width * (2 * config.in_channels)  # padded, and with channels last
+    result = 2 * 4 * height * width * config.out_channels  # and cropped, or clamped by whoever writes it
+    embedded = level1 if config.dual_pixel else 0
+    strips = (8 + 8 * min(threads, bands)) * STRIP_BYTES.get(device.type, STRIP_BYTES["cpu"])
+    if device.type != "cpu":  # on a GPU one strip is worked on at a time: what is widest, what it is made from, copies
+        widest = max(3 * config.level1_channels, 2 * config.hidden(config.level1_channels))
+        strips = 4 * min(STRIP_BYTES[device.type], height * width * widest * itemsize) + LIBRARIES
+    libraries = LIBRARIES if device.type == "cpu" else 0
+    return 2 * level1 + embedded + pictures + max(encoding, decoding, result) + strips + libraries
+
+
+def _cells(config: ModelConfig, height: int, width: int, level: int, window: int | None) -> int:
+    """Sums and matrices of TLC's windows and cells at a level, and the prepared ones."""
+    if window is None:
+        return 0
+    scale = 2 ** (level - 1)
+    cells = Cells.of(height // scale, width // scale, max(1, window // scale))
+    windows = len(cells.rows.starts) * len(cells.columns.starts)
+    channels = config.level1_channels if level == 1 else config.dim * scale
+    down, across = cells.shape
+    return 4 * channels**2 * (3 * windows + 3 * down * across)

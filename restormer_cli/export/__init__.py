@@ -1,0 +1,1 @@
+"""The network as a graph, and as files of other runtimes."""

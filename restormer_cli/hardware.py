@@ -1,0 +1,199 @@
+"""The machine: processor, devices, memory that is free, held and was needed at the most."""
+
+import os
+import platform
+import re
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+from restormer_cli.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+EMULATED = "bf16 is emulated on this processor, many times slower than fp32"
+"""What to say where `multiplies_bf16` is False and bf16 was asked for."""
+LIBRARIES = ("torch", "numpy", "scikit-image", "onnxruntime", "openvino", "bm3d")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Everything that a reader needs to judge a figure; sizes in bytes."""
+
+    processor: str
+    instructions: str
+    cores: int
+    """Cores that this process may use."""
+    threads: int
+    """Threads that every contestant was given."""
+    memory: int | None
+    accelerator: str | None
+    system: str
+    python: str
+    libraries: dict[str, str]
+    load: float | None
+    """Processes that wanted to run when the measurement began, besides ours; above about 0.2 figures are doubtful."""
+
+
+def describe_machine(threads: int) -> Machine:
+    """Look at the machine, now."""
+    import torch
+
+    libraries = {}
+    for name in LIBRARIES:
+        try:
+            libraries[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return Machine(
+        processor=processor_name(),
+        instructions=torch.backends.cpu.get_cpu_capability(),
+        cores=available_cores(),
+        threads=threads,
+        memory=_meminfo("MemTotal"),
+        accelerator=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        system=f"{platform.system()} {platform.release()}",
+        python=platform.python_version(),
+        libraries=libraries,
+        load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+    )
+
+
+def multiplies_bf16(device: "torch.device") -> bool:
+    """Whether a device has products of bf16; where they are emulated they can be 14 times slower than fp32's."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu":
+        return False
+    if platform.machine() in ("x86_64", "AMD64"):
+        # oneDNN's own answer is also yes for AVX-512 without them. These are private: fp32 where PyTorch lacks them.
+        asked = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+        return any(ask() for ask in asked if ask is not None)
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def available_memory() -> int | None:
+    """Bytes that could be had now without swapping; None where the system does not say."""
+    return _meminfo("MemAvailable")
+
+
+def _meminfo(key: str) -> int | None:
+    path = Path("/proc/meminfo")
+    for line in path.read_text().splitlines() if path.exists() else ():
+        if line.startswith(f"{key}:"):
+            return 1024 * int(line.split()[1])
+    return None
+
+
+def processor_name() -> str:
+    """The processor, as the system calls it."""
+    path = Path("/proc/cpuinfo")
+    if path.exists():
+        for line in path.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+
+def parse_memory(text: str | int, flag: str = "--memory") -> int:
+    """Bytes, or a number with a unit ("6GB" is 6·10⁹, "6GiB" 6·2³⁰) -> bytes. Raises UserError."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([kmgt]?i?)b?\s*", str(text).lower())
+    if match is None or match[2] not in UNITS or not float(match[1]):
+        raise UserError(f"{flag} {text}: not an amount of memory; write it like 6GB, 1.5GB or 800MB")
+    return round(float(match[1]) * UNITS[match[2]])
+
+
+def held(device: "torch.device") -> int:
+    """Bytes that this process holds now: resident, or allocated on a GPU."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.memory_allocated(device)
+    return psutil.Process().memory_info().rss
+
+
+def free(device: "torch.device") -> int:
+    """Bytes that could be had now; on the host, by the system's count and the container's limit, if it has one."""
+    if device.type == "cuda":
+        import torch
+
+        reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + reserved
+    return min(psutil.virtual_memory().available, _container_limit())
+
+
+def _container_limit() -> int:
+    """What a container may still take (control groups, version 2); sys.maxsize if there is no limit."""
+    group = Path("/sys/fs/cgroup")
+    try:
+        return int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
+    except (OSError, ValueError):  # no such file, or "max"
+        return sys.maxsize
+
+
+def choose_device(name: str) -> "torch.device":
+    """`auto` is cuda, else mps, else cpu. Raises UserError for one that this machine lacks."""
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"--device {name}: unknown; choose auto, cpu, cuda, cuda:1 … or mps") from None
+    missing = (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()) or (
+        device.type == "mps" and not torch.backends.mps.is_available()
+    )
+    if missing or device.type not in ("cpu", "cuda", "mps"):
+        raise UserError(f"--device {name}: not on this machine; --device auto takes the best there is")
+    return device
+
+
+class Peak:
+    """`start()`, work, `bytes()`: what the process (on a GPU: its tensors there) needed at the most meanwhile."""
+
+    def __init__(self, device: str) -> None:
+        self.cuda = device if device.startswith("cuda") else None
+
+    def start(self) -> None:
+        """Forget earlier peaks, where the system lets us."""
+        if self.cuda:
+            import torch
+
+            torch.cuda.reset_peak_memory_stats(self.cuda)
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM; see proc(5)
+
+    def bytes(self) -> int | None:
+        """Since `start`; since the process began where the system cannot forget; None where it does not say."""
+        if self.cuda:
+            import torch
+
+            return torch.cuda.max_memory_allocated(self.cuda)
+        with suppress(OSError):
+            found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+            if found:
+                return int(found[1]) * 1024
+        with suppress(ImportError):
+            import resource
+
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        return None

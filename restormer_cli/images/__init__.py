@@ -1,0 +1,1 @@
+"""Picture and video files to arrays and back, everything kept."""

@@ -1,0 +1,256 @@
+"""JPEG XL: its boxes and header, decoding and encoding."""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from restormer_cli.images.formats.exif_icc import EXIF_PREFIX, sound_exif
+from restormer_cli.images.formats.raster import (
+    FLOAT_BITS,
+    MAX_METADATA,
+    TRUNCATED,
+    Options,
+    Raster,
+    Unreadable,
+    check_size,
+    damaged,
+    with_channels,
+)
+
+
+def decode_jxl(data: bytes, max_pixels: int) -> Raster:
+    """Up to 16-bit integers and floats. libjxl turns the picture upright itself."""
+    jxl = read_jxl(data)
+    check_size(jxl.width, jxl.height, max_pixels)
+    if jxl.extra_channels > 4:
+        raise Unreadable(f"{jxl.extra_channels} extra channels are not supported; save it without them")
+    import imagecodecs
+
+    samples = with_channels(imagecodecs.jpegxl_decode(data, index=0, numthreads=1))
+    bits = FLOAT_BITS if samples.dtype.kind == "f" else jxl.bits
+    if bits == FLOAT_BITS:
+        samples = samples.astype(np.float32)
+    notes = []
+    if jxl.animated:
+        notes.append("the file is animated; only its first frame is read")
+    if jxl.extra_channels:
+        notes.append(f"{jxl.extra_channels} extra channel(s) without a meaning are not kept")
+    if jxl.icc:
+        notes.append("its colour profile cannot be read out of JPEG XL and is not kept")
+    return Raster(
+        samples=samples,
+        bits=bits,
+        exif=sound_exif(lambda: _jxl_exif(data), notes),
+        orientation=1,
+        lossless=not jxl.lossy,
+        premultiplied=jxl.premultiplied,
+        notes=tuple(notes),
+    )
+
+
+def _jxl_exif(data: bytes) -> bytes | None:
+    """The Exif box, plain or in a Brotli box: four bytes of offset, then the TIFF structure."""
+    if data.startswith(JXL_CODESTREAM):
+        return None
+    for kind, body in boxes(data):
+        if kind == b"brob" and body[:4] == b"Exif":
+            import imagecodecs
+
+            # `out` bounds what a Brotli bomb can become.
+            plain = imagecodecs.brotli_decode(bytes(body[4:]), out=MAX_METADATA)
+            kind, body = b"Exif", memoryview(plain)
+        if kind == b"Exif" and len(body) > 4:
+            return bytes(body[4 + int.from_bytes(body[:4], "big") :]).removeprefix(EXIF_PREFIX)
+    return None
+
+
+def encode_jxl(raster: Raster, options: Options) -> bytes:
+    """A picture that libjxl boxed, with the EXIF in a box behind it where there is one."""
+    import imagecodecs
+
+    level = None if options.lossless else options.quality
+    boxed = bytes(
+        imagecodecs.jpegxl_encode(
+            raster.samples, level=level, lossless=options.lossless, usecontainer=True, numthreads=1
+        )
+    )
+    return boxed + box(b"Exif", b"\0\0\0\0" + raster.exif) if raster.exif else boxed
+
+
+# --- ISO boxes (JPEG XL, AVIF) ------------------------------------------------------------------------------
+
+
+def boxes(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
+    """The outermost boxes of an ISO media file: (kind, body)."""
+    view, at = memoryview(data), 0
+    while at + 8 <= len(view):
+        size, kind = struct.unpack_from(">I4s", view, at)
+        start = at + 8
+        if size == 1 and at + 16 <= len(view):
+            size, start = struct.unpack_from(">Q", view, at + 8)[0], at + 16
+        end = len(view) if size == 0 else at + size
+        if end < start or end > len(view):
+            raise Unreadable(TRUNCATED)
+        yield kind, view[start:end]
+        at = end
+
+
+def box(kind: bytes, body: bytes) -> bytes:
+    """An ISO box; bodies beyond 4 GB get the long form."""
+    if len(body) + 8 < 2**32:
+        return struct.pack(">I", len(body) + 8) + kind + body
+    return struct.pack(">I4sQ", 1, kind, len(body) + 16) + body
+
+
+# --- JPEG XL (ISO/IEC 18181-1, annex D) ---------------------------------------------------------------------
+
+JXL_CODESTREAM = b"\xff\x0a"
+
+
+@dataclass
+class Jxl:
+    """What a JPEG XL codestream says about itself."""
+
+    width: int
+    height: int
+    bits: int
+    animated: bool = False
+    alpha: bool = False
+    premultiplied: bool = False
+    extra_channels: int = 0  # besides alpha
+    lossy: bool = True  # XYB-encoded
+    icc: bool = False
+
+
+class _Bits:
+    """Bits from the least significant one up, as JPEG XL packs its header."""
+
+    def __init__(self, data: bytes) -> None:
+        self.value, self.left = int.from_bytes(data, "little"), 8 * len(data)
+
+    def __call__(self, count: int) -> int:
+        if count > self.left:
+            raise Unreadable(TRUNCATED)
+        result = self.value & (1 << count) - 1
+        self.value >>= count
+        self.left -= count
+        return result
+
+    def u32(self, *choices: int | tuple[int, int]) -> int:
+        """The standard's U32: two bits choose a constant, or (offset, bits): an offset plus so many bits."""
+        choice = choices[self(2)]
+        return choice if isinstance(choice, int) else choice[0] + self(choice[1])
+
+
+def jxl_codestream(data: bytes) -> bytes:
+    """The beginning of the codestream, bare or boxed: enough for its header."""
+    if data.startswith(JXL_CODESTREAM):
+        return data[:JXL_HEADER]
+    start = b""
+    for kind, body in boxes(data):
+        if kind == b"jxlc":
+            return bytes(body[:JXL_HEADER])
+        if kind == b"jxlp":  # the codestream in parts, each behind a counter
+            start += bytes(body[4 : 4 + JXL_HEADER])
+            if len(start) >= JXL_HEADER:
+                break
+    return start[:JXL_HEADER]
+
+
+JXL_HEADER = 4096  # bytes; beyond lie only absurd numbers of extra channels
+
+
+def read_jxl(data: bytes) -> Jxl:
+    """Size, depth and kind from a JPEG XL header: SizeHeader, then ImageMetadata."""
+    codestream = jxl_codestream(data)
+    if not codestream.startswith(JXL_CODESTREAM):
+        raise damaged("there is no picture in it")
+    bits = _Bits(codestream[2:])
+    jxl = Jxl(*_jxl_size(bits), bits=8)
+    if bits(1):  # all_default
+        return jxl
+    if bits(1):  # extra_fields
+        bits(3)  # orientation, which the decoder applies
+        if bits(1):
+            _jxl_size(bits)  # intrinsic size
+        if bits(1):
+            _jxl_preview(bits)
+        jxl.animated = bool(bits(1))
+        if jxl.animated:
+            bits.u32(100, 1000, (1, 10), (1, 30))
+            bits.u32(1, 1001, (1, 8), (1, 10))
+            bits.u32(0, (0, 3), (0, 16), (0, 32))
+            bits(1)
+    jxl.bits = _jxl_depth(bits)
+    bits(1)  # modular_16_bit_buffers
+    for _ in range(bits.u32(0, 1, (2, 4), (1, 12))):
+        _jxl_extra_channel(bits, jxl)
+    jxl.lossy = bool(bits(1))
+    jxl.icc = not bits(1) and bool(bits(1))  # ColourEncoding: all_default, want_icc
+    return jxl
+
+
+RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
+
+
+def _jxl_size(bits: _Bits) -> tuple[int, int]:
+    eighths = bits(1)
+
+    def side() -> int:
+        return 8 * (bits(5) + 1) if eighths else bits.u32((1, 9), (1, 13), (1, 18), (1, 30))
+
+    height, ratio = side(), bits(3)
+    if ratio == 0:
+        return side(), height
+    across, down = RATIOS[ratio - 1]
+    return height * across // down, height
+
+
+def _jxl_preview(bits: _Bits) -> None:
+    eighths = bits(1)
+
+    def side() -> int:
+        if eighths:
+            return bits.u32(16, 32, (1, 5), (33, 9))
+        return bits.u32((1, 6), (65, 8), (321, 10), (1345, 12))
+
+    side()
+    if bits(3) == 0:
+        side()
+
+
+def _jxl_depth(bits: _Bits) -> int:
+    """Bits per sample; any float counts as 32."""
+    if bits(1):
+        bits.u32(32, 16, 24, (1, 6))
+        bits(4)
+        return 32
+    depth = bits.u32(8, 10, 12, (1, 6))
+    if depth > 16:
+        raise Unreadable(f"{depth}-bit integers; only up to 16 bits are read; convert it first")
+    return depth
+
+
+def _jxl_extra_channel(bits: _Bits, jxl: Jxl) -> None:
+    if bits(1):  # all_default: 8 bits of alpha
+        jxl.extra_channels += jxl.alpha
+        jxl.alpha = True
+        return
+    kind = bits.u32(0, 1, (2, 4), (18, 6))
+    _jxl_depth(bits)
+    bits.u32(0, 3, 4, (1, 3))
+    bits(8 * bits.u32(0, (0, 4), (16, 5), (48, 10)))  # its name
+    if kind == 0:
+        jxl.extra_channels += jxl.alpha
+        jxl.alpha = True
+        jxl.premultiplied = bool(bits(1))
+        return
+    if kind == 2:  # spot colour
+        bits(64)
+    elif kind == 4:
+        raise Unreadable("JPEG XL in CMYK is not supported; convert it to RGB first")
+    elif kind == 5:  # colour filter array
+        bits.u32(1, (0, 2), (3, 4), (19, 8))
+    jxl.extra_channels += 1

@@ -1,0 +1,333 @@
+"""TIFF: read through tifffile once its claims are checked, written by ourselves.
+
+We write because tifffile cannot place an EXIF directory. EXIF is a TIFF structure with offsets from its own
+beginning, so the file starts with it, byte for byte, and a new first directory at the end takes over its
+entries: makers' notes and all other absolute offsets stay right.
+"""
+
+import struct
+import zlib
+from io import BytesIO
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+
+from restormer_cli.images.formats.exif_icc import (
+    EXIF_PREFIX,
+    ORIENTATION,
+    cmyk_to_rgb,
+    read_ifd,
+    sound_exif,
+    upright_size,
+)
+from restormer_cli.images.formats.raster import (
+    COPY_AGAIN,
+    FLOAT_BITS,
+    Options,
+    Raster,
+    Unreadable,
+    check_plausible,
+    check_size,
+    damaged,
+    peak,
+)
+
+if TYPE_CHECKING:
+    from tifffile import TiffPage
+
+# How many times larger than its bytes a compression can make a picture, at the very most.
+RATIO = {
+    1: 1.0,  # none
+    5: 2731.0,  # LZW: 12-bit codes for strings of up to 4096 bytes
+    7: 1536.0,  # JPEG: one bit for each 8 × 8 block
+    8: 1032.0,  # deflate
+    32946: 1032.0,  # deflate, by its old number
+    32773: 64.0,  # PackBits
+    50000: 65536.0,  # Zstandard
+}
+COLOURS = {
+    0: 1,
+    1: 1,
+    2: 3,
+    3: 1,
+    5: 4,
+    6: 3,
+}  # channels by photometric interpretation, without extra samples
+WHITE_IS_ZERO, PALETTE, CMYK, YCBCR = 0, 3, 5, 6
+JPEG = 7
+MAX_SEGMENTS = 1 << 20
+MAX_TILE = 1 << 26  # samples
+
+# Directory entries that describe the picture, not its bytes: what EXIF calls the 0th IFD.
+DESCRIPTIVE = (270, 271, 272, 305, 306, 315, 316, 33432)
+RESOLUTION = (282, 283, 296)  # across, down, unit: carried as `Raster.dpi`
+EXIF_IFD, GPS_IFD = 34665, 34853
+ICC_PROFILE = 34675
+
+
+# --- Reading ------------------------------------------------------------------------------------------------
+
+
+def decode_tiff(data: bytes, max_pixels: int) -> Raster:
+    """The first page of a TIFF: gray, RGB, palette or CMYK; 1 to 16-bit integers or floats."""
+    from tifffile import TiffFile
+
+    with TiffFile(BytesIO(data)) as tiff:
+        page = tiff.pages.first
+        _check_page(page, len(data), max_pixels)
+        samples, bits, notes = _samples(page)
+        if page._nextifd():
+            notes.append("the file has several pages; only the first is read")
+        raster = Raster(samples, bits, lossless=page.compression != JPEG)
+        profile = page.tags.valueof(ICC_PROFILE)
+        raster.icc = bytes(profile) if profile else None
+        raster.orientation = _orientation(page)
+        raster.dpi = _dpi(page)
+    colours = COLOURS[page.photometric]
+    if colours == 4:
+        alpha, raster.samples = samples[..., 4:], cmyk_to_rgb(samples[..., :4], raster.icc, bits)
+        raster.samples, raster.icc = np.concatenate([raster.samples, alpha], axis=2), None
+        notes.append("converted from CMYK to RGB")
+    if page.extrasamples and raster.samples.shape[2] in (2, 4):
+        raster.premultiplied = page.extrasamples[0] == 1
+    raster.exif = sound_exif(lambda: _exif(data), notes)
+    raster.notes = tuple(notes)
+    return raster
+
+
+def _check_page(page: "TiffPage", size: int, max_pixels: int) -> None:
+    """Everything that a hostile directory could claim, before tifffile acts on it."""
+    check_size(page.imagewidth, page.imagelength, max_pixels)
+    if 50706 in page.tags or (330 in page.tags and page.subfiletype & 1):
+        raise Unreadable("a camera's raw file; develop it to a TIFF or PNG first")
+    if page.compression not in RATIO:
+        raise Unreadable(f"TIFF compression {page.compression} is not supported; save it as LZW or deflate")
+    colours = COLOURS.get(page.photometric)
+    if colours is None or (page.photometric == YCBCR and page.compression != JPEG):
+        raise Unreadable(f"TIFF colour model {page.photometric} is not supported; convert it to RGB first")
+    if page.imagedepth != 1 or not colours <= page.samplesperpixel <= colours + 64:
+        raise damaged(f"it claims {page.samplesperpixel} channels and a depth of {page.imagedepth}")
+    if page.dtype is None or page.dtype.kind not in "buf" or not isinstance(page.bitspersample, int):
+        raise Unreadable("samples of this kind are not supported; convert it to 16 bits or to floats first")
+    if page.dtype.kind == "u" and page.bitspersample > 16:
+        raise Unreadable(f"{page.bitspersample}-bit integers; only up to 16 bits are read; convert it first")
+    if page.compression == JPEG and page.bitspersample != 8:
+        raise Unreadable("JPEG inside TIFF is read at 8 bits only; convert it first")
+    _check_segments(page, size)
+
+
+def _check_segments(page: "TiffPage", size: int) -> None:
+    """There must be as many strips or tiles as the size asks for, inside the file, none of them a bomb."""
+    across = down = 1
+    if page.is_tiled:
+        if page.tilewidth < 1 or page.tilelength < 1 or page.tiledepth != 1:
+            raise damaged("its tiles have no size")
+        across, down = -(-page.imagewidth // page.tilewidth), -(-page.imagelength // page.tilelength)
+        if page.tilewidth * page.tilelength * page.samplesperpixel > MAX_TILE:
+            raise damaged(f"it claims tiles of {page.tilewidth} × {page.tilelength} pixels")
+    elif page.rowsperstrip >= 1:
+        down = -(-page.imagelength // page.rowsperstrip)
+    count = across * down * (page.samplesperpixel if page.planarconfig == 2 else 1)
+    offsets, sizes = page.dataoffsets, page.databytecounts
+    if count > MAX_SEGMENTS or len(offsets) < count or len(sizes) < count:
+        raise damaged(f"it needs {count:,} strips or tiles and lists {min(len(offsets), len(sizes)):,}")
+    places = zip(offsets, sizes, strict=False)
+    if any(length < 1 or offset < 8 or offset + length > size for offset, length in places):
+        raise Unreadable(f"truncated: its strips or tiles lie outside the file; {COPY_AGAIN}")
+    decoded = page.imagewidth * page.imagelength * page.samplesperpixel * page.bitspersample // 8
+    check_plausible(sum(sizes), decoded, RATIO[page.compression], "strips or tiles")
+
+
+def _samples(page: "TiffPage") -> tuple[np.ndarray, int, list[str]]:
+    """Samples as gray, RGB or CMYK, with alpha behind where there is one: (h, w, c), bits, notes."""
+    notes: list[str] = []
+    planes, _, height, width, channels = page.shaped
+    stored = page.asarray(maxworkers=1).reshape(planes, height, width, channels)
+    stored = stored[0] if planes == 1 else np.moveaxis(stored[..., 0], 0, -1)
+    bits = page.bitspersample
+    if stored.dtype.kind == "f":
+        if bits > FLOAT_BITS:
+            notes.append(f"{bits}-bit floats are read as 32-bit floats")
+        stored, bits = stored.astype(np.float32), FLOAT_BITS
+    else:
+        stored = stored.astype(np.uint16 if bits > 8 else np.uint8)
+    colours = COLOURS[page.photometric]
+    alpha = _alpha(page, stored, colours, notes)
+    colour = stored[..., :colours]
+    if page.photometric == WHITE_IS_ZERO:
+        colour = peak(bits) - colour
+    elif page.photometric == PALETTE:
+        if stored.shape[2] > 1:
+            raise Unreadable("a palette with extra channels is not supported; convert it to RGB first")
+        colour, bits = _through_palette(page, colour[..., 0])
+    if alpha.shape[2]:
+        colour = np.concatenate([colour, alpha.astype(colour.dtype, copy=False)], axis=2)
+    return colour, bits, notes
+
+
+def _alpha(page: "TiffPage", stored: np.ndarray, colours: int, notes: list[str]) -> np.ndarray:
+    """The alpha channel, (h, w, 1), or no channel, (h, w, 0)."""
+    extra = stored.shape[2] - colours
+    has_alpha = extra > 0 and bool(page.extrasamples) and page.extrasamples[0] in (1, 2)
+    if extra > has_alpha:
+        notes.append(f"{extra - has_alpha} extra channel(s) without a meaning are not kept")
+    return stored[..., colours : colours + has_alpha]
+
+
+def _through_palette(page: "TiffPage", index: np.ndarray) -> tuple[np.ndarray, int]:
+    """Look the colours up. Palettes are 16-bit, but nearly all hold 8-bit colours, times 257 or times 256."""
+    palette = page.colormap
+    if palette is None or palette.ndim != 2 or len(palette) != 3 or palette.shape[1] <= index.max(initial=0):
+        raise damaged("its palette is missing or too short")
+    high = palette >> 8
+    if np.array_equal(high * 257, palette) or np.array_equal(high * 256, palette):
+        return high.astype(np.uint8).T[index], 8
+    return palette.astype(np.uint16).T[index], 16
+
+
+def _orientation(page: "TiffPage") -> int:
+    value = page.tags.valueof(ORIENTATION, 1)
+    return int(value) if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _dpi(page: "TiffPage") -> tuple[float, float] | None:
+    across, down, unit = (page.tags.valueof(tag) for tag in RESOLUTION)
+    per_inch = {None: 1.0, 2: 1.0, 3: 2.54}.get(unit)
+    try:
+        return (across[0] / across[1] * per_inch, down[0] / down[1] * per_inch)
+    except (TypeError, IndexError, ZeroDivisionError):
+        return None  # absent, or nonsense
+
+
+def _exif(data: bytes) -> bytes | None:
+    """What a TIFF's first directory says of the picture, with EXIF and GPS directories, as an EXIF block."""
+    from PIL.Image import Exif
+
+    source, result = Exif(), Exif()
+    source.load_from_fp(BytesIO(data))
+    for tag in DESCRIPTIVE:
+        if tag in source:
+            result[tag] = source[tag]
+    directories = {tag: source.get_ifd(tag) for tag in (EXIF_IFD, GPS_IFD)}
+    for tag, entries in directories.items():
+        result.get_ifd(tag).update(entries)
+    return result.tobytes().removeprefix(EXIF_PREFIX) if len(result) or any(directories.values()) else None
+
+
+# --- Writing ------------------------------------------------------------------------------------------------
+
+STRIP_BYTES = 1 << 20
+TYPES = {"H": 3, "I": 4, "B": 7}  # SHORT, LONG, UNDEFINED
+
+
+def encode_tiff(raster: Raster, options: Options) -> bytes:
+    """A TIFF of deflated strips with a predictor, the EXIF in front and the directory behind."""
+    exif, entries = _leading_exif(raster)
+    order = "<" if exif[:2] == b"II" else ">"
+    out = bytearray(exif)
+    offsets, sizes, rows = _write_strips(out, raster, order)
+
+    def add(tag: int, code: str, *values: int) -> None:
+        packed = struct.pack(f"{order}{len(values)}{code}", *values)
+        entries[tag] = (TYPES[code], len(values), _inline_or_appended(out, packed, order))
+
+    height, width, channels = raster.samples.shape
+    add(256, "I", width)
+    add(257, "I", height)
+    add(258, "H", *[raster.bits] * channels)
+    add(259, "H", 8)  # deflate
+    add(262, "H", 2 if channels > 2 else 1)  # RGB or gray
+    add(273, "I", *offsets)
+    add(277, "H", channels)
+    add(278, "I", rows)
+    add(279, "I", *sizes)
+    add(284, "H", 1)  # channels side by side
+    add(317, "H", 3 if raster.bits == FLOAT_BITS else 2)
+    add(339, "H", *[3 if raster.bits == FLOAT_BITS else 1] * channels)
+    if channels in (2, 4):
+        add(338, "H", 1 if raster.premultiplied else 2)
+    if raster.dpi:
+        for tag, value in zip(RESOLUTION, raster.dpi, strict=False):
+            packed = struct.pack(order + "II", round(value * 1000), 1000)
+            entries[tag] = (5, 1, _inline_or_appended(out, packed, order))
+        add(RESOLUTION[2], "H", 2)  # inch
+    if raster.icc:
+        entries[ICC_PROFILE] = (7, len(raster.icc), _inline_or_appended(out, raster.icc, order))
+    _write_directory(out, entries, order)
+    return bytes(out)
+
+
+Entries = dict[int, tuple[int, int, bytes]]  # tag -> type, count, the four bytes of value or offset
+
+
+def _leading_exif(raster: Raster) -> tuple[bytes, Entries]:
+    """The bytes that the file begins with, and the entries of theirs that the new directory takes over."""
+    if raster.exif is None:
+        return b"II*\x00\x00\x00\x00\x00", {}
+    wanted = {*DESCRIPTIVE, EXIF_IFD, GPS_IFD, *(() if raster.dpi else RESOLUTION)}
+    exif, entries = raster.exif, read_ifd(raster.exif).entries
+    return exif, {tag: (kind, count, exif[at : at + 4]) for tag, kind, count, at in entries if tag in wanted}
+
+
+def _write_strips(out: bytearray, raster: Raster, order: str) -> tuple[list[int], list[int], int]:
+    """Append the compressed rows: offsets, sizes, rows per strip."""
+    height, width, channels = raster.samples.shape
+    rows = max(1, min(height, STRIP_BYTES // (width * channels * raster.samples.itemsize)))
+    offsets, sizes = [], []
+    for top in range(0, height, rows):
+        strip = raster.samples[top : top + rows]
+        predicted = _float_differences(strip) if raster.bits == FLOAT_BITS else _differences(strip, order)
+        packed = zlib.compress(predicted, 4)
+        offsets.append(_append(out, packed))
+        sizes.append(len(packed))
+    return offsets, sizes, rows
+
+
+def _differences(strip: np.ndarray, order: str) -> bytes:
+    """Predictor 2: every sample minus its left neighbour, modulo its range."""
+    result = strip.copy()
+    result[:, 1:] -= strip[:, :-1]
+    return result.astype(f"{order}u{strip.itemsize}").tobytes()
+
+
+def _float_differences(strip: np.ndarray) -> bytes:
+    """Predictor 3 (Adobe's TIFF technical note 3): a row's bytes sorted by significance, then differences."""
+    rows, width, channels = strip.shape
+    planes = strip.astype(">f4").view(np.uint8).reshape(rows, width * channels, 4).swapaxes(1, 2)
+    result = planes.reshape(rows, -1).copy()
+    result[:, channels:] -= planes.reshape(rows, -1)[:, :-channels]
+    return result.tobytes()
+
+
+def _append(out: bytearray, data: bytes) -> int:
+    """Append at an even offset, as TIFF asks, and return it."""
+    out += b"\0" * (len(out) % 2)
+    offset = len(out)
+    out += data
+    if len(out) >= 2**32:
+        raise Unreadable("more than the 4 GB that a TIFF can hold: write a PNG instead")
+    return offset
+
+
+def _inline_or_appended(out: bytearray, packed: bytes, order: str) -> bytes:
+    """The value field of an entry: the value itself when it fits in four bytes, else where it is."""
+    return packed.ljust(4, b"\0") if len(packed) <= 4 else struct.pack(order + "I", _append(out, packed))
+
+
+def _write_directory(out: bytearray, entries: Entries, order: str) -> None:
+    """Append the directory and point the header to it."""
+    packed = struct.pack(order + "H", len(entries))
+    for tag, (kind, count, value) in sorted(entries.items()):
+        packed += struct.pack(order + "HHI", tag, kind, count) + value
+    start = _append(out, packed + b"\0\0\0\0")
+    struct.pack_into(order + "I", out, 4, start)
+
+
+def tiff_size(file: BinaryIO) -> tuple[int, int]:
+    from tifffile import TiffFile, TiffPage
+
+    with TiffFile(file) as tiff:
+        page = tiff.pages[0]
+        assert isinstance(page, TiffPage)
+        tag = page.tags.get(ORIENTATION)
+        return upright_size(page.imagelength, page.imagewidth, tag.value if tag is not None else 1)

@@ -1,0 +1,348 @@
+"""A video file in, a video file out, frame by frame, through PyAV (the `[video]` extra).
+
+    with open_film(path) as film, film.writer(stream, target) as out:
+        for frame in film.frames(out):                # sound and subtitles go to `out` by themselves
+            out.write(restore(frame.pixels), frame)
+
+Each frame keeps its own time, so a variable frame rate stays what it is. Depth, chroma, colour description, rotation,
+aspect, chapters and tags are carried over. Only a few frames are in memory, however long the film.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from restormer_cli.errors import Failed, UserError, one_line
+from restormer_cli.images.io import MAX_PIXELS
+
+if TYPE_CHECKING:
+    from av.container import InputContainer, OutputContainer
+    from av.packet import Packet
+    from av.stream import Stream
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
+READABLE_FILMS = frozenset(
+    [".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".wmv", ".flv", ".3gp"]
+)
+WRITABLE_FILMS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
+ENCODERS = {
+    "h264": "libx264",
+    "hevc": "libx265",
+    "vp8": "libvpx-vp9",
+    "vp9": "libvpx-vp9",
+    "av1": "libsvtav1",
+    "prores": "prores_ks",
+    "ffv1": "ffv1",
+}
+"""What a film was coded with -> what codes its restored frames; anything else becomes H.264, in WebM VP9."""
+EXTRA = "pip install 'restormer-cli[video]'"
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One picture of a film: float32 (h, w, 1 or 3) in [0, 1], what is seen through it, and the original frame."""
+
+    pixels: np.ndarray
+    alpha: np.ndarray | None
+    original: "VideoFrame"
+
+
+def is_film(path: Path) -> bool:
+    """Whether a name is a video's."""
+    return path.suffix.lower() in READABLE_FILMS
+
+
+@contextmanager
+def open_film(path: Path) -> "Iterator[Film]":
+    """Open a video file. Raises UserError for one that cannot be read, or without PyAV."""
+    try:
+        import av
+        from av.error import FFmpegError
+    except ImportError:
+        raise UserError(f"{path}: videos need PyAV: {EXTRA}") from None
+    shown = one_line(str(path))
+    try:
+        container = av.open(str(path.absolute()))  # absolute: a name such as "concat:x" is a file's, nothing else
+    except (FFmpegError, UnicodeError) as error:
+        raise UserError(f"{shown}: no video that can be read ({reason(error)}); copy or download it again") from None
+    with container:
+        pictures = [stream for stream in container.streams.video if not _is_cover(stream)]
+        if not pictures:
+            raise UserError(f"{shown}: there are no moving pictures in it")
+        first = pictures[0]
+        if first.codec_context is None or first.width * first.height not in range(1, MAX_PIXELS):
+            raise UserError(f"{shown}: its pictures have no size that can be restored")
+        yield Film(path, container, first)
+
+
+@dataclass(eq=False)
+class Film:
+    """An open video file."""
+
+    path: Path
+    container: "InputContainer"
+    stream: "VideoStream"
+    damaged: int = 0
+    """Packets so far that could not be decoded; their frames are left out, the others keep their time."""
+
+    @property
+    def width(self) -> int:
+        return self.stream.width
+
+    @property
+    def height(self) -> int:
+        return self.stream.height
+
+    @property
+    def length(self) -> int | None:
+        """How many frames, where the file tells or its duration does."""
+        if self.stream.frames:
+            return self.stream.frames
+        if self.container.duration and self.stream.average_rate:
+            return max(1, round(self.container.duration / 1_000_000 * self.stream.average_rate))
+        return None
+
+    @property
+    def bits(self) -> int:
+        """Per sample."""
+        return max(component.bits for component in self.stream.format.components)
+
+    def frames(self, out: "Writer | None" = None) -> Iterator[Frame]:
+        """Every frame, in order; on the way what is not the pictures' is copied to `out`.
+
+        Raises UserError where not one frame can be decoded.
+        """
+        from av.error import FFmpegError
+
+        self.stream.thread_type = "AUTO"
+        copied = out.copied if out is not None else {}
+        wanted = [self.stream, *(stream for stream in self.container.streams if stream.index in copied)]
+        count = 0
+        try:
+            for packet in self.container.demux(wanted):
+                if packet.stream is not self.stream:
+                    if out is not None and packet.dts is not None:
+                        out.copy(packet)
+                    continue
+                try:
+                    decoded = packet.decode()
+                except FFmpegError:
+                    self.damaged += 1
+                    continue
+                for frame in decoded:
+                    count += 1
+                    yield _to_frame(frame)  # pyright: ignore
+        except FFmpegError:  # the file ends too early: what came is kept
+            self.damaged += 1
+        if not count:
+            raise UserError(f"{one_line(str(self.path))}: not one frame can be decoded; copy or download it again")
+
+    @contextmanager
+    def writer(self, stream: IO[bytes], target: Path, quality: int = 95) -> "Iterator[Writer]":
+        """A film like this one, written to `stream` in the container that `target`'s extension names.
+
+        Raises UserError where that container or its encoder cannot hold this film, Failed where writing fails.
+        """
+        import av
+        from av.error import FFmpegError
+
+        try:
+            container = av.open(stream, "w", format=container_of(target))
+            with container:
+                writer = Writer(self, container, target, quality)
+                yield writer
+                writer.finish()
+        except FFmpegError as error:
+            if isinstance(error, OSError):
+                raise OSError(error.errno, error.strerror) from None  # whoever holds the stream tells of its disk
+            raise Failed(f"{one_line(str(target))}: cannot be encoded ({reason(error)}): try a .mkv") from None
+
+
+def container_of(target: Path) -> str:
+    """The container that an extension names. Raises UserError for one that is not written."""
+    suffix = target.suffix.lower()
+    if suffix not in WRITABLE_FILMS:
+        raise UserError(f"{one_line(str(target))}: no video format that is written: use {', '.join(WRITABLE_FILMS)}")
+    return WRITABLE_FILMS[suffix]
+
+
+@dataclass(eq=False)
+class Writer:
+    """A film being written."""
+
+    film: Film
+    container: "OutputContainer"
+    target: Path
+    quality: int
+    notes: list[str] = field(default_factory=list)
+    copied: "dict[int, Stream]" = field(default_factory=dict)
+    """Streams that go over as they are, by their index in the source."""
+
+    def __post_init__(self) -> None:
+        from av.error import FFmpegError
+
+        source, film = self.film.stream, self.film
+        name = _encoder(source.codec_context.codec.canonical_name, self.container.format.name)
+        options = _options(name, self.quality)
+        rate = source.average_rate or source.base_rate or 25
+        self.stream: Any = self.container.add_stream(name, rate=rate, options=options)
+        codec = self.stream.codec_context
+        codec.width, codec.height = film.width, film.height
+        codec.pix_fmt = self._pixel_format(codec)
+        codec.time_base = self.stream.time_base = source.time_base
+        if name == "prores_ks" and source.codec_context.profile:
+            self.notes.append("its ProRes flavour is chosen anew")
+        if source.sample_aspect_ratio:
+            codec.sample_aspect_ratio = self.stream.sample_aspect_ratio = source.sample_aspect_ratio
+        for what in ("color_range", "color_primaries", "color_trc", "colorspace"):
+            setattr(codec, what, getattr(source.codec_context, what))
+        self.stream.metadata.update(source.metadata)
+        self.container.metadata.update(film.container.metadata)
+        self.container.set_chapters(film.container.chapters())
+        if source.codec_context.color_trc in (16, 18):  # PQ and HLG, of which the network has seen nothing
+            self.notes.append("it is HDR, which no weights were trained on, and its mastering data are not kept")
+        self._turned = False
+        for stream in film.container.streams:
+            if stream is not source:
+                self._add_copy(stream)
+        try:
+            codec.open()
+        except (FFmpegError, ValueError) as error:
+            size = f"{film.width} × {film.height}, {codec.pix_fmt}"
+            raise UserError(
+                f"{one_line(str(self.target))}: {name} refuses {size} ({reason(error)}): try a .mkv"
+            ) from None
+
+    def _pixel_format(self, codec: Any) -> str:
+        """The source's where the encoder has it, else the one that loses least."""
+        from av.codec import find_best_pix_fmt_of_list
+
+        wanted = self.film.stream.format
+        offered = [form.name for form in codec.codec.video_formats or ()]
+        if not offered or wanted.name in offered:
+            return wanted.name
+        best, _ = find_best_pix_fmt_of_list(offered, wanted.name, has_alpha=_has_alpha(wanted))
+        assert best is not None
+        self.notes.append(f"{wanted.name} becomes {best.name}")
+        return best.name
+
+    def _add_copy(self, stream: "Stream") -> None:
+        """Take a stream over as it is. Sound that the container cannot hold is refused, anything else left out."""
+        kind = {"audio": "sound"}.get(stream.type, stream.type)
+        context = getattr(stream, "codec_context", None)
+        name = context.codec.canonical_name if context is not None and context.codec is not None else None
+        if name is not None and stream.type in ("audio", "subtitle") and name in self.container.supported_codecs:
+            copy = self.container.add_stream_from_template(stream)  # pyright: ignore
+            copy.metadata.update(stream.metadata)
+            self.copied[stream.index] = copy
+        elif stream.type == "audio":
+            raise UserError(f"{one_line(str(self.target))}: its sound, {name}, does not fit in there: name a .mkv")
+        else:
+            self.notes.append(f"its {kind} track {name or ''}".rstrip() + " is left out")
+
+    def write(self, pixels: np.ndarray, frame: Frame) -> None:
+        """One restored frame, float (h, w, 1 or 3), at the time of its original."""
+        original = frame.original
+        if not self._turned:  # before the first packet; only frames know the rotation
+            self._turned = True
+            if original.rotation:
+                self.stream.set_display_rotation(original.rotation)
+        new = _from_pixels(pixels, frame.alpha, original, self.stream.codec_context.pix_fmt)
+        new.pts, new.time_base, new.duration = original.pts, original.time_base, original.duration
+        self.container.mux(self.stream.encode(new))
+
+    def copy(self, packet: "Packet") -> None:
+        """A packet of sound or subtitles."""
+        packet.stream = self.copied[packet.stream.index]
+        self.container.mux(packet)
+
+    def finish(self) -> None:
+        """What the encoder still holds."""
+        self.container.mux(self.stream.encode(None))
+
+
+def _is_cover(stream: "VideoStream") -> bool:
+    from av.stream import Disposition
+
+    return bool(stream.disposition & Disposition.attached_pic)
+
+
+def _encoder(codec: str, container: str) -> str:
+    name = ENCODERS.get(codec, "libx264")
+    if container == "webm" and name not in ("libvpx-vp9", "libsvtav1"):
+        return "libvpx-vp9"
+    if container == "mp4" and name in ("ffv1", "prores_ks"):
+        return "libx264"
+    return name
+
+
+def _options(encoder: str, quality: int) -> dict[str, str]:
+    """Constant quality: 95 is beyond what eyes tell from the source, 50 is small."""
+    crf = min(51, max(1, round(14 + 0.4 * (95 - quality))))
+    if encoder == "libx264":
+        return {"crf": str(crf), "preset": "medium"}
+    if encoder == "libx265":
+        return {"crf": str(crf), "preset": "medium", "x265-params": "log-level=none"}
+    if encoder == "libvpx-vp9":
+        return {"crf": str(crf), "b:v": "0", "row-mt": "1", "cpu-used": "3"}
+    if encoder == "libsvtav1":
+        return {"crf": str(crf), "preset": "7"}
+    return {}
+
+
+# --- Frames <-> pixels --------------------------------------------------------------------------------------
+
+
+def _flags() -> int:
+    from av.video.reformatter import Interpolation
+
+    return Interpolation.BICUBIC | Interpolation.ACCURATE_RND
+
+
+def _has_alpha(form: Any) -> bool:
+    return any(component.is_alpha for component in form.components)
+
+
+def _to_frame(frame: "VideoFrame") -> Frame:
+    """Through planar floats: eight bits and back are the same eight bits, but for chroma that is resampled."""
+    if frame.format.name.startswith(("gray", "ya")) and not _has_alpha(frame.format):
+        gray = frame.reformat(format="grayf32le", dst_color_range="JPEG", interpolation=_flags())  # pyright: ignore
+        return Frame(gray.to_ndarray()[..., None], None, frame)
+    form = "gbrapf32le" if _has_alpha(frame.format) else "gbrpf32le"
+    samples = frame.reformat(format=form, interpolation=_flags()).to_ndarray()  # pyright: ignore
+    pixels = np.ascontiguousarray(samples[..., :3])
+    return Frame(pixels, samples[..., 3:].copy() if samples.shape[2] == 4 else None, frame)
+
+
+def _from_pixels(pixels: np.ndarray, alpha: np.ndarray | None, like: "VideoFrame", form: str) -> "VideoFrame":
+    import av
+
+    samples = np.clip(pixels, 0, 1).astype(np.float32)
+    if samples.shape[2] == 1:
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(samples[..., 0]), "grayf32le")
+        frame.color_range = 2
+    elif alpha is not None:
+        frame = av.VideoFrame.from_ndarray(np.concatenate([samples, alpha], axis=2), "gbrapf32le")
+    else:
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(samples), "gbrpf32le")
+    colours: dict[str, Any] = {"dst_color_range": like.color_range, "interpolation": _flags()}
+    if like.colorspace in (1, 4, 5, 7, 9):  # the others, 6 and 10 among them, are swscale's default or near it
+        colours["dst_colorspace"] = like.colorspace
+    elif like.colorspace == 6:
+        colours["dst_colorspace"] = 5
+    elif like.colorspace == 10:
+        colours["dst_colorspace"] = 9
+    made = frame.reformat(format=form, **colours)
+    made.color_range, made.colorspace = like.color_range, like.colorspace
+    made.color_trc, made.color_primaries = like.color_trc, like.color_primaries
+    return made
+
+
+def reason(error: BaseException) -> str:
+    """What FFmpeg says, in one line and without the path."""
+    return one_line(str(getattr(error, "strerror", None) or error) or type(error).__name__)

@@ -1,0 +1,226 @@
+"""Recipes as files: found, read, overridden, explained, written and compared."""
+
+import difflib
+import json
+import tomllib
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from restormer_cli.errors import UserError
+from restormer_cli.model.config import ModelConfig
+from restormer_cli.recipe import PAPER_STAGES, Recipe, Table
+
+
+def find_recipe(name: str) -> Path:
+    """A path, or the name of a bundled recipe (`defocus`, `compact/denoise`, `recipes/defocus.toml`) -> its file.
+
+    Raises UserError, naming the nearest bundled recipe.
+    """
+    try:
+        if Path(name).is_file():
+            return Path(name)
+    except OSError as error:  # a name too long, a folder that may not be searched
+        raise UserError(f"no recipe {name!r}: {error.strerror}") from None
+    bundled = bundled_recipes()
+    short = name.removeprefix("./").removeprefix("recipes/").removesuffix(".toml")
+    if short in bundled:
+        return bundled[short]
+    near = difflib.get_close_matches(short, bundled, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]}?" if near else "bundled ones:"
+    raise UserError(f"no recipe {name!r}: {hint} (bundled: {', '.join(listed_recipes())})")
+
+
+def bundled_recipes() -> dict[str, Path]:
+    """Name -> file of every recipe in the package (or, in a checkout, beside it)."""
+    inside = Path(str(files("restormer_cli"))) / "recipes"
+    folder = inside if inside.is_dir() else inside.parent.parent / "recipes"
+    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.toml"))}
+
+
+def listed_recipes() -> list[str]:
+    """Names of the bundled recipes, without the legs that made the bundled checkpoints."""
+    return [name for name in bundled_recipes() if "/legs/" not in name]
+
+
+def read_recipe(name: str, overrides: tuple[str, ...] = ()) -> Recipe:
+    """Read, override (`optimizer.lr=1e-4`, `stage.0.patch=64`) and validate. Raises UserError."""
+    path = find_recipe(name)
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid TOML: {error}") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    for override in overrides:
+        _override(values, override)
+    values.setdefault("name", path.stem)
+    return parse_recipe(values, where=str(path))
+
+
+def parse_recipe(values: dict[str, Any], where: str) -> Recipe:
+    """Validate plain values, as TOML or JSON give them. Raises UserError, one line, first problem first."""
+    try:
+        # By way of JSON: only there is pydantic strict about "48" and 48.0 without refusing a list for a tuple.
+        return Recipe.model_validate_json(json.dumps(values, default=str), strict=True)
+    except ValidationError as error:
+        problems = error.errors()
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise UserError(f"{where}: {_explain(problems[0])}{more}") from None
+
+
+def change_recipe(recipe: Recipe | dict[str, Any], overrides: tuple[str, ...], where: str) -> Recipe:
+    """A recipe (or its values) with other values, written as for `read_recipe`. Raises UserError."""
+    values = recipe.model_dump(mode="json", by_alias=True) if isinstance(recipe, Recipe) else recipe
+    for override in overrides:
+        _override(values, override)
+    return parse_recipe(values, where=where)
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise UserError(f"--set {override}: write KEY=VALUE, as in --set optimizer.lr=1e-4")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *parents, last = key.split(".")
+    node: Any = values
+    if parents[:1] == ["stage"]:
+        values.setdefault("stage", [stage.model_dump() for stage in PAPER_STAGES])
+    try:
+        for part in parents:
+            node = node[_row(part)] if isinstance(node, list) else node.setdefault(part, {})
+        if isinstance(node, list):
+            node[_row(last)] = value
+        else:
+            node[last] = value
+    except (ValueError, IndexError, AttributeError, TypeError):  # no such row, or a value that has no parts
+        raise UserError(f"--set {override}: the recipe has no such place as {key}") from None
+
+
+def _row(part: str) -> int:
+    index = int(part)
+    if index < 0:
+        raise IndexError(part)
+    return index
+
+
+def _explain(problem: Any) -> str:
+    place = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        *parents, unknown = problem["loc"]
+        known = _keys_of(parents)
+        near = difflib.get_close_matches(str(unknown), known, n=1, cutoff=0)
+        return (
+            f"unknown key {place}; nearest: {'.'.join([*map(str, parents), near[0]])}"
+            if near
+            else f"unknown key {place}"
+        )
+    if problem["type"] == "missing":
+        return f"{place} is missing"
+    if problem["type"] == "multiple_of":
+        return f"{place} = {problem['input']}: must be a multiple of 8"
+    message = problem["msg"].removeprefix("Value error, ")
+    given = f" = {problem['input']!r}" if isinstance(problem["input"], str | int | float) and place else ""
+    return f"{place}{given}: {message}" if place else message
+
+
+def _keys_of(parents: list[Any]) -> list[str]:
+    """The keys that a table of the recipe knows."""
+    fields: Any = Recipe.model_fields
+    for part in parents:
+        if isinstance(part, int):
+            continue
+        annotation = next((f.annotation for n, f in fields.items() if part in (n, f.alias)), None)
+        nested = [t for t in (annotation, *getattr(annotation, "__args__", ())) if isinstance(t, type)]
+        table = next((t for t in nested if t is ModelConfig or issubclass(t, Table)), None)
+        if table is ModelConfig:
+            return list(ModelConfig.__dataclass_fields__)
+        if table is None:
+            return []
+        fields = table.model_fields  # type: ignore[attr-defined]
+    return [field.alias or name for name, field in fields.items()]
+
+
+FREE = ("data.cache", "data.cache_gb", "data.workers", "data.prefetch", "run.track", "expected", "licence")
+"""What may differ on resuming: it does not touch what is computed."""
+
+
+def resolved(recipe: Recipe) -> str:
+    """Every value of a recipe, as JSON."""
+    return recipe.model_dump_json(by_alias=True, indent=1)
+
+
+def recipe_toml(recipe: Recipe) -> str:
+    """Every value of a recipe, as the TOML that makes the same recipe again."""
+    heading = "# Every value in force. The same run again: restormer train THIS_FILE --out ANOTHER_FOLDER\n\n"
+    return heading + to_toml(json.loads(resolved(recipe)))
+
+
+def differences(was: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
+    """`optimizer.lr 0.0003 -> 0.001` for every value that differs and matters; a key that only one has is `none`."""
+    old, new = dict(_leaves(was)), dict(_leaves(now))
+    for key in [*new, *(key for key in old if key not in new)]:
+        a, b = old.get(key), new.get(key)
+        if a != b and key not in FREE:
+            yield f"{key} {_short(a)} -> {_short(b)}"
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, list) and any(isinstance(v, dict) for v in value):
+        items = enumerate(value)
+    else:
+        yield path, value
+        return
+    for key, inner in items:
+        yield from _leaves(inner, f"{path}.{key}" if path else str(key))
+
+
+def _short(value: Any) -> str:
+    return "none" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def to_toml(values: dict[str, Any]) -> str:
+    """Tables, lists of tables and plain values to text that `tomllib` reads back as the same; None is left out."""
+    return "\n".join(_lines(values, ())).strip() + "\n"
+
+
+def _lines(table: dict[str, Any], path: tuple[str, ...]) -> Iterator[str]:
+    plain = {key: value for key, value in table.items() if not _is_tables(value)}
+    for key, value in plain.items():
+        if value is not None:
+            yield f"{_key(key)} = {_inline(value)}"
+    for key, value in table.items():
+        if not _is_tables(value):
+            continue
+        name = ".".join(map(_key, (*path, key)))
+        for row in value if isinstance(value, list) else [value]:
+            yield ""
+            yield f"[[{name}]]" if isinstance(value, list) else f"[{name}]"
+            yield from _lines(row, (*path, key))
+
+
+def _is_tables(value: Any) -> bool:
+    """Whether a value gets a heading of its own: a table, or a list of nothing but tables."""
+    return isinstance(value, dict) or (
+        isinstance(value, list) and bool(value) and all(isinstance(v, dict) for v in value)
+    )
+
+
+def _inline(value: Any) -> str:
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_inline, value)) + "]"
+    # JSON's strings, numbers and booleans are TOML's; only DEL must be escaped there too.
+    return json.dumps(value, ensure_ascii=False, allow_nan=False).replace("\x7f", "\\u007f")
+
+
+def _key(key: str) -> str:
+    bare = bool(key) and all(c.isascii() and (c.isalnum() or c in "_-") for c in key)
+    return key if bare else _inline(key)

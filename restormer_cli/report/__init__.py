@@ -1,0 +1,1 @@
+"""What two or more verbs show with: terminal, tables, figures and HTML pages."""

@@ -1,0 +1,94 @@
+"""Devices, processes and machines, by way of Accelerate."""
+
+import os
+import platform
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import accelerate
+import numpy
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType, broadcast_object_list
+
+from restormer_cli import __version__, launcher
+from restormer_cli.errors import RestormerError, UserError
+from restormer_cli.hardware import choose_device
+
+T = TypeVar("T")
+
+TORCHRUN = "torchrun --nproc-per-node N -m restormer_cli …"
+
+
+def make_accelerator(device: str, track: str | None, folder: Path) -> Accelerator:
+    """One process on `device` (`auto`, `cpu`, `cuda:1` …), or this process of those that a launcher started.
+
+    Precision is ours, not Accelerate's: that one is fixed for the life of the process, and runs may follow runs.
+    Raises UserError for a device of one's own under a launcher, and for a launcher that starts fewer than asked.
+    """
+    launched = launcher.is_launched()
+    if launched and device not in ("auto", "cpu"):
+        raise UserError(f"--device {device}: under a launcher every process gets its own; leave it out")
+    if os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true" and "MASTER_ADDR" in os.environ and not launched:
+        # It would train alone, with a fraction of what was asked for, and say nothing.
+        raise UserError(f"accelerate launch --cpu starts one process only: for more, use {TORCHRUN}")
+    before = os.environ.get("ACCELERATE_TORCH_DEVICE")
+    if device not in ("auto", "cpu"):
+        os.environ["ACCELERATE_TORCH_DEVICE"] = device  # Accelerate's only way to choose among several
+    try:
+        on_cpu = choose_device(device).type == "cpu"
+        accelerator = Accelerator(cpu=on_cpu, mixed_precision="no", log_with=track, project_dir=folder)
+    finally:
+        if before is None:
+            os.environ.pop("ACCELERATE_TORCH_DEVICE", None)
+    if accelerator.num_processes != launcher.processes():
+        raise UserError(
+            f"{os.environ['WORLD_SIZE']} processes were started, but Accelerate sees {accelerator.num_processes}: "
+            f"try {TORCHRUN}"
+        )
+    return accelerator
+
+
+def is_unsharded_fsdp(accelerator: Accelerator) -> bool:
+    """Whether FSDP was asked for but is not done: Accelerate (1.15) silently ignores it on CPUs."""
+    asked = os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
+    return asked and accelerator.distributed_type != DistributedType.FSDP
+
+
+def on_main(accelerator: Accelerator, work: Callable[[], T]) -> T:
+    """Do it in the main process; every process gets the result, or the error."""
+    box: list[Any] = [None, None]
+    if accelerator.is_main_process:
+        try:
+            box[0] = work()
+        except RestormerError as error:
+            if accelerator.num_processes == 1:
+                raise
+            box[1] = error
+    if accelerator.num_processes > 1:
+        broadcast_object_list(box)
+    if box[1] is not None:
+        raise box[1]
+    return box[0]
+
+
+def environment(accelerator: Accelerator) -> dict[str, Any]:
+    """What a run ran on."""
+    device = accelerator.device
+    return {
+        "restormer_cli": __version__,
+        "torch": torch.__version__,
+        "accelerate": accelerate.__version__,
+        "numpy": numpy.__version__,
+        "python": platform.python_version(),
+        "command": sys.argv,
+        "device": str(device),
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor(),
+        "processes": accelerator.num_processes,
+        "distributed": accelerator.distributed_type.value,
+        "threads": torch.get_num_threads(),
+        "machine": platform.platform(),
+        "host": platform.node(),
+    }

@@ -1,0 +1,146 @@
+"""What a recipe will do, worked out without doing it: `restormer train RECIPE --plan`."""
+
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from restormer_cli.errors import UserError
+from restormer_cli.hardware import choose_device
+from restormer_cli.model.config import ModelConfig
+from restormer_cli.model.cost import count_operations, count_parameters
+from restormer_cli.model.restormer import Level, Restormer
+from restormer_cli.recipe import Recipe, Stage
+from restormer_cli.training.learner import choose_precision
+from restormer_cli.training.schedule import Split, cosine_split, learning_rate, split_batch
+
+PROBE = 64
+"""Side of the picture that stands for all sizes: work and activations are proportional to pixels."""
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """One stage of progressive learning, as it will run."""
+
+    stage: Stage
+    last: int
+    """Its last iteration."""
+    split: Split
+    megapixels: float
+    """Per step, over all devices."""
+    samples: int
+    """Pictures seen by the end of the stage."""
+    tflops: float
+    """Per step, over all devices: forward and backward, 10¹² operations."""
+    memory: int
+    """Estimated bytes on the busiest device."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A recipe worked out."""
+
+    recipe: Recipe
+    devices: int
+    parameters: int
+    gmacs: float
+    """Convolutions' multiply-accumulates for 3 × 256², the paper's "FLOPs", and all operations likewise."""
+    gflops: float
+    stages: tuple[StagePlan, ...]
+    rates: tuple[tuple[int, float], ...]
+    """(iteration, learning rate) at the first one, at the knots of the schedule and where stages begin."""
+    uneven: tuple[int, ...]
+    """Stages whose batch splits unevenly, which the recipe allows."""
+
+
+def make_plan(recipe: Recipe, devices: int) -> Plan:
+    """Work a recipe out for so many devices.
+
+    Raises UserError for batches that split unevenly, unless the recipe allows it, or that are too small.
+    """
+    stages: list[StagePlan] = []
+    uneven: list[int] = []
+    last = samples = 0
+    macs_per_pixel = count_operations(recipe.model, PROBE, PROBE).macs / PROBE**2
+    fixed, per_pixel = memory_of(recipe)
+    # Backward costs twice the forward pass; checkpointing repeats the forward pass.
+    passes = 4 if recipe.run.activation_checkpointing else 3
+    for number, stage in enumerate(recipe.stage):
+        last += stage.iterations
+        samples += stage.iterations * stage.batch
+        split = split_batch(stage.batch, devices, recipe.run.micro_batch, uneven=True)
+        if not split.even:
+            uneven.append(number)
+        pixels, largest = stage.patch**2, max(len(rows) for share in split.shares for rows in share)
+        stages.append(
+            StagePlan(
+                stage,
+                last,
+                split,
+                megapixels=stage.batch * pixels / 1e6,
+                samples=samples,
+                tflops=2 * macs_per_pixel * passes * stage.batch * pixels / 1e12,
+                memory=round(fixed + per_pixel * largest * pixels),
+            )
+        )
+    if uneven and not recipe.run.uneven:
+        batches = ", ".join(f"{recipe.stage[number].batch} (stage.{number})" for number in uneven)
+        raise UserError(
+            f"batches that do not split evenly over {devices} devices: {batches}; make them multiples of {devices}, "
+            "or let some devices wait for others with --set run.uneven=true"
+        )
+    whole = count_operations(recipe.model, 256, 256)
+    knots = {1, cosine_split(recipe)[0] + 1, last, *(row.last + 1 for row in stages[:-1])}
+    return Plan(
+        recipe,
+        devices,
+        count_parameters(recipe.model),
+        gmacs=whole.conv_macs / 1e9,
+        gflops=whole.flops / 1e9,
+        stages=tuple(stages),
+        rates=tuple((iteration, learning_rate(iteration, recipe)) for iteration in sorted(knots) if iteration <= last),
+        uneven=tuple(uneven),
+    )
+
+
+def memory_of(recipe: Recipe) -> tuple[float, float]:
+    """Estimated bytes on a device: whatever the batch is, and per pixel of what is taken at once.
+
+    Weights, gradients, two moments and the average; what the backward pass needs of the forward pass, counted by
+    a forward pass without numbers; and four of the widest maps, gradients and copies at work. Compared with
+    measurements in docs/training-data.md.
+    """
+    config, run = recipe.model, recipe.run
+    copies = 4 + bool(recipe.ema.decay)
+    half = choose_precision(recipe, choose_device("auto")) == "bf16"
+    saved = _saved_bytes(config, half=half, checkpointing=run.activation_checkpointing)
+    widest = 2 * config.hidden(config.level1_channels) * (2 if half else 4) * PROBE**2
+    if run.activation_checkpointing:  # one block at a time is computed again; the widest is at full size
+        one = ModelConfig.from_dict(config.to_dict() | {"blocks": [1, 1, 1, 1], "refinement": 0})
+        two = ModelConfig.from_dict(config.to_dict() | {"blocks": [1, 1, 1, 1], "refinement": 1})
+        saved += _saved_bytes(two, half=half) - _saved_bytes(one, half=half)
+    return 4 * copies * count_parameters(config), (saved + 4 * widest) / PROBE**2
+
+
+@cache
+def _saved_bytes(config: ModelConfig, *, half: bool, checkpointing: bool = False) -> int:
+    """What autograd keeps of a forward pass over one picture of PROBE²; the weights apart."""
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage._cdata] = storage  # kept alive, so that no other gets its address
+        return tensor
+
+    with FakeTensorMode():
+        network = Restormer(config).train()
+        for module in network.modules():
+            if isinstance(module, Level):
+                module.checkpointing = checkpointing
+        picture = torch.zeros(1, config.in_channels, PROBE, PROBE)
+        hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+        with hooks, torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+            network(picture)
+        weights = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
+    return sum(storage.nbytes() for address, storage in kept.items() if address not in weights)

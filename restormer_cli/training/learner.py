@@ -1,0 +1,211 @@
+"""The network with its optimiser and average on the devices: one step forward, all of its state out and in."""
+
+import math
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from typing import Any, Literal
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from restormer_cli.errors import UserError
+from restormer_cli.hardware import multiplies_bf16
+from restormer_cli.model.restormer import Block, Level, Restormer
+from restormer_cli.model.weights import load_weights
+from restormer_cli.recipe import Recipe
+from restormer_cli.training.losses import LOSSES
+
+FUSED = ("cpu", "cuda", "mps", "xpu")
+"""Devices with an AdamW in one kernel."""
+
+
+def choose_precision(recipe: Recipe, device: torch.device) -> Literal["fp32", "bf16"]:
+    """What a recipe's `run.precision` means on a device."""
+    if recipe.run.precision == "auto":
+        return "bf16" if multiplies_bf16(device) else "fp32"
+    return recipe.run.precision
+
+
+class Learner:
+    """What learns. `result` is what is validated and saved: the average where there is one, else the network."""
+
+    def __init__(self, recipe: Recipe, accelerator: Accelerator) -> None:
+        self.recipe = recipe
+        self.accelerator = accelerator
+        self.loss_of = LOSSES[recipe.loss.kind]
+        self.precision = choose_precision(recipe, accelerator.device)
+        self.sharded = accelerator.distributed_type == DistributedType.FSDP
+        if self.sharded and recipe.ema.decay:
+            raise UserError("ema.decay: an average is not kept under FSDP: set ema.decay=0, or use plain processes")
+        self.network = initial_network(recipe)
+        self.average = _average(self.network, recipe.ema.decay)
+        if self.average is not None:
+            self.average.to(accelerator.device)
+        _configure(self.network, recipe)
+        optimizer = torch.optim.AdamW(
+            self.network.parameters(),
+            lr=recipe.optimizer.lr,
+            betas=recipe.optimizer.betas,
+            weight_decay=recipe.optimizer.weight_decay,
+            fused=accelerator.device.type in FUSED,
+        )
+        # Of depth-wise convolutions' gradients, whose strides differ where a side is 1; they are a few kilobytes.
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+        self.model, self.optimizer = accelerator.prepare(self.network, optimizer)
+        self.fresh = self.optimizer.state_dict()
+
+    @property
+    def result(self) -> nn.Module:
+        """What is validated; sharded networks only work as a whole."""
+        if self.average is not None:
+            return self.average.module
+        return self.model if self.sharded else self.network
+
+    def autocast(self) -> torch.autocast:
+        """The run's precision."""
+        half = self.precision == "bf16"
+        return torch.autocast(self.accelerator.device.type, dtype=torch.bfloat16, enabled=half)
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """The same precision without gradients; pictures have many sizes, so nothing is compiled for them."""
+        with ExitStack() as stack:
+            stack.enter_context(torch.no_grad())
+            stack.enter_context(self.autocast())
+            if self.recipe.run.compile:
+                stack.enter_context(torch.compiler.set_stance("force_eager"))
+            yield
+
+    def step(
+        self, micro_batches: list[tuple[Tensor, Tensor]], batch: int, rate: float, stop: bool
+    ) -> tuple[float, bool, bool]:
+        """One step on this process's micro-batches of (degraded, clean) out of a global batch.
+
+        Returns the global batch's mean loss, whether any process says `stop`, and whether the step was taken: it is
+        not where the loss or the gradient is not finite.
+        """
+        accelerator = self.accelerator
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        parts: list[Tensor] = []
+        for number, (degraded, clean) in enumerate(micro_batches, start=1):
+            # Only the last micro-batch's backward pass exchanges gradients.
+            with nullcontext() if number == len(micro_batches) else accelerator.no_sync(self.model):
+                part = self._loss(degraded, clean) * (len(clean) / batch)
+                parts.append(part.detach())
+                # Processes' gradients are averaged, but each process has its share of one sum.
+                accelerator.backward(part * accelerator.num_processes)
+        norm = accelerator.clip_grad_norm_(self.model.parameters(), self.recipe.optimizer.clip or float("inf"))
+        assert norm is not None  # only XLA has none
+        value, stopping = sum(float(part) for part in parts), stop
+        if accelerator.num_processes > 1:
+            both = torch.tensor([value, float(stop)], dtype=torch.float64, device=accelerator.device)
+            value, stops = accelerator.reduce(both, "sum").tolist()  # pyright: ignore[reportAttributeAccessIssue]
+            stopping = stops > 0
+        taken = math.isfinite(value) and math.isfinite(float(norm))
+        if taken:
+            self.optimizer.step()
+            if self.average is not None:
+                self.average.update_parameters(self.network)
+        self.optimizer.zero_grad(set_to_none=True)
+        return value, stopping, taken
+
+    def _loss(self, degraded: Tensor, clean: Tensor) -> Tensor:
+        parameter = next(self.model.parameters())
+        with self.autocast():
+            output = self.model(degraded.to(self.accelerator.device, parameter.dtype))
+        # Losses want more digits than bf16 has.
+        return self.loss_of(output.to(parameter.dtype), clean.to(self.accelerator.device, parameter.dtype))
+
+    def state(self) -> dict[str, Any]:
+        """Weights, optimiser and average, as tensors on the CPU or on the device; every process takes part."""
+        if self.sharded:
+            from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict
+
+            options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+            model, optimizer = get_state_dict(self.model, self.optimizer.optimizer, options=options)
+            return {"model": model, "optimizer": optimizer}
+        state = {"model": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
+        return state if self.average is None else state | {"average": self.average.state_dict()}
+
+    def load(self, state: dict[str, Any] | None) -> None:
+        """Take up a checkpoint's state; None starts afresh. Raises UserError where [model] is another."""
+        if state is None:
+            state = {"model": initial_network(self.recipe).state_dict(), "optimizer": self.fresh}
+        try:
+            self._load(state)
+        except (RuntimeError, ValueError, KeyError):
+            raise UserError("the checkpoint is of another network than [model] describes: give another --out") from None
+
+    def _load(self, state: dict[str, Any]) -> None:
+        if self.sharded:
+            from torch.distributed.checkpoint.state_dict import StateDictOptions, set_state_dict
+
+            options = StateDictOptions(full_state_dict=True)
+            optimizer = state["optimizer"] if state["optimizer"] is not self.fresh else {}
+            set_state_dict(
+                self.model,
+                self.optimizer.optimizer,
+                model_state_dict=state["model"],
+                optim_state_dict=optimizer,
+                options=options,
+            )
+        else:
+            self.network.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        # A checkpoint brings its own along, but the recipe is what counts: it may have been changed on purpose.
+        for group in self.optimizer.param_groups:
+            group["betas"], group["weight_decay"] = self.recipe.optimizer.betas, self.recipe.optimizer.weight_decay
+        if self.average is None or self.sharded:
+            return
+        if "average" in state:
+            self.average.load_state_dict(state["average"])
+        else:  # none yet: it starts with the next step
+            self.average.module.load_state_dict(state["model"])
+            self.average.n_averaged.zero_()
+
+    def network_of(self, state: dict[str, Any]) -> Restormer:
+        """The network to be saved, whole, from `state()`."""
+        if self.sharded:
+            network = Restormer(self.recipe.model)
+            network.load_state_dict(state["model"])
+            return network
+        network = self.network if self.average is None else self.average.module
+        assert isinstance(network, Restormer)
+        return network
+
+
+def initial_network(recipe: Recipe) -> Restormer:
+    """The network that training starts from: `init`, or random by the recipe's seed. Raises UserError."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        network = load_weights(recipe.init).model if recipe.init else Restormer(recipe.model)
+    if network.config != recipe.model:
+        raise UserError(f"init = {recipe.init}: is another network than [model] describes")
+    return network.to(torch.get_default_dtype()).train()
+
+
+def _configure(network: Restormer, recipe: Recipe) -> None:
+    """Activation checkpointing and regional compilation."""
+    for module in network.modules():
+        if isinstance(module, Level):
+            module.checkpointing = recipe.run.activation_checkpointing
+        if isinstance(module, Block) and recipe.run.compile:
+            # One block per shape takes seconds, the whole network minutes; equal blocks share their code.
+            module.compile(dynamic=False)
+    if recipe.run.compile:
+        import torch._dynamo
+
+        shapes = 8 * len(recipe.stage) * 2  # levels × patches × (training, a shorter last micro-batch)
+        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, shapes)
+
+
+def _average(network: Restormer, decay: float) -> AveragedModel | None:
+    if not decay:
+        return None
+    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay))
+    return average.requires_grad_(False)

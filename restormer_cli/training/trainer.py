@@ -1,0 +1,349 @@
+"""The training loop: `fit` yields one log per step and draws nothing.
+
+Everything random is a pure function of (seed, iteration), so a checkpoint is the weights, the optimiser, the
+average and a few numbers, and a resumed run ends with the bits of an uninterrupted one. A step draws nothing from
+torch's, numpy's or Python's own generators (test_a_step_draws_no_random_numbers).
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Generator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from restormer_cli.data.batches import TrainingBatches, ahead, training_batches
+from restormer_cli.data.pictures import Note, Reading
+from restormer_cli.errors import Failed
+from restormer_cli.hardware import EMULATED, multiplies_bf16
+from restormer_cli.model.weights_file import save_weights
+from restormer_cli.recipe import Recipe
+from restormer_cli.recipe_files import recipe_toml, resolved
+from restormer_cli.training.distributed import environment, is_unsharded_fsdp, make_accelerator, on_main
+from restormer_cli.training.learner import Learner
+from restormer_cli.training.provenance import describe_data, describe_device, earlier_legs, training_record
+from restormer_cli.training.run_folder import FORMAT, MetricsLog, Run, check_unused, open_run
+from restormer_cli.training.schedule import Split, learning_rate, split_batch, stage_at
+from restormer_cli.training.tracking import Tracker, check_tracker
+from restormer_cli.training.validation import Validation, ValidationLog
+
+
+@dataclass(frozen=True)
+class StepLog:
+    """One training iteration."""
+
+    iteration: int
+    stage: int
+    patch: int
+    batch: int
+    loss: float
+    """Mean over the global batch, before the step; not finite where the step was skipped."""
+    lr: float
+    seconds: float
+    waited: float = 0.0
+    """Seconds of `seconds` in which the batch was not there yet."""
+    skipped: int = 0
+    """Steps skipped up to now because the loss or a gradient was not finite; 0 for a step that was taken."""
+
+
+@dataclass(frozen=True)
+class RolledBack:
+    """Too many steps in a row were not finite: the run goes back to an iteration, and on with half the rate."""
+
+    iteration: int
+    to: int
+    scale: float
+    """What the recipe's learning rate is multiplied by from now on."""
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """The run was asked to stop, and did after this iteration."""
+
+    iteration: int
+    kept: int
+    """The iteration of the newest checkpoint: the same, unless its step failed; 0 where there is none."""
+
+
+Log = StepLog | ValidationLog | RolledBack | Stopped | Reading | Note
+
+
+def fit(
+    recipe: Recipe,
+    folder: Path,
+    *,
+    resume: bool = False,
+    accept_changes: bool = False,
+    stop_after: int | None = None,
+    device: str = "auto",
+    asked_to_stop: Callable[[], bool] = lambda: False,
+    ready: Callable[[], None] = lambda: None,
+) -> Generator[Log, None, None]:
+    """Train to the recipe's end (or for `stop_after` iterations), yielding logs; `engine.run` tells what is written.
+
+    `asked_to_stop` is looked at after every step: the run then keeps a checkpoint, yields Stopped and ends. `ready`
+    is called when there is something to keep, before the first step. Under `accelerate launch` every process calls
+    this, and all yield the same logs.
+
+    Raises UserError for data or folders that cannot be used, Failed where too many steps are not finite or a file
+    cannot be written.
+    """
+    check_tracker(recipe.run.track)
+    accelerator = make_accelerator(device, recipe.run.track, folder)
+    splits = [
+        split_batch(stage.batch, accelerator.num_processes, recipe.run.micro_batch, uneven=recipe.run.uneven)
+        for stage in recipe.stage
+    ]
+    # The main process alone looks at the folder, so that machines need not share a disk. It does so before the data are
+    # read, which may take minutes, and makes it after, so that data that are not there leave nothing behind.
+    on_main(accelerator, lambda: check_unused(folder, resume=resume))
+    training = yield from training_batches(recipe)
+    validation = Validation(recipe, accelerator)
+    learner = Learner(recipe, accelerator)
+    state, notes = on_main(accelerator, lambda: open_run(folder, recipe, resume=resume, accept_changes=accept_changes))
+    if is_unsharded_fsdp(accelerator):
+        notes.append("FSDP was asked for, but Accelerate does it on GPUs only: every process has the whole network")
+    notes += about_precision(learner, state)
+    yield from (Note(note) for note in notes)
+    with ExitStack() as stack:
+        loop = Loop(recipe, folder, learner, training, validation, splits)
+        stack.callback(loop.close)
+        loop.begin(state)
+        ready()
+        last = recipe.iterations if stop_after is None else min(recipe.iterations, loop.done + stop_after)
+        yield from loop.run(last, asked_to_stop)
+
+
+def about_precision(learner: Learner, state: dict[str, Any] | None) -> list[str]:
+    """What to say where the precision is slow here, or not the one that the run began in."""
+    notes = []
+    device = learner.accelerator.device
+    if learner.precision == "bf16" and not multiplies_bf16(device):
+        notes.append(f"{EMULATED}: --precision auto avoids it")
+    before = (state or {}).get("precision", learner.precision)
+    if before != learner.precision:
+        notes.append(
+            f"begun in {before}, it goes on in {learner.precision} on this {device.type}: not to the same bits"
+        )
+    return notes
+
+
+class Loop:
+    """The steps of a run, with what they leave in its folder; all that a checkpoint holds is here and in `learner`."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: Path,
+        learner: Learner,
+        training: TrainingBatches,
+        validation: Validation,
+        splits: list[Split],
+    ) -> None:
+        self.recipe = recipe
+        self.learner = learner
+        self.accelerator = learner.accelerator
+        self.main = self.accelerator.is_main_process
+        self.training = training
+        self.validation = validation
+        self.splits = splits
+        self.files = Run(folder)
+        self.metrics: MetricsLog | None = None
+        self.tracker: Tracker | None = None
+        self.done = self.kept = self.skipped = self.in_a_row = 0
+        self.scale = 1.0
+        self.score: ValidationLog | None = None
+        self.seconds = 0.0
+        self.machines: list[str] = []
+        self.data: dict[str, Any] = {}
+        self.earlier: list[dict[str, Any]] = []
+
+    def begin(self, state: dict[str, Any] | None) -> None:
+        """Take up a checkpoint's state, or none, and write down what runs on what."""
+        # As it was when the run began: a bundled name may stand for other weights by now.
+        known = (state or {}).get("earlier")
+        self.earlier = earlier_legs(self.recipe) if known is None else known
+        if state is not None:
+            self.machines = list(state.get("machines", []))
+            self._take_up(state)
+        if self.main and self.done < self.recipe.iterations:
+            self.data = describe_data(self.training)
+            self.machines = list(dict.fromkeys([*self.machines, describe_device(self.accelerator)]))
+            self.files.write("recipe.toml", recipe_toml(self.recipe))
+            self.files.write("environment.json", json.dumps(environment(self.accelerator), indent=1))
+            self.metrics = MetricsLog(self.files.metrics, 0 if state is None else state["metrics_bytes"])
+        self.tracker = Tracker(self.accelerator, self.recipe, self.files.folder.name)
+
+    def run(self, last: int, asked_to_stop: Callable[[], bool]) -> Generator[Log, None, None]:
+        """Steps up to the iteration `last`, or until asked to stop."""
+        while self.done < last:
+            batches = ahead(
+                self._batch,
+                self.done + 1,
+                last,
+                depth=self.recipe.data.prefetch,
+                workers=self.recipe.data.workers,
+            )
+            try:
+                rolled_back = yield from self._steps(batches, last, asked_to_stop)
+            finally:
+                batches.close()
+            if not rolled_back:
+                return
+
+    def _steps(
+        self, batches: Generator[list[tuple[Tensor, Tensor]], None, None], last: int, asked_to_stop: Callable[[], bool]
+    ) -> Generator[Log, None, bool]:
+        """Steps until the end; True where a rollback makes the batches that are under way useless."""
+        recipe = self.recipe
+        while self.done < last:
+            log, stopping = self._step(batches, asked_to_stop)
+            self._tell(log)
+            yield log
+            if self.in_a_row >= recipe.run.non_finite_steps:
+                yield self._roll_back()
+                return True
+            ending = self.done == last
+            if self.validation.pairs and (self.done % recipe.validation.every == 0 or ending):
+                with self.learner.evaluating():
+                    self.score = self.validation.score(self.learner.result, self.done, self.files.pictures)
+                self._tell(self.score)
+                yield self.score
+            # A state whose last step failed may be one from which every step fails: nothing to go back to.
+            sound = self.in_a_row == 0 or self.done == recipe.iterations
+            if sound and (self.done % recipe.checkpoint.every == 0 or ending or stopping):
+                self._save()
+            if stopping and self.done < recipe.iterations:
+                yield Stopped(self.done, self.kept)
+                break
+        self.accelerator.wait_for_everyone()
+        return False
+
+    def _step(
+        self, batches: Generator[list[tuple[Tensor, Tensor]], None, None], asked_to_stop: Callable[[], bool]
+    ) -> tuple[StepLog, bool]:
+        """One iteration; also whether any process was asked to stop."""
+        begun = time.perf_counter()
+        micro_batches = next(batches)
+        waited = time.perf_counter() - begun
+        iteration = self.done + 1
+        index, stage = stage_at(iteration, self.recipe.stage)
+        rate = learning_rate(iteration, self.recipe) * self.scale
+        loss, stopping, taken = self.learner.step(micro_batches, stage.batch, rate, asked_to_stop())
+        self.done = iteration
+        self.in_a_row = 0 if taken else self.in_a_row + 1
+        self.skipped += not taken
+        seconds = time.perf_counter() - begun
+        self.seconds += seconds
+        skipped = 0 if taken else self.skipped
+        return StepLog(iteration, index, stage.patch, stage.batch, loss, rate, seconds, waited, skipped), stopping
+
+    def _batch(self, iteration: int) -> list[tuple[Tensor, Tensor]]:
+        """This process's rows of an iteration's global batch, by micro-batches of (degraded, clean)."""
+        index, stage = stage_at(iteration, self.recipe.stage)
+        micro_batches = self.splits[index].shares[self.accelerator.process_index]
+        rows = range(micro_batches[0].start, micro_batches[-1].stop)
+        degraded, clean = (torch.from_numpy(x).permute(0, 3, 1, 2) for x in self.training.batch(iteration, stage, rows))
+        sizes = [len(some) for some in micro_batches]
+        return list(zip(degraded.split(sizes), clean.split(sizes), strict=True))
+
+    def _roll_back(self) -> RolledBack:
+        """Go back to the last sound checkpoint (or the start) with half the rate, once. Raises Failed after that."""
+        at, many = self.done, self.recipe.run.non_finite_steps
+        if self.scale != 1.0:
+            raise Failed(
+                f"{many} steps in a row had no finite loss or gradient, up to iteration {at} and again at half the "
+                "rate: try a lower optimizer.lr, or run.precision=fp32, with --resume --accept-changes"
+            )
+        state, _ = on_main(self.accelerator, lambda: self.files.newest(sound=True))
+        skipped = self.skipped
+        self._take_up(state)
+        self.scale, self.in_a_row, self.skipped = 0.5, 0, skipped
+        log = RolledBack(at, self.done, self.scale)
+        self._tell(log)
+        return log
+
+    def _take_up(self, state: dict[str, Any] | None) -> None:
+        self.learner.load(state)
+        state = state or {"iteration": 0, "skipped": 0, "in_a_row": 0, "scale": 1.0, "score": None, "seconds": 0.0}
+        self.done = self.kept = state["iteration"]
+        self.skipped, self.in_a_row = state["skipped"], state["in_a_row"]
+        self.scale, self.seconds = state["scale"], state["seconds"]
+        self.score = None if state["score"] is None else ValidationLog(**state["score"])
+
+    def _save(self) -> None:
+        """Weights first: when the checkpoint says that a run has ended, they are there."""
+        state = self.learner.state()  # every process takes part
+        self.kept = self.done
+        if not self.main:
+            return
+        assert self.metrics is not None
+        state |= {
+            "format": FORMAT,
+            "iteration": self.done,
+            "skipped": self.skipped,
+            "in_a_row": self.in_a_row,
+            "scale": self.scale,
+            "score": None if self.score is None else asdict(self.score),
+            "seconds": self.seconds,
+            "machines": self.machines,
+            "earlier": self.earlier,
+            "metrics_bytes": self.metrics.sync(),
+            "recipe": resolved(self.recipe),
+            "precision": self.learner.precision,
+        }
+        save_weights(self.files.weights, self.learner.network_of(state), self._header())
+        self.files.save(state, self.recipe.checkpoint.keep)
+
+    def _header(self) -> dict[str, Any]:
+        recipe, score = self.recipe, self.score
+        leg: dict[str, Any] = {
+            "iterations": self.done,
+            "of": recipe.iterations,
+            "seconds": round(self.seconds),
+            "seed": recipe.seed,
+            "precision": self.learner.precision,
+            "machines": self.machines,
+            "data": self.data,
+        }
+        if score is not None:
+            leg["validation"] = {
+                "psnr": _finite(score.psnr),
+                "input_psnr": _finite(score.input_psnr),
+                "pictures": score.pictures,
+            }
+        training = training_record(leg, self.earlier)
+        header = {"task": recipe.task, "recipe": json.loads(resolved(recipe)), "training": training}
+        return header | ({"licence": recipe.licence} if recipe.licence else {})
+
+    def _tell(self, log: StepLog | ValidationLog | RolledBack) -> None:
+        """To metrics.jsonl and to trackers."""
+        entry = asdict(log)
+        if isinstance(log, StepLog):
+            entry["loss"] = _finite(log.loss)
+            if not log.skipped:
+                del entry["skipped"]
+        else:
+            kind = "validation" if isinstance(log, ValidationLog) else "rolled_back"
+            entry = {kind: entry.pop("iteration"), **entry}
+            entry |= {key: _finite(value) for key, value in entry.items() if isinstance(value, float)}
+        if self.metrics is not None:
+            self.metrics.append(entry)
+        if self.tracker is not None:
+            self.tracker.log(log.iteration, entry)
+
+    def close(self) -> None:
+        if self.metrics is not None:
+            self.metrics.close()
+        if self.tracker is not None:
+            self.tracker.close()
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no NaN and no infinity, which the PSNR of identical pictures is."""
+    return value if math.isfinite(value) else None

@@ -1,0 +1,85 @@
+"""Validation: score a network on pictures it was not trained on, and keep some of them to look at."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from restormer_cli.data.batches import validation_pictures
+from restormer_cli.data.pictures import as_picture
+from restormer_cli.files import make_folder, write_atomically
+from restormer_cli.metrics.measures import luma8, psnr, round8
+from restormer_cli.recipe import Recipe
+
+SHOWN = 4
+"""Pictures that are kept of every validation."""
+
+
+@dataclass(frozen=True)
+class ValidationLog:
+    """The score on the validation pictures, beside that of the degraded input; dB, peak 1, mean over pictures."""
+
+    iteration: int
+    psnr: float
+    input_psnr: float
+    pictures: int
+
+
+class Validation:
+    """The pictures, shared out over the processes; each (degraded, clean) float32 (h, w, c) in [0, 1]."""
+
+    def __init__(self, recipe: Recipe, accelerator: Accelerator) -> None:
+        self.pairs = validation_pictures(recipe)
+        self.channel = recipe.validation.channel
+        self.accelerator = accelerator
+
+    def score(self, model: nn.Module, iteration: int, folder: Path) -> ValidationLog:
+        """Run the model over all pictures; `folder` receives a few, input, output and target side by side.
+
+        Every process takes part; the caller switches gradients off. Raises Failed where a picture cannot be written.
+        """
+        accelerator, count = self.accelerator, len(self.pairs)
+        scores = torch.zeros(count, 2, dtype=torch.float64, device="cpu")
+        was_training = model.training
+        model.eval()
+        mine = range(accelerator.process_index, count, accelerator.num_processes)
+        # All processes go through equally many pictures: a sharded model talks to the others in each.
+        rounds = -(-count // accelerator.num_processes)
+        for turn in range(rounds):
+            index = mine[turn] if turn < len(mine) else 0
+            output = self._restore(model, self.pairs[index][0])
+            if turn < len(mine):
+                scores[index] = self._psnr(index, output)
+                if turn < SHOWN and accelerator.is_main_process:  # another machine may have no such folder
+                    self._keep(folder, iteration, index, output)
+        model.train(was_training)
+        if accelerator.num_processes > 1:
+            scores = accelerator.reduce(scores.to(accelerator.device), "sum")
+            assert isinstance(scores, Tensor)
+        ours, inputs = scores.mean(0).tolist()
+        return ValidationLog(iteration, ours, inputs, count)
+
+    def _restore(self, model: nn.Module, degraded: np.ndarray) -> np.ndarray:
+        parameter = next(model.parameters())
+        picture = torch.from_numpy(degraded).permute(2, 0, 1)[None].to(self.accelerator.device, parameter.dtype)
+        return model(picture)[0].float().clamp(0, 1).permute(1, 2, 0).cpu().numpy()
+
+    def _psnr(self, index: int, output: np.ndarray) -> Tensor:
+        degraded, clean = self.pairs[index]
+        degraded = as_picture(degraded, clean.shape[2])
+        if self.channel == "y" and clean.shape[2] == 3:
+            degraded, clean, output = (luma8(round8(picture)) / 255 for picture in (degraded, clean, output))
+        return torch.tensor([psnr(picture, clean, peak=1.0) for picture in (output, degraded)])
+
+    def _keep(self, folder: Path, iteration: int, index: int, output: np.ndarray) -> None:
+        degraded, clean = self.pairs[index]
+        strip = np.concatenate([as_picture(degraded, clean.shape[2]), output, clean], axis=1)
+        samples = np.rint(strip.clip(0, 1) * 255).astype(np.uint8)
+        import imagecodecs
+
+        data = bytes(imagecodecs.png_encode(np.ascontiguousarray(samples), level=4))
+        make_folder(folder)
+        write_atomically(folder / f"{iteration:08d}-{index}.png", lambda stream: stream.write(data))

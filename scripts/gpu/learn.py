@@ -1,0 +1,328 @@
+#!/usr/bin/env python3
+"""A training leg that is sized by the clock, for the minutes in which a GPU can be had.
+
+    python scripts/gpu/learn.py RECIPE --minutes 8 --photographs .gpu/photographs.zip --out OUT
+
+The recipe gives the network, the optimiser, the loss, the average and the stages; the iterations of its stages are
+shares of the time, and the learning rate follows the time that is left, so that the leg always ends with its decay:
+a warm-up, `schedule.constant` : `schedule.cosine` of the time, `schedule.lr_min` at the end. Photographs stay on
+the device; patches are cut, turned and made noisy there (restormer_cli/degradations/on_device.py). A step is one
+CUDA graph.
+
+Written to OUT: NAME.safetensors, the average, every minute and at the end (NAME is the recipe's);
+NAME-last.safetensors, the weights without average, at the end; NAME.jsonl, a line every few seconds. On a CPU
+everything runs too, only without graph; `--steps` ends a rehearsal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import math
+import sys
+import time
+import zipfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+import torch._dynamo  # noqa: E402
+from torch import Tensor  # noqa: E402
+
+from restormer_cli.degradations.on_device import MARGIN, Mixture, noisy_batch  # noqa: E402
+from restormer_cli.model.restormer import Block, Restormer  # noqa: E402
+from restormer_cli.model.weights import load_weights, save_weights  # noqa: E402
+from restormer_cli.recipe import Recipe  # noqa: E402
+from restormer_cli.recipe_files import read_recipe  # noqa: E402
+from restormer_cli.training.losses import LOSSES  # noqa: E402
+
+WARM_UP = 100
+"""Steps in which the rate rises; optimiser state is not kept from leg to leg."""
+ALIGNED = 64
+"""Numbers between the beginnings of two parameters, or a multiple."""
+EVERY = 50
+"""Steps between two looks at the loss, each of which waits for the device."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("--minutes", type=float, required=True, help="of the whole command, preparation included")
+    parser.add_argument("--photographs", type=Path, default=Path(".gpu/photographs.zip"), help="made by pack.py")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--init", help="weights to start from, instead of the recipe's")
+    parser.add_argument("--steps", type=int, help="end after so many steps")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--no-compile", action="store_true")
+    parser.add_argument("--no-graph", action="store_true")
+    arguments = parser.parse_args()
+    started = time.monotonic()
+    recipe = read_recipe(str(arguments.recipe))
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    leg = Leg(recipe, arguments, started)
+    leg.run()
+    return 0
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stage in seconds from the start of the command."""
+
+    end: float
+    patch: int
+    batch: int
+
+
+class Leg:
+    """One leg of one recipe, on one device."""
+
+    def __init__(self, recipe: Recipe, arguments: argparse.Namespace, started: float) -> None:
+        self.recipe, self.started, self.steps = recipe, started, arguments.steps
+        self.device = torch.device(arguments.device)
+        self.graphs = self.device.type == "cuda" and not arguments.no_graph
+        self.seconds = 60 * arguments.minutes
+        self.path = arguments.out / recipe.name
+        self.log = (arguments.out / f"{recipe.name}.jsonl").open("w")
+        torch.manual_seed(recipe.seed)
+        if self.device.type == "cuda":
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # the network is in bf16
+            torch.backends.cudnn.benchmark = True
+        init = arguments.init or recipe.init
+        network = load_weights(init).model if init else Restormer(recipe.model)
+        if network.config != recipe.model:
+            raise SystemExit(f"{init}: is another network than the recipe's")
+        self.state = FlatState(network.to(self.device).train(), recipe)
+        if not arguments.no_compile and self.device.type == "cuda":
+            for module in network.modules():
+                if isinstance(module, Block):
+                    module.compile(dynamic=False)
+            torch._dynamo.config.recompile_limit = 64
+        self.tiles = read_tiles(arguments.photographs).to(self.device)
+        self.tell(event="read", tiles=len(self.tiles), seconds=self.elapsed())
+
+    def elapsed(self) -> float:
+        return time.monotonic() - self.started
+
+    def tell(self, **what: object) -> None:
+        line = json.dumps(what)
+        self.log.write(line + "\n")
+        self.log.flush()
+        print(line, flush=True)
+
+    def run(self) -> None:
+        """Every stage to its end, saving each minute."""
+        total = sum(stage.iterations for stage in self.recipe.stage)
+        begun, passed = self.elapsed(), 0
+        saved, done, pixels = self.elapsed(), 0, 0
+        for stage in self.recipe.stage:
+            passed += stage.iterations
+            end = begun + (self.seconds - begun) * passed / total
+            step = self.prepared(stage.patch, stage.batch)
+            self.tell(event="stage", patch=stage.patch, batch=stage.batch, seconds=self.elapsed())
+            while self.elapsed() < end and done != self.steps:
+                self.state.rate.fill_(self.rate(self.elapsed(), begun, done))
+                loss = step()
+                done += 1
+                pixels += stage.batch * stage.patch**2
+                if done % EVERY == 0 or done == self.steps:
+                    self.tell(
+                        step=done,
+                        seconds=round(self.elapsed(), 1),
+                        loss=round(float(loss), 4),  # waits for the device, and so keeps the clock honest
+                        rate=float(self.state.rate),
+                        megapixels=round(pixels / 1e6),
+                    )
+                    if self.elapsed() - saved > 60:
+                        self.save(done, pixels)
+                        saved = self.elapsed()
+        self.save(done, pixels)
+        last = {"task": self.recipe.task, "training": {"iterations": done, "without_average": True}}
+        save_weights(self.path.with_name(f"{self.recipe.name}-last.safetensors"), self.state.network, last)
+        self.tell(event="end", step=done, megapixels=round(pixels / 1e6), seconds=self.elapsed())
+
+    def rate(self, now: float, begun: float, done: int) -> float:
+        """Constant, then a cosine down to `lr_min`, by the time that is left; a warm-up by steps before that."""
+        schedule, high = self.recipe.schedule, self.recipe.optimizer.lr
+        constant, cosine = schedule.constant or 92, schedule.cosine or 208
+        share = (now - begun) / max(1e-9, self.seconds - begun)
+        if self.steps is not None:
+            share = done / self.steps
+        flat = constant / (constant + cosine)
+        fallen = min(1.0, max(0.0, (share - flat) / max(1e-9, 1 - flat)))
+        rate = schedule.lr_min + (high - schedule.lr_min) * (1 + math.cos(math.pi * fallen)) / 2
+        return rate * min(1.0, (done + 1) / WARM_UP)
+
+    def prepared(self, patch: int, batch: int) -> Callable[[], Tensor]:
+        """One step for a patch and batch, as a CUDA graph where that can be captured."""
+        sample = Sampler(self.tiles, patch, batch, self.recipe)
+        loss_of = LOSSES[self.recipe.loss.kind]
+        half = self.device.type == "cuda"
+        mixture = Mixture()
+
+        def step() -> Tensor:
+            with torch.no_grad():
+                degraded, clean = noisy_batch(sample(), mixture)
+            # Without autocast's cache: a graph would keep the first step's cast weights.
+            with torch.autocast("cuda", torch.bfloat16, cache_enabled=False) if half else nullcontext():
+                output = self.state.network(degraded)
+            loss = loss_of(output.float(), clean)
+            self.state.gradients.zero_()
+            loss.backward()
+            self.state.update()
+            return loss.detach()
+
+        if not self.graphs:
+            return step
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        try:
+            with torch.cuda.stream(side):
+                for _ in range(3):  # compiles, and chooses cuDNN's algorithms
+                    loss = step()
+            torch.cuda.current_stream().wait_stream(side)
+            self.tell(event="warm", loss=float(loss), seconds=self.elapsed())
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                loss = step()
+        except RuntimeError as error:
+            self.tell(event="no graph", why=str(error)[:300], seconds=self.elapsed())
+            torch.cuda.synchronize()
+            return step
+
+        def replay() -> Tensor:
+            graph.replay()
+            return loss
+
+        return replay
+
+    def save(self, done: int, pixels: int) -> None:
+        """The average, as the bundled files are: half precision, with what is known of the training in the header."""
+        training = {
+            "iterations": done,
+            "seconds": round(self.elapsed()),
+            "megapixels": round(pixels / 1e6),
+            "precision": "bf16",
+            "machines": [torch.cuda.get_device_name() if self.device.type == "cuda" else "CPU"],
+        }
+        header = {"task": self.recipe.task, "training": training}
+        if self.recipe.licence:
+            header["licence"] = self.recipe.licence
+        path = self.path.with_name(f"{self.recipe.name}.safetensors")
+        save_weights(path, self.state.averaged(), header, dtype=torch.float32)
+
+
+class FlatState:
+    """Parameters, gradients, AdamW's moments and the average, each one vector: an update is a dozen kernels."""
+
+    def __init__(self, network: Restormer, recipe: Recipe) -> None:
+        self.network = network
+        parameters = list(network.parameters())
+        # Each begins where vectors may be loaded: a compiled kernel that reads several at once faults elsewhere.
+        lengths = [-(-p.numel() // ALIGNED) * ALIGNED for p in parameters]
+        starts = [sum(lengths[:number]) for number in range(len(parameters))]
+        self.places = [slice(start, start + p.numel()) for start, p in zip(starts, parameters, strict=True)]
+        self.weights = torch.zeros(sum(lengths), device=parameters[0].device)
+        self.gradients = torch.zeros_like(self.weights)
+        for p, place in zip(parameters, self.places, strict=True):
+            self.weights[place] = p.detach().flatten()
+            p.data = self.weights[place].view(p.shape)
+            p.grad = self.gradients[place].view(p.shape)
+        self.first, self.second = torch.zeros_like(self.weights), torch.zeros_like(self.weights)
+        self.average = self.weights.clone()
+        self.rate, self.taken = self.weights.new_zeros(()), self.weights.new_zeros(())
+        optimizer = recipe.optimizer
+        self.betas, self.decay, self.clip = optimizer.betas, optimizer.weight_decay, optimizer.clip or math.inf
+        self.memory = recipe.ema.decay
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """AdamW with the norm of the gradient clipped; nothing moves where that is not finite."""
+        norm = self.gradients.norm()
+        sound = norm.isfinite()
+        gradients = torch.where(sound, self.gradients * (self.clip / (norm + 1e-6)).clamp_max(1), 0)
+        one, two = self.betas
+        self.taken += sound
+        self.first.lerp_(gradients, 1 - one)
+        self.second.mul_(two).addcmul_(gradients, gradients, value=1 - two)
+        steps = self.taken.clamp_min(1)
+        scale = (self.second / (1 - two**steps)).sqrt_().add_(1e-8)
+        move = (self.first / (1 - one**steps)).div_(scale).add_(self.weights, alpha=self.decay)
+        self.weights -= torch.where(sound, move * self.rate, 0)
+        memory = torch.minimum((1 + self.taken) / (10 + self.taken), torch.full_like(self.taken, self.memory))
+        self.average += (self.weights - self.average) * (1 - memory)
+
+    def averaged(self) -> Restormer:
+        """A network with the average's weights."""
+        network = Restormer(self.network.config)
+        values = self.average.cpu()
+        for p, place in zip(network.parameters(), self.places, strict=True):
+            p.data = values[place].view(p.shape).clone()
+        return network
+
+
+class Sampler:
+    """Clean samples with a margin, cut and turned on the device: half of them at half their size."""
+
+    def __init__(self, tiles: Tensor, patch: int, batch: int, recipe: Recipe) -> None:
+        self.tiles, self.batch, self.recipe = tiles, batch, recipe
+        self.side = patch + 2 * MARGIN
+        share = recipe.augment.shrink if 2 * self.side <= tiles.shape[1] else 0.0
+        device = tiles.device
+        # Spread over the batch, since places in the batch decide what kind of noise a sample gets.
+        self.halved = (torch.arange(batch) * share).floor().diff(append=torch.tensor([batch * share]).floor()) > 0
+        self.halved = self.halved[torch.from_numpy(np.random.default_rng(recipe.seed).permutation(batch))]
+        self.places = self.halved.nonzero()[:, 0].to(device), (~self.halved).nonzero()[:, 0].to(device)
+
+    def __call__(self) -> Tensor:
+        """(batch, 3, side, side) float32."""
+        halved, whole = self.places
+        result = torch.empty((self.batch, 3, self.side, self.side), device=self.tiles.device)
+        if len(halved):
+            result[halved] = torch.nn.functional.avg_pool2d(self._cut(len(halved), 2 * self.side), 2)
+        result[whole] = self._cut(len(whole), self.side)
+        strength = self.recipe.augment.balance or 0.0
+        if strength:
+            light = torch.rand((self.batch, 1, 1, 1), device=result.device) * strength
+            result *= 1 - light * torch.rand((self.batch, 3, 1, 1), device=result.device)
+        return result
+
+    def _cut(self, count: int, side: int) -> Tensor:
+        device, (number, height, width, _) = self.tiles.device, self.tiles.shape
+        tile = torch.randint(number, (count, 1, 1), device=device)
+        steps = torch.arange(side, device=device)
+        lines = []
+        for length in (height, width):
+            start = torch.randint(length - side + 1, (count, 1), device=device)
+            turned = torch.randint(2, (count, 1), device=device)
+            lines.append(start + torch.where(turned > 0, side - 1 - steps, steps))
+        patches = self.tiles[tile, lines[0][:, :, None], lines[1][:, None, :]]
+        mirrored = torch.randint(2, (count, 1, 1, 1), device=device) > 0
+        patches = torch.where(mirrored, patches.transpose(1, 2), patches)
+        return patches.permute(0, 3, 1, 2).float() / 255
+
+
+def read_tiles(path: Path) -> Tensor:
+    """The archive's tiles: (n, h, w, 3) uint8."""
+    from PIL import Image
+
+    with zipfile.ZipFile(path) as archive:
+        files = [archive.read(name) for name in sorted(archive.namelist()) if name.endswith(".avif")]
+
+    def decode(data: bytes) -> np.ndarray:
+        with Image.open(io.BytesIO(data)) as picture:
+            return np.asarray(picture.convert("RGB"))
+
+    with ThreadPoolExecutor() as pool:
+        return torch.from_numpy(np.stack(list(pool.map(decode, files))))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,191 @@
+"""The compact ablations of docs/ablation.md, over hours: trained seed by seed, resumable, and written down as they are.
+
+    python scripts/results/ablations.py --out runs/ablations --data datasets/photographs  # start, or go on
+    python scripts/results/ablations.py --out runs/ablations --only shape                 # one of the two comparisons
+    python scripts/results/ablations.py --out runs/ablations --write docs/ablation.md     # tables, figures; no training
+
+Depth against width first, then attention and feed-forward network, one seed of each after the other, so that
+whenever it ends every comparison has about equally many. Ctrl-C and SIGTERM keep a checkpoint, a kill costs what came
+after the last one (50 iterations); the same command goes on. With OMP_NUM_THREADS=1 the two comparisons may run at the
+same time, each on a core: a third faster than one after the other on both, or slower, where they wait for memory
+(docs/log.md). Tables come from the result.json that each comparison keeps of its complete seeds.
+"""
+
+import argparse
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from restormer_cli.commands.ablate.types import Estimate
+from restormer_cli.commands.ablate.verdict import CONFIDENCE, estimate
+from restormer_cli.files import write_atomically
+
+COMPARISONS = {
+    "shape": ("--deep-narrow", "vs", "--middle", "vs", "--wide-shallow"),
+    "blocks": ("--mdta", "--gdfn", "vs", "--mta", "--gdfn", "vs", "--mdta", "--fn", "vs", "--mta", "--fn"),
+}
+BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs/ablations"))
+    parser.add_argument("--data", type=Path, default=Path("datasets/photographs"))
+    parser.add_argument("--iterations", type=int, default=1000)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", choices=COMPARISONS, help="train this comparison only")
+    parser.add_argument("--write", type=Path, help="write tables into this page and figures beside it; train nothing")
+    arguments = parser.parse_args()
+    if arguments.write is None:
+        train(arguments)
+        print(tables(arguments.out, {}))
+        return
+    before, _, rest = arguments.write.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    assert after, f"{arguments.write}: has no {BEGIN} … {END}"
+    figures = draw(arguments.out, arguments.write.parent)
+    text = f"{before}{BEGIN}\n\n{tables(arguments.out, figures)}\n{END}{after}"
+    write_atomically(arguments.write, lambda stream: stream.write(text.encode()))
+
+
+def train(arguments: argparse.Namespace) -> None:
+    """Every comparison with one seed, then with two …; what is done is passed over."""
+    for seeds in range(1, arguments.seeds + 1):
+        for name, arms in COMPARISONS.items():
+            if arguments.only not in (None, name) or complete(arguments.out / name) >= seeds:
+                continue
+            options = ["--seeds", seeds, "--iterations", arguments.iterations, "--out", arguments.out / name]
+            options += ["--data", arguments.data / "train", "--validate", arguments.data / "validate", "--resume"]
+            command = [sys.executable, "-m", "restormer_cli", "ablate", *arms, *map(str, options)]
+            with subprocess.Popen(command, stdout=subprocess.DEVNULL) as child:
+                signal.signal(signal.SIGTERM, lambda *_, child=child: child.terminate())
+                try:
+                    code = child.wait()
+                except KeyboardInterrupt:  # the child has it too, and keeps a checkpoint
+                    code = child.wait()
+            if code:
+                sys.exit(code)
+
+
+def complete(folder: Path) -> int:
+    """How many seeds a comparison has."""
+    path = folder / "result.json"
+    return len(json.loads(path.read_text(encoding="utf-8"))["seeds"]) if path.exists() else 0
+
+
+# --- Tables ---------------------------------------------------------------------------------------------------
+
+
+def draw(folder: Path, beside: Path) -> dict[str, str]:
+    """Each comparison's figure in a palette of 64 colours (a quarter of the bytes): Markdown by comparison."""
+    shown = {}
+    for name in COMPARISONS:
+        path = folder / name / "figure.png"
+        if path.exists():
+            with Image.open(path) as figure:
+                figure.convert("RGB").quantize(64).save(beside / f"ablation-{name}.png", optimize=True)
+            shown[name] = f"![Accuracy against speed, and by iteration](ablation-{name}.png)\n"
+    return shown
+
+
+def tables(folder: Path, figures: dict[str, str]) -> str:
+    """Markdown of every comparison that has a complete seed."""
+    parts = []
+    for name in COMPARISONS:
+        path = folder / name / "result.json"
+        if not path.exists():
+            parts.append(f"`{name}`: no seed is complete yet.\n")
+            continue
+        document = json.loads(path.read_text(encoding="utf-8"))
+        parts += [heading(name, document), arms_table(document), f"{document['verdict']} {document['trust']}\n"]
+        if name == "blocks":
+            parts.append(effects(document))
+        if name in figures:
+            parts.append(figures[name])
+    return "\n".join(parts)
+
+
+def heading(name: str, document: dict[str, Any]) -> str:
+    """What was compared, on what, and the command that does it."""
+    machine = document["machine"]
+    title = {"shape": "Deeper or wider", "blocks": "Attention and feed-forward network"}[name]
+    command = " ".join(("restormer ablate", *COMPARISONS[name], f"--seeds {len(document['seeds'])}"))
+    crop = f"centre crops of {document['crop']} pixels" if document["crop"] else "whole"
+    return (
+        f"#### {title}\n\n`{command} --iterations {document['iterations']} --data datasets/photographs/train "
+        f"--validate datasets/photographs/validate`: seeds {', '.join(map(str, document['seeds']))}; "
+        f"{document['degradation']}, {document['pictures']} photographs, {crop}; {machine['processor']}, "
+        f"{machine['threads']} thread{'s' * (machine['threads'] > 1)}, torch {machine['libraries']['torch']}.\n"
+    )
+
+
+def arms_table(document: dict[str, Any]) -> str:
+    """Our figures beside the paper's."""
+    differences = {row["other"]: row for row in document["differences"]}
+    first = document["arms"][0]["name"]
+    lines = [
+        "| arm | parameters | conv / all GMACs | training | s per MP | peak memory | PSNR | "
+        f"{first} − | interval | the paper's |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for arm in document["arms"]:
+        row = differences.get(arm["name"])
+        macs = f"{arm['conv_macs'] / 1e9:.2f} / {(arm['conv_macs'] + arm['attention_macs']) / 1e9:.2f}"
+        cells = [
+            arm["name"],
+            f"{arm['parameters']:,}",
+            macs,
+            f"{arm['training_seconds']:.0f} s",
+            "–" if arm["seconds_per_megapixel"] is None else f"{arm['seconds_per_megapixel']:.3g}",
+            "–" if arm["peak"] is None else f"{arm['peak'] / 1e9:.2f} GB",
+            f"{arm['psnr']:.3f} ± {arm['psnr_error']:.3f} dB",
+            "" if row is None else f"{row['mean']:+.3f} dB",
+            "" if row is None else interval(row),
+            published(arm),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def published(arm: dict[str, Any]) -> str:
+    """The paper's figure, and whether it is only recalled."""
+    figure = arm["published"]
+    return "–" if figure is None else f"{figure['psnr']:.2f} dB{' (recalled)' * figure['recalled']}"
+
+
+def interval(row: dict[str, Any]) -> str:
+    """As a range with its confidence; none after one seed."""
+    if row["low"] is None:
+        return "none: one seed"
+    return f"{row['low']:+.3f} to {row['high']:+.3f} dB ({100 * row['confidence']:.3g} %)"
+
+
+def effects(document: dict[str, Any]) -> str:
+    """The main effects of the 2 × 2 design: each is paired over the other factor, seeds and pictures."""
+    scores = {
+        arm["name"]: np.array([[picture["psnr"] for picture in run["pictures"]] for run in arm["runs"]])
+        for arm in document["arms"]
+    }
+    paper = {arm["name"]: arm["published"]["psnr"] for arm in document["arms"]}
+    lines = ["| effect | ours | interval | the paper's |", "|---|---|---|---|"]
+    for name, better, worse in (
+        ("MDTA − MTA", ("mdta+gdfn", "mdta+fn"), ("mta+gdfn", "mta+fn")),
+        ("GDFN − FN", ("mdta+gdfn", "mta+gdfn"), ("mdta+fn", "mta+fn")),
+    ):
+        table = sum(scores[a] - scores[b] for a, b in zip(better, worse, strict=True)) / 2
+        assert isinstance(table, np.ndarray)
+        theirs = sum(paper[a] - paper[b] for a, b in zip(better, worse, strict=True)) / 2
+        found: Estimate = estimate(table, CONFIDENCE)
+        row = {"low": found.low, "high": found.high, "confidence": found.confidence}
+        lines.append(f"| {name} | {found.mean:+.3f} dB | {interval(row)} | {theirs:+.3f} dB |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

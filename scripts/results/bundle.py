@@ -1,0 +1,44 @@
+#!/usr/bin/env python3
+"""Put a finished run's weights into the package: half precision, header kept, the licence as it stands here.
+
+    python scripts/results/bundle.py runs/denoise/weights.safetensors denoise
+    python scripts/results/bundle.py runs/defocus/weights.safetensors defocus --before denoise-1.safetensors
+
+`--before` adds a leg that the header does not know, since its successor was trained before headers listed earlier legs.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from restormer_cli.model.cards import CHECKPOINTS
+from restormer_cli.model.weights import load_weights
+from restormer_cli.model.weights_file import save_weights
+from restormer_cli.training.provenance import legs_behind, training_record
+
+LICENCE = (
+    "Apache-2.0; trained on photographs under GPL, LGPL, CC-BY, CC-BY-SA, GFDL, MIT, CC0, the Pexels licence and "
+    "in the public domain, listed in scripts/photographs.csv"
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("weights", type=Path)
+    parser.add_argument("task")
+    parser.add_argument("--before", type=Path, help="weights of a leg before the first that the header lists")
+    options = parser.parse_args()
+    weights = load_weights(options.weights)
+    header = {key: value for key, value in weights.header.items() if key not in ("format", "model")}
+    header["licence"] = LICENCE
+    if options.before is not None:
+        leg = {key: value for key, value in header["training"].items() if key not in ("hours", "earlier")}
+        first = legs_behind(options.before)
+        known = [row for row in header["training"].get("earlier", []) if row not in first]
+        header["training"] = training_record(leg, first + known)
+    save_weights(CHECKPOINTS / f"{options.task}.safetensors", weights.model, header, dtype=torch.float16)
+
+
+if __name__ == "__main__":
+    main()

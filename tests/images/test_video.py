@@ -1,0 +1,329 @@
+"""Videos: every frame at its own time, sound untouched, depth and colours kept; nothing half done, nothing hidden."""
+
+import gc
+import io
+import json
+import signal
+import subprocess
+import sys
+import weakref
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from restormer_cli import cli
+from restormer_cli.errors import UserError
+from restormer_cli.images import video as room
+from restormer_cli.images.video import is_film, open_film
+
+av: Any = pytest.importorskip("av", reason=f"PyAV is missing: {room.EXTRA}")
+
+WIDTH, HEIGHT, FRAMES = 64, 48, 9
+
+
+def waves(number: int) -> np.ndarray:
+    """A smooth picture that moves: uint8 (h, w, 3)."""
+    y, x, c = np.ogrid[0:HEIGHT, 0:WIDTH, 0:3]
+    return np.rint(128 + 50 * np.sin((x + 2 * number) / 9 + c) * np.cos(y / 11)).astype(np.uint8)
+
+
+def make(path: Path, codec: str = "libx264", form: str = "yuv420p", sound: str | None = "aac", **more: Any) -> Path:
+    """A film of uneven frame times, with a tone; `more` goes to the encoder's context."""
+    options = {"libx265": {"x265-params": "log-level=none"}, "ffv1": {}}.get(codec, {"crf": "12"})
+    with av.open(str(path), "w") as film:
+        film.metadata["title"] = "A film"
+        stream = film.add_stream(codec, rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, form
+        stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
+        for name, value in more.items():
+            setattr(stream.codec_context, name, value)
+        tone = film.add_stream(sound, rate=44100, layout="mono") if sound else None
+        for number, pts in enumerate(np.cumsum([0, *[20, 75, 20, 30] * 9])[:FRAMES]):
+            frame = av.VideoFrame.from_ndarray(waves(number)).reformat(format=form)
+            frame.pts, frame.time_base = int(pts), Fraction(1, 1000)
+            film.mux(stream.encode(frame))
+        film.mux(stream.encode(None))
+        if tone is not None:
+            form = tone.codec_context.format.name
+            for number in range(8):
+                wave = (3000 * np.sin(np.arange(2048) / 20 + number)).astype(np.int16)[None]
+                frame = av.AudioFrame.from_ndarray(
+                    wave if form == "s16" else wave.astype(np.float32) / 32768, form, "mono"
+                )
+                frame.sample_rate, frame.pts = 44100, number * 2048
+                film.mux(tone.encode(frame))
+            film.mux(tone.encode(None))
+    return path
+
+
+def packets(path: Path, kind: str) -> list[tuple[float, bytes]]:
+    """Time and content of every packet of a kind of stream."""
+    with av.open(str(path)) as film:
+        stream = next(stream for stream in film.streams if stream.type == kind)
+        return [(float(p.pts * p.time_base), bytes(p)) for p in film.demux(stream) if p.dts is not None]
+
+
+def frames(path: Path) -> list[tuple[float, np.ndarray]]:
+    with open_film(path) as film:
+        return [(float(f.original.time), f.pixels) for f in film.frames()]
+
+
+def through(source: Path, target: Path, change=lambda pixels: pixels) -> list[str]:
+    """A film through our reader and writer; returns the notes."""
+    with open_film(source) as film, target.open("w+b") as stream, film.writer(stream, target) as out:
+        for frame in film.frames(out):
+            out.write(change(frame.pixels), frame)
+    return out.notes
+
+
+def restore(*arguments: object) -> Result:
+    return CliRunner().invoke(cli.app, ["restore", "--device", "cpu", *map(str, arguments)])
+
+
+# --- Kept -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("codec", "form", "sound", "suffix"),
+    [
+        ("libx264", "yuv420p", "aac", ".mp4"),
+        ("libx264", "yuv444p10le", "pcm_s16le", ".mov"),
+        ("libx265", "yuv422p10le", "aac", ".mkv"),
+        ("libvpx-vp9", "yuv420p", None, ".webm"),
+        ("ffv1", "gray", None, ".mkv"),
+        ("ffv1", "yuva444p10le", None, ".mkv"),
+        ("ffv1", "bgr0", "flac", ".mkv"),
+    ],
+)
+def test_times_sound_depth_and_colours_are_kept(tmp_path, codec, form, sound, suffix):
+    source = make(
+        tmp_path / f"a{suffix}", codec, form, sound, color_range=1, colorspace=1, color_trc=1, color_primaries=1
+    )
+    target = tmp_path / f"b{suffix}"
+    assert through(source, target) == []
+    before, after = frames(source), frames(target)
+    assert len(after) == FRAMES
+    np.testing.assert_allclose([time for time, _ in after], [time for time, _ in before], atol=1e-6)
+    assert len({round(b - a, 3) for (a, _), (b, _) in pairwise(after)}) == 3  # uneven, as it was
+    for (_, was), (_, now) in zip(before, after, strict=True):
+        assert now.shape == was.shape
+        assert np.abs(was - now).mean() < (1e-3 if codec == "ffv1" else 0.02)
+    if sound:
+        assert packets(target, "audio") == packets(source, "audio")
+    with av.open(str(source)) as one, av.open(str(target)) as two:
+        for name in ("name", "pix_fmt", "color_range", "colorspace", "color_trc", "color_primaries", "width", "height"):
+            was, now = (getattr(film.streams.video[0].codec_context, name) for film in (one, two))
+            assert was == now, name
+        assert two.metadata.get("title", two.metadata.get("TITLE")) == "A film"
+
+
+@pytest.mark.parametrize(("matrix", "full"), [(1, 1), (1, 2), (5, 1), (9, 1), (2, 0)])
+def test_eight_bits_and_back_are_the_same_eight_bits(matrix, full):
+    flat = av.VideoFrame.from_ndarray(np.full((HEIGHT, WIDTH, 3), (90, 140, 120), np.uint8)).reformat(format="yuv420p")
+    luma = np.asarray(memoryview(flat.planes[0]))
+    luma[:] = np.random.default_rng(0).integers(90, 160, luma.size)
+    flat.colorspace, flat.color_range = matrix, full
+    there = room._to_frame(flat)
+    back = room._from_pixels(there.pixels, None, flat, "yuv420p")
+    for plane, again in zip(flat.planes, back.planes, strict=True):
+        was, now = (np.frombuffer(memoryview(p), np.uint8).astype(int) for p in (plane, again))
+        assert np.abs(was - now).max() <= 1
+    assert (back.colorspace, back.color_range) == (matrix, full)
+    assert 0.2 < there.pixels.mean() < 0.8
+
+
+def test_another_container_and_a_coder_that_it_holds(tmp_path):
+    source = make(tmp_path / "a.mkv", "ffv1", "yuv444p16le", None)
+    notes = through(source, tmp_path / "b.mp4")
+    assert notes == ["yuv444p16le becomes yuv444p10le"]
+    with av.open(str(tmp_path / "b.mp4")) as film:
+        assert film.streams.video[0].codec_context.name == "h264"
+    assert len(frames(tmp_path / "b.mp4")) == FRAMES
+
+
+def test_a_turned_film_stays_turned(tmp_path):
+    source, target = make(tmp_path / "a.mp4"), tmp_path / "b.mp4"
+    turned = tmp_path / "turned.mp4"
+    with av.open(str(source)) as one, av.open(str(turned), "w") as two:
+        stream = two.add_stream_from_template(one.streams.video[0])
+        stream.set_display_rotation(90)
+        for packet in one.demux(one.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                two.mux(packet)
+    through(turned, target)
+    for path in (turned, target):
+        with open_film(path) as film:
+            assert next(film.frames()).original.rotation in (90, -90)
+    with open_film(turned) as one, open_film(target) as two:
+        assert next(one.frames()).original.rotation == next(two.frames()).original.rotation
+
+
+def test_sound_that_does_not_fit_is_refused_before_any_work(tmp_path):
+    source = make(tmp_path / "a.mkv", "ffv1", "gray", "flac")
+    with pytest.raises(UserError, match=r"its sound, flac, does not fit in there: name a .mkv"):
+        through(source, tmp_path / "b.webm")
+
+
+# --- The verb -------------------------------------------------------------------------------------------------
+
+
+def test_what_the_frames_meet_is_told_once(tmp_path, colour_weights, monkeypatch):
+    from restormer_cli.engine.restorer import Restorer
+
+    def telling(self, picture, notice):
+        notice("memory is too short")
+        return picture
+
+    monkeypatch.setattr(Restorer, "__call__", telling)
+    source = make(tmp_path / "a.mkv", "ffv1", "yuv444p", None)
+    result = restore(source, tmp_path / "out", "--weights", colour_weights, "--json")
+    assert json.loads(result.stdout)["files"][0]["warnings"].count("memory is too short") == 1
+
+
+def test_a_film_is_restored_as_its_frames_would_be(tmp_path, colour_weights):
+    from restormer_cli.engine.restorer import Restorer
+    from restormer_cli.model.weights import load_weights
+
+    source = make(tmp_path / "a.mkv", "ffv1", "yuv444p", None)
+    result = restore(source, tmp_path / "out", "--weights", colour_weights, "--report", tmp_path / "page.html")
+    assert result.exit_code == 0, result.output
+    assert "9 frames" in result.stderr
+    restorer = Restorer(load_weights(colour_weights).model, device="cpu")
+    before, after = frames(source), frames(tmp_path / "out" / "a.mkv")
+    assert len(after) == FRAMES
+    for (_, was), (_, now) in zip(before[:2], after[:2], strict=True):
+        wanted = np.clip(restorer(was), 0, 1)
+        assert np.abs(wanted - was).mean() > 0.02
+        assert np.abs(now - wanted).mean() < 0.01
+    assert "9 frames" in (tmp_path / "page.html").read_text()
+
+
+def test_what_cannot_be_is_refused_in_one_line(tmp_path, colour_weights, dual_pixel_weights, write_png):
+    source = make(tmp_path / "a.mp4", sound=None)
+    (tmp_path / "torn.mp4").write_bytes(source.read_bytes()[:300])
+    (tmp_path / "text.mp4").write_text("not a film")
+    (tmp_path / "there.mp4").write_bytes(b"x")
+    write_png(tmp_path / "p.png")
+    for arguments, words in (
+        (("a.mp4", "b.png"), "is a picture's name"),
+        (("a.mp4", "b.avi"), "no video format that is written"),
+        (("a.mp4", "-"), "does not fit through standard output"),
+        (("a.mp4", "a.mp4"), "never overwritten"),
+        (("a.mp4", "a.mp4", "--overwrite"), "never overwritten"),
+        (("a.mp4", "there.mp4"), "--overwrite replaces it"),
+        (("torn.mp4", "b.mp4"), "no video that can be read"),
+        (("text.mp4", "b.mp4"), "no video that can be read"),
+        (("none.mp4", "b.mp4"), "no such file"),
+        (("a.mp4", "b.mp4", "--right", "x"), "no second views"),
+        (("a.mp4", "b.mp4", "--weights", dual_pixel_weights), "take two views of a scene"),
+    ):
+        paths = [tmp_path / name if name != "-" else name for name in arguments[:2]]
+        result = restore(*paths, *arguments[2:], *(() if "--weights" in arguments else ("--weights", colour_weights)))
+        assert result.exit_code == 2, result.output
+        assert words in result.stderr, words
+        assert "Traceback" not in result.stderr
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"a.mp4", "torn.mp4", "text.mp4", "there.mp4", "p.png"}
+
+
+def test_there_already_and_only_planned(tmp_path, colour_weights):
+    source = make(tmp_path / "a.mp4", sound=None)
+    target = tmp_path / "b.mp4"
+    assert restore(source, target, "--weights", colour_weights, "--dry-run").exit_code == 0
+    assert not target.exists()
+    target.write_bytes(b"mine")
+    assert restore(source, target, "--weights", colour_weights, "--skip-existing").exit_code == 0
+    assert target.read_bytes() == b"mine"
+    assert restore(source, target, "--weights", colour_weights, "--overwrite").exit_code == 0
+    assert len(frames(target)) == FRAMES
+
+
+def test_a_film_that_ends_too_early_is_kept_as_far_as_it_goes(tmp_path, colour_weights):
+    source = make(tmp_path / "a.mkv", "ffv1", "yuv420p", None)
+    data = source.read_bytes()
+    (tmp_path / "torn.mkv").write_bytes(data[: len(data) * 2 // 3])
+    result = restore(tmp_path / "torn.mkv", tmp_path / "b.mkv", "--weights", colour_weights)
+    assert result.exit_code == 0, result.output
+    assert 0 < len(frames(tmp_path / "b.mkv")) < FRAMES
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(tmp_path, colour_weights, monkeypatch):
+    source = make(tmp_path / "a.mp4", sound=None)
+
+    class Full(io.FileIO):
+        def write(self, data):
+            raise OSError(28, "No space left on device")
+
+    real = Path.open
+    monkeypatch.setattr(
+        Path, "open", lambda self, *a, **k: Full(self, "w+") if self.suffix == ".part" else real(self, *a, **k)
+    )
+    result = restore(source, tmp_path / "b.mp4", "--weights", colour_weights)
+    assert result.exit_code == 1
+    assert "No space left on device" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_a_killed_run_leaves_no_half_film_and_the_next_one_tidies_up(tmp_path, colour_weights):
+    source = make(tmp_path / "a.mkv", "ffv1", "yuv420p", None)
+    code = (
+        "import sys, time\nfrom restormer_cli.commands.restore.run import restore\n"
+        "from restormer_cli.commands.restore.types import Advanced, Request\n"
+        "from pathlib import Path\n"
+        "for event in restore(Request(Path(sys.argv[1]), Path(sys.argv[2]), weights=sys.argv[3], device='cpu')):\n"
+        "    if isinstance(event, Advanced) and event.frames == 3:\n        print('now', flush=True); time.sleep(60)\n"
+    )
+    arguments = [sys.executable, "-c", code, str(source), str(tmp_path / "out" / "b.mkv"), str(colour_weights)]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert [path.suffix for path in (tmp_path / "out").iterdir()] == [".part"]
+        process.send_signal(signal.SIGKILL)
+    assert [path.suffix for path in (tmp_path / "out").iterdir()] == [".part"]
+    assert restore(source, tmp_path / "out" / "b.mkv", "--weights", colour_weights).exit_code == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["b.mkv"]
+
+
+def test_degraded_films_are_the_same_for_the_same_seed(tmp_path):
+    source = make(tmp_path / "a.mkv", "ffv1", "yuv444p", None)
+    for name in ("b.mkv", "c.mkv"):
+        assert restore(source, tmp_path / name, "--degrade", "gaussian:25", "--seed", "3").exit_code == 0
+    one, two, was = frames(tmp_path / "b.mkv"), frames(tmp_path / "c.mkv"), frames(source)
+    assert all(np.array_equal(a, b) for (_, a), (_, b) in zip(one, two, strict=True))
+    assert np.abs(one[0][1] - was[0][1]).mean() > 0.03
+    assert not np.allclose(one[0][1] - was[0][1], one[1][1] - was[1][1], atol=0.01)  # not the same noise on each
+
+
+def test_without_pyav_the_cure_is_told(tmp_path, monkeypatch):
+    source = make(tmp_path / "a.mp4", sound=None)
+    monkeypatch.setitem(sys.modules, "av", None)
+    result = restore(source, tmp_path / "b.mp4")
+    assert result.exit_code == 2
+    assert "pip install 'restormer-cli[video]'" in result.stderr
+
+
+def test_memory_does_not_grow_with_the_film(tmp_path):
+    """Of a film of many frames only those in flight are alive."""
+    source = make(tmp_path / "a.mkv", "ffv1", "yuv420p", None)
+    alive: list[weakref.ref] = []
+    most = 0
+    with open_film(source) as film, io.BytesIO() as stream, film.writer(stream, Path("b.mkv")) as out:
+        for frame in film.frames(out):
+            alive.append(weakref.ref(frame))
+            out.write(frame.pixels, frame)
+            del frame
+            gc.collect()
+            most = max(most, sum(reference() is not None for reference in alive))
+    assert len(alive) == FRAMES
+    assert most <= 2
+
+
+def test_names():
+    assert is_film(Path("a.MP4"))
+    assert not is_film(Path("a.png"))
