@@ -2,17 +2,14 @@
 
 from dataclasses import replace
 
-import numpy as np
 import PIL.Image
 import pytest
-from photographs import photograph, rounded
 
 from restormer_cli.analysis.blur import Blur
 from restormer_cli.analysis.decision import Camera, choose_task, read_camera
 from restormer_cli.analysis.findings import Findings, analyse
 from restormer_cli.analysis.noise import Noise
 from restormer_cli.analysis.traces import Clipping, Rain
-from restormer_cli.data.degrade import parse_degradation
 
 NOTHING = Findings(
     noise=Noise((0.5, 0.5, 0.5), 0.0, 0.0, 0.0),
@@ -86,8 +83,8 @@ def test_the_cameras_word_counts(sigma, iso, task):
     ],
 )
 @pytest.mark.parametrize("name", ["rocket", "camera"])
-def test_a_photograph_gets_what_was_done_to_it_undone(name, spec, task):
-    pixels = rounded(parse_degradation(spec)(photograph(name), np.random.default_rng(0)))
+def test_a_photograph_gets_what_was_done_to_it_undone(name, spec, task, degraded):
+    pixels = degraded(name, spec)
     assert choose_task(analyse(pixels)).task == task
 
 

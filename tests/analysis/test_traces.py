@@ -2,27 +2,21 @@
 
 import numpy as np
 import pytest
-from photographs import photograph, rounded
 
 from restormer_cli.analysis.decision import RAINY
 from restormer_cli.analysis.sampling import sample_tiles
 from restormer_cli.analysis.traces import estimate_blocks, estimate_clipping, estimate_rain
-from restormer_cli.data.degrade import parse_degradation
-
-
-def degraded(name: str, spec: str) -> np.ndarray:
-    return rounded(parse_degradation(spec)(photograph(name), np.random.default_rng(0)))
 
 
 @pytest.mark.parametrize("name", ["coffee", "camera", "astronaut"])
-def test_blocks_grow_as_quality_falls(name):
+def test_blocks_grow_as_quality_falls(name, degraded):
     found = [estimate_blocks(degraded(name, spec)) for spec in ("round8", "jpeg:40", "jpeg:10")]
     assert found[0] < 0.12
     assert found[1] > found[0] + 0.1
     assert found[2] > found[1] + 0.2
 
 
-def test_blocks_are_seen_in_a_cropped_picture():
+def test_blocks_are_seen_in_a_cropped_picture(degraded):
     picture = degraded("coffee", "jpeg:20")
     assert estimate_blocks(picture[3:, 5:]) == pytest.approx(estimate_blocks(picture), rel=0.2)
 
@@ -44,7 +38,7 @@ def test_lost_light_is_counted():
 
 @pytest.mark.parametrize("tilt", [-20, 0, 15])
 @pytest.mark.parametrize("name", ["rocket", "astronaut"])
-def test_rain_stands_out_and_its_tilt_is_found(name, tilt):
+def test_rain_stands_out_and_its_tilt_is_found(name, tilt, degraded):
     wet = estimate_rain(degraded(name, f"rain:0.3,length=30,tilt={tilt}..{tilt}"))
     dry = estimate_rain(degraded(name, "round8"))
     assert wet.score > RAINY > dry.score
@@ -53,11 +47,11 @@ def test_rain_stands_out_and_its_tilt_is_found(name, tilt):
 
 @pytest.mark.parametrize("spec", ["round8", "gaussian:25", "motion:12,angle=90..90", "defocus:2", "jpeg:60"])
 @pytest.mark.parametrize("name", ["rocket", "camera", "astronaut"])
-def test_what_is_no_rain_is_not_taken_for_it(name, spec):
+def test_what_is_no_rain_is_not_taken_for_it(name, spec, degraded):
     assert estimate_rain(degraded(name, spec)).score < RAINY
 
 
-def test_dark_streaks_are_no_rain():
+def test_dark_streaks_are_no_rain(degraded):
     assert estimate_rain(1 - degraded("astronaut", "rain:0.3,length=30")).score < 0
 
 
