@@ -21,6 +21,7 @@ RANDOM = [
     "motion:9,shake=1",
     "rain:2",
     "jpeg:1-100",
+    "sensor:800-6400",
     "gaussian:5|rain:2",
     "gaussian:5@0.5",
 ]
