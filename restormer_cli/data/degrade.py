@@ -23,7 +23,10 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
+from restormer_cli.degradations.lens import lens
+from restormer_cli.degradations.rain import rainfall
 from restormer_cli.degradations.sensor import sensor, sensor_pair
+from restormer_cli.degradations.shake import shake
 from restormer_cli.errors import UserError
 
 Image = NDArray[np.float32]
@@ -625,6 +628,47 @@ KINDS = {
         ),
         reach=lambda **_: 8.0,
         pair=sensor_pair,
+    ),
+    "shake": Kind(
+        shake,
+        "a camera or things that move while the shutter is open, in linear light, differently over the picture",
+        "shake:0-40,path=0-1,moving=0+sensor:100-3200",
+        (
+            Parameter("extent", Span(0, 40), Span(0, 100), "pixels"),
+            Parameter("path", Span(0, 2), Span(0, 2), "(0 tremor, 1 nearly straight, 2 strokes)", whole=True),
+            Parameter("layers", Span(1, 3), Span(1, 4), "depths", whole=True),
+            Parameter("moving", Span(0, 2), Span(0, 2), "(0 the camera, 1 a thing, 2 both)", whole=True),
+            Parameter("frames", Span(0, 0), Span(0, 64), "sharp frames, 0 for all the time", whole=True),
+            Parameter("highlights", Span(1, 6), Span(1, 20), "times white"),
+        ),
+        reach=lambda extent, **_: extent / 2 + 1,
+    ),
+    "lens": Kind(
+        lens,
+        "a lens out of focus, by the layers of a scene, in linear light, with cat's eyes and fringes",
+        "lens:0-15,blades=0+sensor:100-3200",
+        (
+            Parameter("radius", Span(0, 15), Span(0, 50), "pixels"),
+            Parameter("layers", Span(1, 3), Span(1, 4), "depths", whole=True),
+            Parameter("blades", Span(4, 9), Span(0, 11), "(below 5: a disc)", whole=True),
+            Parameter("cut", Span(0, 0.8), Span(0, 1), "of the radius"),
+            Parameter("fringe", Span(0, 0.5), Span(0, 2), "pixels"),
+            Parameter("highlights", Span(1, 6), Span(1, 20), "times white"),
+        ),
+        reach=lambda radius, fringe, **_: radius + fringe + 1,
+    ),
+    "rainfall": Kind(
+        rainfall,
+        "layers of streaks that cover what is behind, thin or bright, and mist; clipped to [0, 1]",
+        "rainfall:2-10,kind=0-1,tilt=-30..30",
+        (
+            Parameter("amount", Span(2, 10), Span(0, 30), "% of pixels"),
+            Parameter("kind", Span(0, 3), Span(0, 3), "(0 long, 1 short, 2 fine, 3 all)", whole=True),
+            Parameter("tilt", Span(-60, 60), Span(-75, 75), "degrees from vertical"),
+            Parameter("jitter", Span(0, 5), Span(0, 20), "degrees"),
+            Parameter("opacity", Span(0.4, 1), Span(0, 1), "of the picture"),
+            Parameter("veil", Span(0, 0.15), Span(0, 1), "of the picture"),
+        ),
     ),
     "jpeg": Kind(
         jpeg,

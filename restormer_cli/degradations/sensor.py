@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restormer_cli.degradations.demosaic import DEMOSAICERS
+from restormer_cli.degradations.tone import Tone
 
 Image = NDArray[np.float32]
 
@@ -82,10 +83,10 @@ class Camera:
     jpeg: int
     """0: none."""
     subsampling: int
-    tone: "_Tone" = field(init=False)
+    tone: Tone = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "tone", _Tone.of(self.contrast))
+        object.__setattr__(self, "tone", Tone.of(self.contrast))
 
     def light(self, image: Image) -> Image:
         """What falls on the sensor: (h, w, 3) in [0, 1] -> the same, linear, in the camera's colours, white 1."""
@@ -181,38 +182,6 @@ class Camera:
         if not self.jpeg:
             return round8(picture, rng)
         return jpeg(picture, rng, quality=self.jpeg, subsampling=self.subsampling)
-
-
-@dataclass(frozen=True, eq=False)
-class _Tone:
-    """The curve from light to a file's values, and back, as tables: by √x, and by the value."""
-
-    forth: Image
-    back: Image
-
-    @classmethod
-    def of(cls, contrast: float) -> "_Tone":
-        root = np.linspace(0, 1, 4097)
-        shown = root ** (2 / 2.2)
-        shown = (1 - contrast) * shown + contrast * (3 * shown**2 - 2 * shown**3)
-        return cls(shown.astype(np.float32), (np.interp(root, shown, root) ** 2).astype(np.float32))
-
-    def encoded(self, light: Image) -> Image:
-        """Linear -> as in a file, clipped to [0, 1]."""
-        return _look_up(self.forth, np.sqrt(np.clip(light, 0, 1)))
-
-    def linear(self, shown: Image) -> Image:
-        """As in a file -> linear."""
-        return _look_up(self.back, shown)
-
-
-def _look_up(table: Image, places: Image) -> Image:
-    """The table's values at places in [0, 1], linearly between its entries; float32."""
-    scaled = places * np.float32(len(table) - 1)
-    index = scaled.astype(np.int32)
-    scaled -= index
-    steps = np.append(np.diff(table), np.float32(0))
-    return table[index] + scaled * steps[index]
 
 
 def _resized(picture: Image, height: int, width: int) -> Image:
