@@ -1,11 +1,11 @@
-"""From a Bayer mosaic to colours, by three methods: (h, w) float32, red at (0, 0), h and w even -> (h, w, 3)."""
+"""From a Bayer mosaic to colours, by three methods: (h, w) float32, red at (0, 0), h and w even -> (3, h, w)."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-Plane = NDArray[np.float32]
+Plane = NDArray[np.floating]
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,13 @@ def _around(plane: Plane) -> _Around:
     return _Around(beside, above, np.roll(beside, 1, 0) + np.roll(beside, -1, 0))
 
 
-def bilinear(raw: Plane) -> NDArray[np.float32]:
+def bilinear(raw: Plane) -> Plane:
     """The mean of the nearest two or four of each colour."""
     near = _around(raw)
     return _assemble(raw, (near.beside + near.above) / 4, near.beside / 2, near.above / 2, near.corners / 4)
 
 
-def malvar(raw: Plane) -> NDArray[np.float32]:
+def malvar(raw: Plane) -> Plane:
     """Bilinear, corrected by the known colour's second derivative (Malvar, He and Cutler 2004, figure 2)."""
     near = _around(raw)
     across = np.roll(raw, 2, 1) + np.roll(raw, -2, 1)
@@ -48,7 +48,7 @@ def malvar(raw: Plane) -> NDArray[np.float32]:
     )
 
 
-def directed(raw: Plane) -> NDArray[np.float32]:
+def directed(raw: Plane) -> Plane:
     """Green along the direction of the smaller change (Hamilton and Adams 1997), then colour differences."""
     near = _around(raw)
     curve_x = 2 * raw - np.roll(raw, 2, 1) - np.roll(raw, -2, 1)
@@ -63,22 +63,22 @@ def directed(raw: Plane) -> NDArray[np.float32]:
     difference = raw - green  # of red and of blue from green, zero at green's own places
     near = _around(difference)
     colours = _assemble(difference, green, near.beside / 2, near.above / 2, near.corners / 4)
-    colours[..., ::2] += green[..., None]
-    colours[..., 1] = green
+    colours[::2] += green
+    colours[1] = green
     return colours
 
 
-def _assemble(raw: Plane, green: Plane, beside: Plane, above: Plane, opposite: Plane) -> NDArray[np.float32]:
+def _assemble(raw: Plane, green: Plane, beside: Plane, above: Plane, opposite: Plane) -> Plane:
     """The three colours; `green` holds at red and blue places, `beside` where the wanted colour lies to the left
     and the right, `above` where above and below, `opposite` at the other one of red and blue."""
-    colours = np.repeat(raw[..., None], 3, axis=2)
+    colours = np.tile(raw, (3, 1, 1))
     even, odd = slice(None, None, 2), slice(1, None, 2)
     for place in ((even, even), (odd, odd)):
-        colours[*place, 1] = green[place]
+        colours[1, *place] = green[place]
     for channel, own, other in ((0, even, odd), (2, odd, even)):
-        colours[own, other, channel] = beside[own, other]
-        colours[other, own, channel] = above[other, own]
-        colours[other, other, channel] = opposite[other, other]
+        colours[channel, own, other] = beside[own, other]
+        colours[channel, other, own] = above[other, own]
+        colours[channel, other, other] = opposite[other, other]
     return colours
 
 

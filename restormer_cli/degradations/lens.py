@@ -144,7 +144,7 @@ def _seen(planes: Image, aperture: Aperture, frame: _Frame, out: float, fringe: 
     return seen
 
 
-def _extent(weights: Image) -> slice:
+def _extent(weights: NDArray[np.floating]) -> slice:
     """Where weights are more than nothing."""
     some = np.flatnonzero(weights)
     return slice(int(some[0]), int(some[-1]) + 1)
@@ -162,9 +162,7 @@ def _convolved(planes: Image, kernels: Sequence[Image], rows: slice, columns: sl
     transforms: dict[int, NDArray[np.complex64]] = {}
     for spectrum, kernel in zip(spectra, kernels, strict=True):
         if id(kernel) not in transforms:
-            around = np.zeros(shape, np.float32)
-            around[: len(kernel), : len(kernel)] = kernel
-            transforms[id(kernel)] = np.asarray(fft.rfft2(around))
+            transforms[id(kernel)] = np.asarray(fft.rfft2(kernel, shape))
         spectrum *= transforms[id(kernel)]
     blurred = np.asarray(fft.irfft2(spectra, shape))
     height, width = rows.stop - rows.start, columns.stop - columns.start

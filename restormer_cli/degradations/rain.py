@@ -88,7 +88,7 @@ def _streaks(
     batches = np.searchsorted(ends, np.arange(0, ends[-1], 2**18))
     for start, stop in zip(batches, [*batches[1:], count], strict=True):
         chosen = slice(start, stop)
-        which = np.repeat(np.arange(start, stop), rows[chosen])
+        which: NDArray[np.intp] = np.repeat(np.arange(start, stop), rows[chosen])
         begun = ends[chosen] - rows[chosen]
         step = np.arange(len(which)) - np.repeat(begun - begun[0], rows[chosen])
         lean, cosine = np.tan(angle)[which], np.cos(angle)[which]
@@ -96,11 +96,12 @@ def _streaks(
         down = y + np.float32(0.5) - top[which]
         along = down / (cosine * length[which])
         inside = (y >= 0) & (y < height) & (along > 0) & (along < 1)
-        which, y, lean, cosine, down, along = (v[inside] for v in (which, y, lean, cosine, down, along))
+        lean, cosine, down, along = (v[inside] for v in (lean, cosine, down, along))
+        which, y = which[inside], y[inside]
         light = strength[which] * np.sin(np.pi * along) ** np.float32(soft)
         x = left[which] + lean * down
         reach = math.ceil(1.4 * wide / math.cos(steepest)) + 1
-        first = np.floor(x).astype(np.int32)
+        first: NDArray[np.int32] = np.floor(x).astype(np.int32)
         narrow = np.float32(4 * math.log(2)) * (cosine / np.float32(wide)) ** 2
         for aside_by in range(-reach, reach + 1):
             column = first + np.int32(aside_by)

@@ -51,12 +51,11 @@ def filled(light: Image, hidden: Image) -> Image:
     known, weight = seen.copy(), np.float32(1)
     for reach in (3, 9, 27, 81):
         weight *= np.float32(1e-2)
-        known += weight * uniform_filter(seen, (reach, reach, 0), mode="nearest")
+        known += weight * uniform_filter(seen, reach, mode="nearest", axes=(0, 1))
     guess = known[..., :3] / np.maximum(known[..., 3:], np.float32(1e-12))
-    guess = np.stack(
-        [zoom(plane, _COARSE, order=1, mode="nearest", grid_mode=True) for plane in np.moveaxis(guess, 2, 0)], 2
-    )
-    return light + hidden[..., None] ** 2 * (guess[:height, :width] - light)
+    planes = [zoom(g, _COARSE, order=1, mode="nearest", grid_mode=True) for g in np.moveaxis(guess, 2, 0)]
+    guess = np.stack([np.asarray(plane) for plane in planes], axis=2)
+    return np.asarray(light + hidden[..., None] ** 2 * (guess[:height, :width] - light), np.float32)
 
 
 _COARSE = 8

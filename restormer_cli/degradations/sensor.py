@@ -59,7 +59,7 @@ class Camera:
     read: float
     """Variance of a photosite in the dark."""
     tail: float
-    """σ of the logarithm of the read noise's strength from photosite to photosite: 0 is Gaussian."""
+    """σ of the logarithm of the read noise's strength from photosite to photosite: 0, as most are, is Gaussian."""
     row: float
     """σ of what a whole row is off by."""
     bits: int
@@ -89,52 +89,61 @@ class Camera:
         object.__setattr__(self, "tone", Tone.of(self.contrast))
 
     def light(self, image: Image) -> Image:
-        """What falls on the sensor: (h, w, 3) in [0, 1] -> the same, linear, in the camera's colours, white 1."""
-        light = self.tone.linear(image) @ np.linalg.inv(self.matrix).T
+        """What falls on the sensor: (3, h, w) in [0, 1] -> the same, linear, in the camera's colours, white 1."""
+        light = _mixed(np.linalg.inv(self.matrix), self.tone.linear(image))
         # Where all is near white the light is white, whatever the gains: Brooks et al., section 3.4.
-        gray = light.mean(axis=2, keepdims=True)
-        bright = np.maximum((gray - 0.9) / 0.1, 0) ** 2
-        weaker = 1 / self.gains
-        light *= np.maximum(bright + (1 - bright) * weaker, weaker)
+        bright = np.maximum((light.mean(axis=0) - np.float32(0.9)) * 10, 0) ** 2
+        weaker = 1 / self.gains[:, None, None]
+        light *= np.maximum(bright + (1 - bright) * weaker, weaker) if bright.any() else weaker
         return np.clip(light, 0, 1, out=light)
 
     def expose(self, mosaic: Image, rng: np.random.Generator) -> Image:
         """The numbers that are read from photosites: (h, w) light -> the same, with noise and steps."""
         dimmed = mosaic * np.float32(2**-self.dark)
         noise = rng.standard_normal(mosaic.shape, dtype=np.float32)
-        noise *= np.sqrt(dimmed * np.float32(self.shot))
         few = dimmed < 20 * self.shot  # of fewer electrons a bell curve is not true
+        noise *= np.sqrt(dimmed * np.float32(self.shot) * ~few + np.float32(0 if self.tail else self.read))
         if few.any():
-            noise[few] = rng.poisson(dimmed[few] / self.shot) * self.shot - dimmed[few]
-        read = rng.standard_normal(mosaic.shape, dtype=np.float32)
+            noise[few] += rng.poisson(dimmed[few] / self.shot) * self.shot - dimmed[few]
         if self.tail:
-            strength = rng.standard_normal(mosaic.shape, dtype=np.float32)
-            read *= np.exp(self.tail * (strength - np.float32(self.tail)))  # the variance stays
-        noise += read * np.float32(math.sqrt(self.read))
+            read, strength = rng.standard_normal((2, *mosaic.shape), dtype=np.float32)
+            strength -= np.float32(self.tail)  # so that the variance stays
+            noise += np.float32(math.sqrt(self.read)) * read * np.exp(np.float32(self.tail) * strength)
         noise += rng.standard_normal((len(mosaic), 1), dtype=np.float32) * np.float32(self.row)
         levels = np.float32(2**self.bits - 1)
-        numbers = np.rint((dimmed + noise) * levels) / levels
+        noise += dimmed
+        noise *= levels
+        numbers = np.rint(noise, out=noise)
+        numbers /= levels
         return np.clip(numbers, -_BLACK, 1, out=numbers) * np.float32(2**self.dark)
 
     def develop(self, raw: Image) -> Image:
-        """Colours as a file has them: a mosaic (h, w), red first -> (h, w, 3) in [0, 1]."""
-        colours = DEMOSAICERS[self.demosaic](raw) * self.gains
+        """Colours as a file has them: a mosaic (h, w), red first -> (3, h, w) in [0, 1]."""
+        colours = DEMOSAICERS[self.demosaic](raw)
+        colours *= self.gains[:, None, None]
         # What is beyond white in one colour is so in all of them, or highlights would turn magenta.
-        return self.tone.encoded(np.clip(colours, -_BLACK, 1, out=colours) @ self.matrix.T)
+        return self.tone.encoded(_mixed(self.matrix, np.clip(colours, -_BLACK, 1, out=colours)))
 
     def photograph(self, degraded: Image, clean: Image, rng: np.random.Generator) -> tuple[Image, Image]:
         """The noisy and the noiseless picture: (h, w, 3) each, in [0, 1] -> the same."""
         scenes = [degraded] if degraded is clean else [degraded, clean]
-        mosaics = [self._mosaic(self.light(self._enlarged(np.clip(scene, 0, 1)))) for scene in scenes]
+        height, width, _ = degraded.shape
+        mosaics = []
+        for scene in scenes:
+            planes = np.clip(scene.transpose(2, 0, 1), 0, 1, order="C")
+            planes = _resized(planes, round(height * self._finer), round(width * self._finer))
+            mosaics.append(self._mosaic(self.light(planes)))
         noisy, noiseless = self.develop(self.expose(mosaics[0], rng)), self.develop(mosaics[-1])
         if self.denoise or self.chroma:
             same = noiseless if degraded is clean else self.develop(mosaics[0])
             noisy = reduce_noise(noisy, same, self.denoise, self.chroma)
         finished = []
         for picture in self._sharpened(noisy, noiseless):
-            top, left = (_MARGIN + shift for shift in self.phase)
-            height, width = (round(side * self._finer) for side in degraded.shape[:2])
-            finished.append(_resized(picture[top : top + height, left : left + width], *degraded.shape[:2]))
+            inside = tuple(
+                slice(_MARGIN + shift, _MARGIN + shift + round(side * self._finer))
+                for shift, side in zip(self.phase, (height, width), strict=True)
+            )
+            finished.append(_resized(picture[:, *inside], height, width).transpose(1, 2, 0).copy())
         return self._compressed(finished[0], rng), finished[1]
 
     @property
@@ -142,37 +151,31 @@ class Camera:
         """Photosites per pixel of the finished picture, along a side."""
         return 1 / min(self.scale, 1)
 
-    def _enlarged(self, image: Image) -> Image:
-        """The scene at the sensor's resolution."""
-        height, width = (round(side * self._finer) for side in image.shape[:2])
-        return _resized(image, height, width)
-
     def _mosaic(self, light: Image) -> Image:
-        """One colour a pixel, with a margin around: (h, w, 3) -> (h + ~8, w + ~8), even sides, red first."""
+        """One colour a pixel, with a margin around: (3, h, w) -> (h + ~8, w + ~8), even sides, red first."""
         pads = [
             (_MARGIN + shift, _MARGIN + (side + shift) % 2)
-            for shift, side in zip(self.phase, light.shape[:2], strict=True)
+            for shift, side in zip(self.phase, light.shape[1:], strict=True)
         ]
-        light = np.pad(light, (*pads, (0, 0)), mode="symmetric")
-        mosaic = light[..., 1].copy()
-        mosaic[::2, ::2] = light[::2, ::2, 0]
-        mosaic[1::2, 1::2] = light[1::2, 1::2, 2]
+        red, mosaic, blue = np.pad(light, ((0, 0), *pads), mode="symmetric")
+        mosaic[::2, ::2] = red[::2, ::2]
+        mosaic[1::2, 1::2] = blue[1::2, 1::2]
         return mosaic
 
     def _sharpened(self, noisy: Image, clean: Image) -> tuple[Image, Image]:
-        """Unsharp masking of the brightness, which spares what looks like noise: (h, w, 3) each -> the same."""
+        """Unsharp masking of the brightness, which spares what looks like noise: (3, h, w) each -> the same."""
         if not self.sharpen:
             return noisy, clean
         from scipy.ndimage import gaussian_filter  # 50 ms that --help should not pay
 
         detail, truth = (
             luma - gaussian_filter(luma, self.radius, truncate=2.5)
-            for luma in (p @ _TO_LUMA[0] for p in (noisy, clean))
+            for luma in (_mixed(_TO_LUMA[:1], p)[0] for p in (noisy, clean))
         )
         noise = detail - truth
         noise *= 1 - _looks_like_noise(detail, noise)
         return tuple(
-            np.clip(picture + np.float32(self.sharpen) * detail[..., None], 0, 1)
+            np.clip(picture + np.float32(self.sharpen) * detail, 0, 1)
             for picture, detail in ((noisy, truth + noise), (clean, truth))
         )
 
@@ -184,34 +187,37 @@ class Camera:
         return jpeg(picture, rng, quality=self.jpeg, subsampling=self.subsampling)
 
 
+def _mixed(matrix: NDArray[np.floating], planes: Image) -> Image:
+    """Every pixel's colours times a matrix (n, 3): (3, h, w) -> (n, h, w)."""
+    return (matrix.astype(np.float32) @ planes.reshape(3, -1)).reshape(-1, *planes.shape[1:])
+
+
 def _resized(picture: Image, height: int, width: int) -> Image:
-    """By a Lanczos filter, as programs do, without aliases: (h, w, 3) -> (height, width, 3), in [0, 1]."""
-    if picture.shape[:2] == (height, width):
-        return np.ascontiguousarray(picture)
+    """By a bicubic filter, as programs do, without aliases: (3, h, w) -> (3, height, width), in [0, 1]."""
+    if picture.shape[1:] == (height, width):
+        return picture
     import PIL.Image  # 30 ms that --help should not pay
 
-    planes = [
-        np.asarray(PIL.Image.fromarray(plane).resize((width, height), PIL.Image.Resampling.LANCZOS))
-        for plane in np.ascontiguousarray(picture.transpose(2, 0, 1))
-    ]
-    return np.clip(np.stack(planes, axis=2), 0, 1)
+    size, bicubic = (width, height), PIL.Image.Resampling.BICUBIC
+    planes = [np.asarray(PIL.Image.fromarray(plane).resize(size, bicubic)) for plane in np.ascontiguousarray(picture)]
+    return np.clip(np.stack(planes), 0, 1)
 
 
 # --- The camera's noise reduction ---------------------------------------------------------------------------
 
 
 def reduce_noise(noisy: Image, clean: Image, denoise: float, chroma: float) -> Image:
-    """Weaken the noise of brightness by `denoise`, of colours by `chroma` (0 to 1): (h, w, 3) in [0, 1] -> the same.
+    """Weaken the noise of brightness by `denoise`, of colours by `chroma` (0 to 1): (3, h, w) in [0, 1] -> the same.
 
     The finest waves most, of colours wider ones too. What a camera does, seen from the mean of many of its pictures,
     which has lost the same detail: so only the difference from the clean picture is weakened. This makes
     the noise of finished pictures as soft as it is: demosaicing alone correlates neighbours by 0.4.
     """
-    noise = np.ascontiguousarray(((noisy - clean) @ _TO_LUMA.T).transpose(2, 0, 1))
+    noise = _mixed(_TO_LUMA, noisy - clean)
     _soften(noise[0], [(1 - denoise) ** 4, 1 - denoise])
     for plane in noise[1:]:
         _soften(plane, [(1 - chroma) ** 4, (1 - chroma) ** 2, 1 - chroma, 1 - chroma])
-    return np.clip(clean + noise.transpose(1, 2, 0) @ _FROM_LUMA.T, 0, 1)
+    return np.clip(clean + _mixed(_FROM_LUMA, noise), 0, 1)
 
 
 def _soften(plane: Image, kept: list[float]) -> None:
@@ -237,13 +243,16 @@ def _looks_like_noise(detail: Image, noise: Image) -> Image:
 
 def _spline(plane: Image, step: int) -> Image:
     """Smoothed by (1, 4, 6, 4, 1) / 16 along both axes, its taps `step` pixels apart: (h, w) -> (h, w)."""
-    for _ in range(2):
-        wide = np.pad(plane, ((2 * step, 2 * step), (0, 0)), mode="symmetric")
-        n = len(plane)
-        taps = [wide[k * step : k * step + n] for k in range(5)]
-        plane = ((taps[0] + taps[4]) + 4 * (taps[1] + taps[3]) + 6 * taps[2]) * np.float32(1 / 16)
-        plane = plane.T
-    return plane
+    return _spline_down(_spline_down(plane, step).T, step).T
+
+
+def _spline_down(plane: Image, step: int) -> Image:
+    wide = np.pad(plane, ((2 * step, 2 * step), (0, 0)), mode="symmetric")
+    above2, above, here, below, below2 = (wide[k * step : k * step + len(plane)] for k in range(5))
+    result = here * np.float32(6 / 16)
+    result += (above + below) * np.float32(4 / 16)
+    result += (above2 + below2) * np.float32(1 / 16)
+    return result
 
 
 # --- The degradation ----------------------------------------------------------------------------------------
@@ -271,7 +280,7 @@ def draw_camera(
     return Camera(
         shot=shot,
         read=read,
-        tail=rng.uniform(0, 0.4),
+        tail=max(0.0, rng.uniform(-0.8, 0.4)),
         row=row,
         bits=bits,
         gains=(np.array([red, 1, blue]) / max(light, 0.4)).astype(np.float32),

@@ -103,8 +103,14 @@ class _Course:
             def mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
                 return values[middle] - values[middle].mean(axis=0)
 
-        moved = map(mean, (self.turn, self.move, self.roll, self.thing, self.spin))
-        return _Course(*moved, share[present] / share.sum())
+        return _Course(
+            turn=mean(self.turn),
+            move=mean(self.move),
+            roll=mean(self.roll),
+            thing=mean(self.thing),
+            spin=mean(self.spin),
+            weights=share[present] / share.sum(),
+        )
 
 
 def _lengths(walk: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -114,8 +120,14 @@ def _lengths(walk: NDArray[np.float64]) -> NDArray[np.float64]:
 def _draw_course(kind: int, rng: np.random.Generator) -> _Course:
     """All the time, in 256 instants."""
     straight = 1 if kind == 0 else kind  # things do not tremble
-    walks = [_walk(kind, rng, 2), _walk(kind, rng, 2), _walk(kind, rng, 2), _walk(straight, rng, 2), _walk(1, rng, 1)]
-    return _Course(*walks, np.full(_MOMENTS, 1 / _MOMENTS))
+    return _Course(
+        turn=_walk(kind, rng, 2),
+        move=_walk(kind, rng, 2),
+        roll=_walk(kind, rng, 2),
+        thing=_walk(straight, rng, 2),
+        spin=_walk(1, rng, 1),
+        weights=np.full(_MOMENTS, 1 / _MOMENTS),
+    )
 
 
 def _walk(kind: int, rng: np.random.Generator, dimensions: int) -> NDArray[np.float64]:

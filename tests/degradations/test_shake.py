@@ -136,7 +136,7 @@ def test_nothing_changes_without_movement():
 
 
 def test_layers_on_one_another_are_the_picture():
-    light = photograph() ** 2.2
+    light = (photograph() ** 2.2).astype(np.float32)
     masks = [smooth_mask(128, 128, generator(seed), 0.4) for seed in (1, 2)] + [object_mask(light, generator(3))]
     result = np.zeros_like(light)
     for layer in split(light, masks, [0.1, 0.2, 0.3, 0.4]):
