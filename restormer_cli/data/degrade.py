@@ -10,6 +10,8 @@ catalogue; recipes and the command line write it as a spec:
     defocus:3+gaussian:2             one after the other
     jpeg:70-95@0.5                   applied to half of the pictures
     gaussian:0-50|poisson_gaussian   one of the alternatives, all equally likely (repeat one to weigh it)
+
+A kind that changes what is to be found in the degraded picture too, as `sensor` does, gives both: see `pair`.
 """
 
 import math

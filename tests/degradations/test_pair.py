@@ -70,7 +70,7 @@ def test_training_and_validation_take_that_picture_too(folder: Path):
     recipe = Recipe.model_validate(
         {
             "task": "denoise",
-            "data": {"train": {"clean": folder}, "validate": {"clean": folder}, "cache": "memory"},
+            "data": {"train": {"clean": str(folder)}, "validate": {"clean": str(folder)}, "cache": "memory"},
             "degrade": {"steps": ["sensor:3200,scale=1,demosaic=0,sharpen=1"]},
             "augment": {"flips": False},
             "validation": {"crop": 64},
