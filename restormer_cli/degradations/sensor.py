@@ -80,6 +80,8 @@ class Camera:
     sharpen: float
     radius: float
     """Of the sharpening, in pixels (σ)."""
+    optics: float
+    """σ of the blur by lens and low-pass filter, in photosites; without it a mosaic makes colours of fine edges."""
     jpeg: int
     """0: none."""
     subsampling: int
@@ -132,7 +134,7 @@ class Camera:
         for scene in scenes:
             planes = np.clip(scene.transpose(2, 0, 1), 0, 1, order="C")
             planes = _resized(planes, round(height * self._finer), round(width * self._finer))
-            mosaics.append(self._mosaic(self.light(planes)))
+            mosaics.append(self._mosaic(_softened(self.light(planes), self.optics)))
         noisy, noiseless = self.develop(self.expose(mosaics[0], rng)), self.develop(mosaics[-1])
         if self.denoise or self.chroma:
             same = noiseless if degraded is clean else self.develop(mosaics[0])
@@ -190,6 +192,17 @@ class Camera:
 def _mixed(matrix: NDArray[np.floating], planes: Image) -> Image:
     """Every pixel's colours times a matrix (n, 3): (3, h, w) -> (n, h, w)."""
     return (matrix.astype(np.float32) @ planes.reshape(3, -1)).reshape(-1, *planes.shape[1:])
+
+
+def _softened(light: Image, sigma: float) -> Image:
+    """Blurred by three taps along both axes, σ up to 0.7 pixels, borders mirrored: (3, h, w) -> (3, h, w)."""
+    side = np.float32(sigma**2 / 2)
+    for axis in (1, 2):
+        wide = np.pad(light, [(0, 0), (int(axis == 1),) * 2, (int(axis == 2),) * 2], mode="symmetric")
+        first, last = (wide[:, :-2], wide[:, 2:]) if axis == 1 else (wide[..., :-2], wide[..., 2:])
+        light = light * (1 - 2 * side)
+        light += (first + last) * side
+    return light
 
 
 def _resized(picture: Image, height: int, width: int) -> Image:
@@ -294,6 +307,7 @@ def draw_camera(
         chroma=chroma,
         sharpen=sharpen,
         radius=rng.uniform(0.8, 1.5),
+        optics=rng.uniform(0.3, 0.6),
         jpeg=int(jpeg),
         subsampling=444 if rng.random() < 0.25 else 420,
     )
@@ -343,9 +357,10 @@ def sensor_pair(degraded: Image, clean: Image, rng: np.random.Generator, **param
 def sensor(image: Image, rng: np.random.Generator, **parameters: float) -> Image:
     """Take the picture with a camera in poor light: (h, w, c) -> (h, w, c), in [0, 1], values k / 255.
 
-    Back to linear light in a camera's colours, a Bayer mosaic, noise at each photosite, demosaicing, white balance,
-    colours, tone, the camera's own noise reduction and sharpening, size, JPEG (Brooks et al. 2019, and what cameras
-    and programs do then). The clean picture goes through the same without noise, its reduction, and JPEG.
+    Back to linear light in a camera's colours, a lens' softness, a Bayer mosaic, noise at each photosite,
+    demosaicing, white balance, colours, tone, the camera's own noise reduction and sharpening, size, JPEG (Brooks et
+    al. 2019, and what cameras and programs do then). The clean picture goes through the same without noise, its
+    reduction, and JPEG.
 
     `iso`: 50 to 102400, drawn by its logarithm. `curve`: 0 for a phone's noise (Brooks et al.: variance per value
     1e-4 at ISO 100, in proportion above), 1 for a large sensor's (fits of 8,048 camera profiles, some 10 times less).
