@@ -11,7 +11,7 @@ from skimage import data
 from restormer_cli.benchmark.scoring import Source, load
 from restormer_cli.data.batches import _centre, _finish, training_batches, validation_pictures
 from restormer_cli.data.pairs import find_samples
-from restormer_cli.data.patches import _crop
+from restormer_cli.data.patches import cut_patch
 from restormer_cli.data.pictures import to_float
 from restormer_cli.degradations.spec import KINDS, parse_degradation
 from restormer_cli.recipe import Recipe
@@ -86,7 +86,7 @@ def test_training_and_validation_take_that_picture_too(folder: Path):
     spot = batches._spot(rng, 32)
     degradation = batches.degradation
     assert degradation is not None
-    around = to_float(_crop(batches.pictures.clean(0), spot.top, spot.left, 32, degradation.reach))
+    around = to_float(cut_patch(batches.pictures.clean(0), spot.top, spot.left, 32, degradation.reach))
     margin = degradation.reach
     for side, expected in zip((degraded, clean), degradation.pair(around, rng), strict=True):
         assert np.array_equal(side[0], expected[margin:-margin, margin:-margin])
