@@ -95,7 +95,7 @@ class Augment(Table):
 
 
 class Degrade(Table):
-    """What is done to clean pictures to make the input; steps as in `data.degrade`."""
+    """What is done to clean pictures to make the input; steps as in `degradations.spec`."""
 
     steps: tuple[str, ...] = ()
     """One after the other, such as ["defocus:1-3", "gaussian:0-10", "jpeg:70-95@0.5"]."""

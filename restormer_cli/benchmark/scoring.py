@@ -84,17 +84,21 @@ def load(source: Source, sample: Sample) -> tuple[np.ndarray, np.ndarray, np.nda
     clean, *others = (centre(picture, source.crop) for picture in (clean, *others))
     if sample.degraded is None:
         assert source.degradation is not None
-        others.insert(0, degrade(clean, source.degradation, sample.clean.name, source.seed))
+        degraded, clean = degrade(clean, source.degradation, sample.clean.name, source.seed)
+        others.insert(0, degraded)
     return others[0], clean, others[1] if len(others) > 1 else None
 
 
-def degrade(clean: np.ndarray, degradation: Degradation, name: str, seed: int) -> np.ndarray:
-    """The degraded picture: Gaussian noise of a fixed σ as published; anything else by a generator of its own,
-    seeded by the file's name as in `restore --degrade`, so that it does not depend on the other pictures."""
+def degrade(clean: np.ndarray, degradation: Degradation, name: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The degraded picture, and the clean one that is to be found in it (`Degradation.pair`).
+
+    Gaussian noise of a fixed σ as published; anything else by a generator of its own, seeded by the file's
+    name as in `restore --degrade`, so that it does not depend on the other pictures.
+    """
     sigma = published_sigma(degradation)
     if sigma is not None:
-        return published_gaussian(clean, sigma, seed)
-    return degradation.of_file(clean, name, seed)
+        return published_gaussian(clean, sigma, seed), clean
+    return degradation.pair_of_file(clean, name, seed)
 
 
 def published_sigma(degradation: Degradation | None) -> float | None:

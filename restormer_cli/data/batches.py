@@ -99,7 +99,8 @@ class TrainingBatches:
             margin = self.degradation.reach
             around = cut(picture, margin)
             inside = (slice(margin, margin + patch),) * 2
-            return self.degradation(around, rng)[inside], around[inside]
+            degraded, clean = self.degradation.pair(around, rng)
+            return degraded[inside], clean[inside]
         return np.concatenate([cut(view) for view in self.pictures.views(spot.picture)], axis=2), cut(picture)
 
     def _light(self, rng: np.random.Generator, channels: int) -> np.ndarray:
@@ -163,7 +164,7 @@ def validation_pictures(recipe: Recipe) -> list[tuple[np.ndarray, np.ndarray]]:
             degraded = np.concatenate(views, axis=2)
         else:
             assert degradation is not None  # the recipe sees to it
-            degraded = degradation(clean, np.random.default_rng(index))
+            degraded, clean = degradation.pair(clean, np.random.default_rng(index))
         pairs.append((degraded, clean))
     return pairs
 

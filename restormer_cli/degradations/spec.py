@@ -7,6 +7,8 @@ command line write it as a spec:
     defocus:3+gaussian:2             one after the other
     jpeg:70-95@0.5                   applied to half of the pictures
     gaussian:0-50|poisson_gaussian   one of the alternatives, all equally likely (repeat one to weigh it)
+
+A kind that changes what is to be found in the degraded picture too, as `sensor` does, gives both: see `pair`.
 """
 
 import math
@@ -18,6 +20,7 @@ from zlib import crc32
 
 import numpy as np
 
+from restormer_cli.degradations.lens import lens
 from restormer_cli.degradations.operators import (
     Image,
     clip,
@@ -29,6 +32,9 @@ from restormer_cli.degradations.operators import (
     rain,
     round8,
 )
+from restormer_cli.degradations.rain import rainfall
+from restormer_cli.degradations.sensor import sensor, sensor_pair
+from restormer_cli.degradations.shake import shake
 from restormer_cli.errors import UserError
 
 # --- What a spec says ---------------------------------------------------------------------------------------
@@ -57,11 +63,14 @@ class Parameter:
     unit: str
     whole: bool = False
     choices: tuple[int, ...] = ()
+    log: bool = False
 
     def draw(self, span: Span, rng: np.random.Generator) -> float:
-        """A value of the span, uniformly; a fixed value takes nothing from the generator."""
+        """A value of the span, uniformly, or its logarithm so; a fixed value takes nothing from the generator."""
         if span.lo == span.hi:
             return span.lo
+        if self.log:
+            return math.exp(rng.uniform(math.log(span.lo), math.log(span.hi)))
         if self.whole:
             return int(rng.integers(int(span.lo), int(span.hi), endpoint=True))
         return float(rng.uniform(span.lo, span.hi))
@@ -77,6 +86,8 @@ class Kind:
     parameters: tuple[Parameter, ...] = ()
     reach: Callable[..., float] = lambda **_: 0.0
     """Pixels from which a pixel may take its light, by the parameters' largest values; 0: none but itself."""
+    pair: Callable[..., tuple[Image, Image]] | None = None
+    """(degraded, clean, rng, *, parameters) -> the two, of a kind that changes what a network is to find, too."""
 
 
 @dataclass(frozen=True)
@@ -87,9 +98,18 @@ class Operation:
     values: tuple[Span, ...]
 
     def __call__(self, image: Image, rng: np.random.Generator) -> Image:
-        kind = KINDS[self.kind]
-        drawn = {p.name: p.draw(span, rng) for p, span in zip(kind.parameters, self.values, strict=True)}
-        return kind.apply(image, rng, **drawn)
+        return KINDS[self.kind].apply(image, rng, **self._draw(rng))
+
+    def pair(self, degraded: Image, clean: Image, rng: np.random.Generator) -> tuple[Image, Image]:
+        """The degraded picture degraded further, and the clean one as it is then to be found."""
+        both = KINDS[self.kind].pair
+        if both is None:
+            return self(degraded, rng), clean
+        return both(degraded, clean, rng, **self._draw(rng))
+
+    def _draw(self, rng: np.random.Generator) -> dict[str, float]:
+        parameters = KINDS[self.kind].parameters
+        return {p.name: p.draw(span, rng) for p, span in zip(parameters, self.values, strict=True)}
 
     @property
     def reach(self) -> int:
@@ -115,11 +135,12 @@ class Step:
     choices: tuple[Operation, ...]
     probability: float = 1.0
 
-    def __call__(self, image: Image, rng: np.random.Generator) -> Image:
+    def pair(self, degraded: Image, clean: Image, rng: np.random.Generator) -> tuple[Image, Image]:
+        """As an operation's."""
         if self.probability < 1 and rng.random() >= self.probability:
-            return image.copy()
+            return degraded, clean
         index = int(rng.integers(len(self.choices))) if len(self.choices) > 1 else 0
-        return self.choices[index](image, rng)
+        return self.choices[index].pair(degraded, clean, rng)
 
     def __str__(self) -> str:
         suffix = "" if self.probability == 1 else f"@{_number(self.probability)}"
@@ -134,11 +155,17 @@ class Degradation:
 
     def __call__(self, image: Image, rng: np.random.Generator) -> Image:
         """Degrade float32 (h, w, c), c = 1 or 3: a new array of the same shape; random only through `rng`."""
+        return self.pair(image, rng)[0]
+
+    def pair(self, image: Image, rng: np.random.Generator) -> tuple[Image, Image]:
+        """The degraded picture, a new array, and the clean one that is to be found in it, which most kinds leave
+        as it is: `sensor` demosaics, sharpens and scales it too. All (h, w, c) float32."""
         assert image.dtype == np.float32, f"{image.dtype} image; degradations take float32"
         assert image.shape[2:] in ((1,), (3,)), f"{image.shape} image; degradations take (h, w, 1 or 3)"
+        degraded, clean = image, image
         for step in self.steps:
-            image = step(image, rng)
-        return image
+            degraded, clean = step.pair(degraded, clean, rng)
+        return image.copy() if degraded is image else degraded, clean
 
     @property
     def reach(self) -> int:
@@ -150,7 +177,11 @@ class Degradation:
 
         What `restore --degrade` and `bench --degrade` do: float32 (h, w, c) -> a new one of the same shape.
         """
-        return self(image, np.random.default_rng([seed, crc32(name.encode(errors="replace"))]))
+        return self.pair_of_file(image, name, seed)[0]
+
+    def pair_of_file(self, image: Image, name: str, seed: int) -> tuple[Image, Image]:
+        """The same, and the clean picture that is to be found in it (see `pair`)."""
+        return self.pair(image, np.random.default_rng([seed, crc32(name.encode(errors="replace"))]))
 
     def __str__(self) -> str:
         return "+".join(map(str, self.steps))
@@ -335,6 +366,65 @@ KINDS = {
             Parameter("depth", Span(2, 2), Span(1, 10), "times the nearest drop's distance"),
             Parameter("spread", Span(2, 2), Span(0, 20), "degrees"),
             Parameter("soft", Span(1, 1), Span(0, 1), "of a half wave"),
+        ),
+    ),
+    "sensor": Kind(
+        sensor,
+        "a camera in poor light: mosaic, noise, demosaicing, noise reduction, sharpening, size, JPEG",
+        "sensor:400-12800,curve=1,demosaic=0-1,scale=1",
+        (
+            Parameter("iso", Span(100, 12800), Span(50, 102400), "ISO", log=True),
+            Parameter("curve", Span(0, 1), Span(0, 1), "(0 phone, 1 large sensor)", whole=True),
+            Parameter("demosaic", Span(0, 2), Span(0, 2), "(0 bilinear, 1 Malvar, 2 directed)", whole=True),
+            Parameter("dark", Span(0, 0), Span(0, 8), "stops"),
+            Parameter("scale", Span(0.5, 1.5), Span(0.25, 2), "of the sensor's size, 1 at most"),
+            Parameter("denoise", Span(0.1, 0.8), Span(0, 1), "of the noise"),
+            Parameter("chroma", Span(0.6, 1), Span(0, 1), "of the colours' noise"),
+            Parameter("sharpen", Span(0, 1), Span(0, 3), "of the detail"),
+            Parameter("jpeg", Span(75, 98), Span(0, 100), "of libjpeg's scale, 0 for none", whole=True),
+        ),
+        reach=lambda **_: 8.0,
+        pair=sensor_pair,
+    ),
+    "shake": Kind(
+        shake,
+        "a camera or things that move while the shutter is open, in linear light, differently over the picture",
+        "shake:0-40,path=0-1,moving=0+sensor:100-3200",
+        (
+            Parameter("extent", Span(0, 40), Span(0, 100), "pixels"),
+            Parameter("path", Span(0, 2), Span(0, 2), "(0 tremor, 1 nearly straight, 2 strokes)", whole=True),
+            Parameter("layers", Span(1, 3), Span(1, 4), "depths", whole=True),
+            Parameter("moving", Span(0, 2), Span(0, 2), "(0 the camera, 1 a thing, 2 both)", whole=True),
+            Parameter("frames", Span(0, 0), Span(0, 64), "sharp frames, 0 for all the time", whole=True),
+            Parameter("highlights", Span(1, 6), Span(1, 20), "times white"),
+        ),
+        reach=lambda extent, **_: extent / 2 + 1,
+    ),
+    "lens": Kind(
+        lens,
+        "a lens out of focus, by the layers of a scene, in linear light, with cat's eyes and fringes",
+        "lens:0-15,blades=0+sensor:100-3200",
+        (
+            Parameter("radius", Span(0, 15), Span(0, 50), "pixels"),
+            Parameter("layers", Span(1, 3), Span(1, 4), "depths", whole=True),
+            Parameter("blades", Span(4, 9), Span(0, 11), "(below 5: a disc)", whole=True),
+            Parameter("cut", Span(0, 0.8), Span(0, 1), "of the radius"),
+            Parameter("fringe", Span(0, 0.5), Span(0, 2), "pixels"),
+            Parameter("highlights", Span(1, 6), Span(1, 20), "times white"),
+        ),
+        reach=lambda radius, fringe, **_: radius + fringe + 1,
+    ),
+    "rainfall": Kind(
+        rainfall,
+        "layers of streaks that cover what is behind, thin or bright, and mist; clipped to [0, 1]",
+        "rainfall:2-10,kind=0-1,tilt=-30..30",
+        (
+            Parameter("amount", Span(2, 10), Span(0, 30), "% of pixels"),
+            Parameter("kind", Span(0, 3), Span(0, 3), "(0 long, 1 short, 2 fine, 3 all)", whole=True),
+            Parameter("tilt", Span(-60, 60), Span(-75, 75), "degrees from vertical"),
+            Parameter("jitter", Span(0, 5), Span(0, 20), "degrees"),
+            Parameter("opacity", Span(0.4, 1), Span(0, 1), "of the picture"),
+            Parameter("veil", Span(0, 0.15), Span(0, 1), "of the picture"),
         ),
     ),
     "jpeg": Kind(

@@ -27,12 +27,12 @@ class Restorer:
     """Restores pictures with one network: `restore = Restorer(model); clean = restore(noisy)`.
 
     The model is never changed, so several Restorers may share one. `precision` is auto, fp32, bf16, fp16 (not on a
-    CPU) or tf32 (on CUDA only). `tile` is the side of the tiles in pixels (rounded up to a multiple of 8; None: whole
-    pictures, unless memory is too short), `overlap` how far neighbours share pixels. Tiles are approximate: attention sees a tile's statistics
-    instead of the picture's. `window` is that of the test-time local converter (None: global attention, as trained).
-    `memory` is the budget of the whole process, in bytes or like "6GB" (None: most of what is free). `compile` fuses
-    what torch.compile can fuse. An `Exported` network runs in its own runtime, in its own precision, on the CPU: then
-    there is no choice of these, nor of `window`.
+    CPU) or tf32 (on CUDA only). `tile` is the side of the tiles in pixels (rounded up to a multiple of 8; None:
+    whole pictures, unless memory is too short), `overlap` how far neighbours share pixels. Tiles are approximate:
+    attention sees a tile's statistics instead of the picture's. `window` is that of the test-time local converter
+    (None: global attention, as trained). `memory` is the budget of the whole process, in bytes or like "6GB" (None:
+    most of what is free). `compile` fuses what torch.compile can fuse. An `Exported` network runs in its own
+    runtime, in its own precision, on the CPU: then there is no choice of these, nor of `window`.
 
     Raises UserError for a device or precision that is not to be had, and for impossible tiles, windows or amounts.
     """

@@ -38,7 +38,7 @@ def spoil(photograph: str, spec: str) -> tuple[np.ndarray, np.ndarray]:
     """(degraded, clean) of a sample, float32 (h, w, 3)."""
     path = DOCS / "originals" / f"{photograph}.png"
     clean = read_picture(path).pixels
-    return degrade(clean, parse_degradation(spec), path.name, 0), clean
+    return degrade(clean, parse_degradation(spec), path.name, 0)
 
 
 def save_strip(path: Path, photograph: str, pictures: list[np.ndarray]) -> None:

@@ -54,7 +54,7 @@ def make_pairs(spec: str, paths: list[Path]) -> Pairs:
     """(degraded, clean) crops, degraded as `bench` does it."""
     degradation = parse_degradation(spec)
     cleans = [centre(read_picture(path).pixels, SIDE) for path in paths]
-    return [(degrade(clean, degradation, path.name, 0), clean) for clean, path in zip(cleans, paths, strict=True)]
+    return [degrade(clean, degradation, path.name, 0) for clean, path in zip(cleans, paths, strict=True)]
 
 
 def tune(name: str, hints: Hints, pairs: Pairs) -> tuple[float, float]:

@@ -22,6 +22,10 @@ RANDOM = [
     "motion:9,shake=1",
     "rain:2",
     "jpeg:1-100",
+    "sensor:800-6400",
+    "shake:20",
+    "lens:9,layers=2",
+    "rainfall:5",
     "gaussian:5|rain:2",
     "gaussian:5@0.5",
 ]
@@ -105,7 +109,10 @@ def test_what_needs_no_chance_takes_none_from_the_generator(spec: str):
     assert rng.bit_generator.state == generator(5).bit_generator.state
 
 
-@pytest.mark.parametrize("spec", ["defocus:3", "defocus:3,vary=1", "motion:9,shake=1", "rain:2", "jpeg:50", "round8"])
+@pytest.mark.parametrize(
+    "spec",
+    ["defocus:3", "defocus:3,vary=1", "motion:9,shake=1", "rain:2", "shake:9", "lens:5,fringe=0", "jpeg:50", "round8"],
+)
 def test_gray_stays_gray(spec: str):
     gray = np.repeat(photograph(channels=1), 3, axis=2)
     out = parse_degradation(spec)(gray, generator())

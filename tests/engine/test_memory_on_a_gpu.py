@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from restormer_cli.engine import memory
+from restormer_cli.engine import memory_plan
 from restormer_cli.engine.memory_plan import Plan, plan
 from restormer_cli.model.config import ModelConfig
 
@@ -12,8 +12,8 @@ ITEM = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2}
 
 
 def planned(monkeypatch, free: int, height: int, width: int, precision: str, device: str = "cuda") -> Plan:
-    monkeypatch.setattr(memory, "held", lambda device: 0)
-    monkeypatch.setattr(memory, "free", lambda device: free * GB)
+    monkeypatch.setattr(memory_plan, "held", lambda device: 0)
+    monkeypatch.setattr(memory_plan, "free", lambda device: free * GB)
     options = {"tile": None, "window": None, "budget": None, "whole_map": device == "cuda"}
     size = {"precision": precision, "itemsize": ITEM[precision]}
     return plan(ModelConfig(), height, width, device=torch.device(device), **size, **options)
