@@ -19,7 +19,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_opening, correlate1d, uniform_filter
 
 from restormer_cli.errors import UserError
 
@@ -57,6 +56,11 @@ class Control:
     def plain(self) -> bool:
         """Only `strength` is set, if anything."""
         return (self.luma, self.chroma, self.detail, self.grain) == (1, 1, 0, 0)
+
+    @property
+    def nothing(self) -> bool:
+        """No change is kept, so that the network need not run."""
+        return self.strength == 0 or self.luma == self.chroma == 0
 
 
 @dataclass(frozen=True)
@@ -133,6 +137,8 @@ def _luma(pixels: Image) -> Image:
 
 def _octaves(plane: Image) -> list[Image]:
     """The finest octaves of a plane (h, w), finest first; the plane minus their sum is what is smooth."""
+    from scipy.ndimage import correlate1d  # 50 ms, for those who ask for it
+
     octaves = []
     for octave in range(OCTAVES):
         taps = np.zeros(4 * 2**octave + 1, np.float32)
@@ -145,6 +151,8 @@ def _octaves(plane: Image) -> list[Image]:
 
 
 def _energy(octaves: list[Image]) -> Image:
+    from scipy.ndimage import uniform_filter
+
     energy = np.square(octaves[0])
     for octave in octaves[1:]:
         energy += np.square(octave)
@@ -174,4 +182,6 @@ def highlights(pixels: Image) -> NDArray[np.bool_]:
 
     Single pixels at white are noise, which protecting would leave standing.
     """
+    from scipy.ndimage import binary_opening
+
     return binary_opening((pixels >= WHITE).any(axis=2), np.ones((3, 3), bool)).astype(np.bool_)

@@ -47,6 +47,10 @@ def _terminated_like_interrupted() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _task_names(incomplete: str) -> list[str]:
+    return checkpoint_names(incomplete) + [name for name in ("auto", "help") if name.startswith(incomplete)]
+
+
 def _task(name: str | None) -> str | None:
     if name == "help":
         from restormer_cli.model.cards import bundled_cards
@@ -73,8 +77,8 @@ def restore(
         typer.Option(
             callback=_task,
             is_eager=True,
-            autocompletion=checkpoint_names,
-            help="A bundled checkpoint (default: denoise); help tells what there is.",
+            autocompletion=_task_names,
+            help="A bundled checkpoint (default: denoise); auto: what each picture needs; help tells what there is.",
         ),
     ] = None,
     weights: Annotated[
@@ -108,6 +112,21 @@ def restore(
     strength: Annotated[
         float, typer.Option(min=0, max=1, metavar="0…1", help="Blend with the input: 0 is the input.")
     ] = 1.0,
+    luma: Annotated[
+        float, typer.Option(min=0, max=1, metavar="0…1", help="How much of the change in brightness is kept.")
+    ] = 1.0,
+    chroma: Annotated[
+        float, typer.Option(min=0, max=1, metavar="0…1", help="How much of the change in colour is kept.")
+    ] = 1.0,
+    detail: Annotated[
+        float, typer.Option(min=0, max=1, metavar="0…1", help="Give fine texture back where the picture has any.")
+    ] = 0.0,
+    grain: Annotated[float, typer.Option(min=0, max=1, metavar="0…1", help="Give fine gray grain back.")] = 0.0,
+    mask: Annotated[
+        Path | None,
+        typer.Option(metavar="PICTURE|DIR", help="White: restore, gray: in part; a folder has one of each name."),
+    ] = None,
+    protect: Annotated[str | None, typer.Option(metavar="highlights", help="What was clipped stays as it was.")] = None,
     degrade: Annotated[
         str | None, typer.Option(metavar="SPEC", help="Make test inputs instead: gaussian:25, motion:15+jpeg:70 …")
     ] = None,
@@ -157,6 +176,13 @@ def restore(
             threads=threads,
             ensemble=ensemble,
             strength=strength,
+            luma=luma,
+            chroma=chroma,
+            detail=detail,
+            grain=grain,
+            mask=mask,
+            protect=protect,
+            analyse=as_json and degrade is None,
             degrade=degrade,
             seed=seed,
             extension=ext,

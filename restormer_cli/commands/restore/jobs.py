@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -26,16 +26,21 @@ class Job:
     right: Path | None = None
     trouble: str | None = None
     """Known before the work: why this one cannot be done."""
+    mask: Path | None = None
+    """The picture that says where to restore."""
 
     def to_json(self) -> list[str | None]:
         """For another process; `from_json` reads it back."""
-        return [str(self.source), str(self.target), self.right and str(self.right), self.trouble]
+        paths = (self.source, self.target, self.right, self.mask)
+        source, target, right, mask = (path and str(path) for path in paths)
+        return [source, target, right, self.trouble, mask]
 
     @classmethod
     def from_json(cls, values: list[str | None]) -> "Job":
         """The inverse of `to_json`."""
-        source, target, right, trouble = values
-        return cls(Path(str(source)), Path(str(target)), Path(right) if right else None, trouble)
+        source, target, right, trouble, mask = values
+        second, where = (Path(path) if path else None for path in (right, mask))
+        return cls(Path(str(source)), Path(str(target)), second, trouble, where)
 
 
 def find_jobs(
@@ -45,6 +50,7 @@ def find_jobs(
     extension: str | None = None,
     suffix: str = "",
     right: str | None = None,
+    mask: Path | None = None,
     may_exist: bool = False,
 ) -> list[Job]:
     """The pictures of a file, a folder or standard input, and their targets, in natural order.
@@ -52,6 +58,7 @@ def find_jobs(
     extension: of the results, such as ".png"; None keeps each picture's own.
     suffix: appended to each name, before the extension.
     right: a folder with the second views under the same names, or "LEFT=RIGHT", what to replace in a name.
+    mask: a picture that says where to restore, or a folder with one for each picture under its name.
     may_exist: whether targets may be there already.
 
     Raises UserError for everything that can be refused before a picture is read.
@@ -69,6 +76,8 @@ def find_jobs(
             raise UserError(f"{target}: --ext and --suffix make names in a folder; name a folder to write to")
     if right is not None:
         jobs = _with_second_views(jobs, source, right)
+    if mask is not None:
+        jobs = _with_masks(jobs, source, mask)
     _check_targets(jobs, may_exist)
     folder = target if source.is_dir() else jobs[0].target.parent
     if jobs[0].target != STANDARD:
@@ -152,6 +161,29 @@ def _paired(job: Job, view: Path | None, missing: str = "") -> Job:
         return Job(job.source, job.target, view)
     reason = f"there is no second view {view}" if view is not None else f"there is no second view: {missing}"
     return Job(job.source, job.target, trouble=f"{job.source}: {reason}")
+
+
+# --- Masks --------------------------------------------------------------------------------------------------
+
+
+def _with_masks(jobs: Sequence[Job], source: Path, mask: Path) -> list[Job]:
+    """Each picture with its mask: one for all, or of a folder the one of the same name, whatever its extension."""
+    if not mask.exists():
+        raise UserError(f"--mask {mask}: no such file or folder")
+    if not mask.is_dir():
+        return [replace(job, mask=mask) for job in jobs]
+    if source == STANDARD:
+        raise UserError("--mask: a picture from standard input has no name: name one mask, not a folder")
+    found = {path.relative_to(mask).with_suffix(""): path for path in find_pictures(mask, recursive=True)}
+    base = source if source.is_dir() else source.parent
+    masked = []
+    for job in jobs:
+        where = found.get(job.source.relative_to(base).with_suffix(""))
+        trouble = None if where else f"{job.source}: there is no mask of its name in {mask}"
+        masked.append(replace(job, mask=where, trouble=job.trouble or trouble))
+    if not any(job.mask for job in masked):
+        raise UserError(f"--mask {mask}: has no picture with a name of {source}; a mask is named as its picture")
+    return masked
 
 
 # --- Targets ------------------------------------------------------------------------------------------------

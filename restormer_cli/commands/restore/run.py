@@ -11,17 +11,17 @@ from math import prod
 from typing import Any
 
 from restormer_cli.commands.restore.jobs import STANDARD, Job, find_jobs
-from restormer_cli.commands.restore.operations import Degrading, Restoring, make_stage
+from restormer_cli.commands.restore.operations import Stage, make_stage
 from restormer_cli.commands.restore.pipeline import overlapped
 from restormer_cli.commands.restore.side_by_side import check_comparisons
-from restormer_cli.commands.restore.steps import guarded, read_stage, write_stage
-from restormer_cli.commands.restore.types import Advanced, Planned, Request, Restored, Started, Work
+from restormer_cli.commands.restore.steps import diagnose, guarded, read_stage, write_stage
+from restormer_cli.commands.restore.types import AUTO, Advanced, Planned, Request, Restored, Started, Work
 from restormer_cli.commands.restore.video import restore_film
 from restormer_cli.commands.restore.work_sharing import Team, split
 from restormer_cli.errors import Failed, RestormerError, UserError
 from restormer_cli.files import sweep
 from restormer_cli.images.formats.table import WRITABLE
-from restormer_cli.images.io import picture_size
+from restormer_cli.images.io import picture_size, read_picture
 from restormer_cli.images.video import is_film
 
 
@@ -72,6 +72,7 @@ def _jobs(request: Request) -> list[Job]:
         extension=extension,
         suffix=request.suffix,
         right=request.right,
+        mask=request.mask,
         may_exist=may_exist,
     )
     if request.compare:
@@ -79,8 +80,8 @@ def _jobs(request: Request) -> list[Job]:
     return jobs
 
 
-def _dry_run(request: Request, stage: Restoring | Degrading, jobs: list[Job]) -> Iterator[Planned]:
-    """By the pictures' headers alone: fast, and blind to damage behind them."""
+def _dry_run(request: Request, stage: Stage, jobs: list[Job]) -> Iterator[Planned]:
+    """By the pictures' headers, and where their faults are asked for by their pixels."""
     for job in jobs:
         try:
             if job.trouble:
@@ -90,14 +91,19 @@ def _dry_run(request: Request, stage: Restoring | Degrading, jobs: list[Job]) ->
             height, width = picture_size(job.source)
             plan, predicted = stage.plan(height, width)
             there = request.skip_existing and job.target.exists()
-            yield Planned(job.source, job.target, width, height, plan, predicted, skipped=there)
+            diagnosis = None
+            if request.degrade is None and not there:
+                diagnosis = diagnose(read_picture(job.source), followed=request.task == AUTO)
+                if diagnosis.left_alone:
+                    plan, predicted = "left alone", None
+            yield Planned(job.source, job.target, width, height, plan, predicted, there, diagnosis)
         except UserError as error:
             if len(jobs) == 1:
                 raise
             yield Planned(job.source, job.target, error=str(error))
 
 
-def _run(request: Request, stage: Restoring | Degrading, jobs: list[Job]) -> Iterator[Restored]:
+def _run(request: Request, stage: Stage, jobs: list[Job]) -> Iterator[Restored]:
     """The events of this process's own pictures."""
     works = overlapped(
         jobs,
