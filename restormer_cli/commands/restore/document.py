@@ -4,7 +4,7 @@ without a new schema.
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -88,6 +88,30 @@ class RestoreDocument:
     def text(self) -> str:
         """The document as JSON, ASCII so that no terminal's encoding can break it."""
         return json.dumps(self.values(), indent=1, allow_nan=False, default=str)
+
+
+class RestoreLines:
+    """`--watch --json`: each picture as one line of JSON, as it is done; then the reason of an end that was none."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
+        self._started: Started | None = None
+
+    def watch(self, events: Iterable[object]) -> Iterator[object]:
+        """The events, as they come."""
+        try:
+            for event in events:
+                if isinstance(event, Started):
+                    self._started = event
+                try:
+                    yield event
+                finally:  # what was restored is told, also where the end comes just then
+                    if isinstance(event, Restored):
+                        values = {"schema": SCHEMA, **_restored(event, self._started)}
+                        self._write(json.dumps(values, allow_nan=False))
+        finally:
+            if isinstance(events, Iterator) and hasattr(events, "close"):
+                events.close()  # pyright: ignore
 
 
 def _restored(event: Restored, started: Started | None) -> dict[str, Any]:

@@ -5,11 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from restormer_cli.errors import UserError
 from restormer_cli.files import check_folder
 from restormer_cli.images.formats.table import READABLE, WRITABLE
 from restormer_cli.images.listing import find_pictures
+
+if TYPE_CHECKING:
+    from restormer_cli.commands.restore.types import Request
 
 STANDARD = Path("-")
 """Standard input as a source, standard output as a target."""
@@ -125,6 +129,26 @@ def _in_folder(source: Path, target: Path, extension: str | None, suffix: str) -
         raise UserError(f"{source}: no pictures in it (looked for {', '.join(sorted(READABLE))})")
     jobs = [Job(path, target / path.relative_to(source).parent / renamed(path, extension, suffix)) for path in found]
     return jobs + [Job(path, target / path.relative_to(source), trouble=reason) for path, reason in unlisted]
+
+
+def jobs_of_folder(request: "Request") -> list[Job]:
+    """What is in a watched folder just now: no refusals, since one file must not end the watch for others."""
+    source, target = request.source, request.target
+    extension = None if request.extension == "same" else "." + request.extension.lower().removeprefix(".")
+    try:
+        found = find_pictures(source, recursive=True, unlisted=[])
+    except UserError:  # gone between two looks
+        return []
+    results, jobs, taken = target.resolve(), [], set()
+    for path in found:
+        place = target / path.relative_to(source).parent / renamed(path, extension, request.suffix)
+        inside = source.resolve() in results.parents and results in _location(path).parents
+        if not inside and place not in taken and not _places(place) & _places(path):
+            taken.add(place)
+            jobs.append(Job(path, place))
+    if request.mask is not None and request.mask.is_file():
+        jobs = [replace(job, mask=request.mask) for job in jobs]
+    return jobs
 
 
 # --- Second views -------------------------------------------------------------------------------------------

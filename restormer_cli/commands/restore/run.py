@@ -7,6 +7,7 @@ their pixels, and the first one tells of all (work_sharing.py).
 
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -17,9 +18,10 @@ from restormer_cli.commands.restore.side_by_side import check_comparisons
 from restormer_cli.commands.restore.steps import diagnose, guarded, read_stage, write_stage
 from restormer_cli.commands.restore.types import AUTO, Advanced, Planned, Request, Restored, Started, Work
 from restormer_cli.commands.restore.video import restore_film
+from restormer_cli.commands.restore.watch import check_watch, watch, watching
 from restormer_cli.commands.restore.work_sharing import Team, split
 from restormer_cli.errors import Failed, RestormerError, UserError
-from restormer_cli.files import sweep
+from restormer_cli.files import check_folder, sweep
 from restormer_cli.images.formats.table import WRITABLE
 from restormer_cli.images.io import picture_size, read_picture
 from restormer_cli.images.video import is_film
@@ -40,6 +42,9 @@ def restore(request: Request) -> Iterator[Started | Planned | Advanced | Restore
         if is_film(request.source) and not request.source.is_dir():
             yield from restore_film(request)
             return
+        if request.watch:
+            yield from _watch(request)
+            return
         jobs = _jobs(request)
         stage = make_stage(request)
         yield stage.started(jobs)
@@ -54,17 +59,24 @@ def restore(request: Request) -> Iterator[Started | Planned | Advanced | Restore
     yield from _judged(request, jobs, events if team is None else _gathered(events, team))
 
 
+def _watch(request: Request) -> Iterator[Started | Restored]:
+    """Everything that appears in the folder; ends by an exception only."""
+    check_watch(request)
+    _check_names(request)
+    check_folder(request.target)
+    if request.mask is not None and not request.mask.is_file():
+        raise UserError(f"--mask {request.mask}: no such file; a watched folder takes one mask for all pictures")
+    request = watching(request)
+    stage = make_stage(request)
+    yield replace(stage.started([]), watching=True)
+    sweep(request.target)
+    yield from watch(request, lambda jobs: _run(request, stage, jobs))
+
+
 def _jobs(request: Request) -> list[Job]:
     if request.overwrite and request.skip_existing:
         raise UserError("--overwrite and --skip-existing: give only one of them")
-    extension = None
-    if request.extension != "same":
-        extension = "." + request.extension.lower().removeprefix(".")
-        if extension not in WRITABLE:
-            known = ", ".join(name[1:] for name in WRITABLE)
-            raise UserError(f"--ext {request.extension}: no format that can be written; choose same, {known}")
-    if "/" in request.suffix or "\0" in request.suffix:
-        raise UserError(f"--suffix {request.suffix}: becomes part of file names, which hold no slash")
+    extension = _check_names(request)
     may_exist = request.overwrite or request.skip_existing
     jobs = find_jobs(
         request.source,
@@ -78,6 +90,19 @@ def _jobs(request: Request) -> list[Job]:
     if request.compare:
         check_comparisons(jobs, may_exist)
     return jobs
+
+
+def _check_names(request: Request) -> str | None:
+    """The extension of the results, such as ".png"; None keeps each picture's own."""
+    extension = None
+    if request.extension != "same":
+        extension = "." + request.extension.lower().removeprefix(".")
+        if extension not in WRITABLE:
+            known = ", ".join(name[1:] for name in WRITABLE)
+            raise UserError(f"--ext {request.extension}: no format that can be written; choose same, {known}")
+    if "/" in request.suffix or "\0" in request.suffix:
+        raise UserError(f"--suffix {request.suffix}: becomes part of file names, which hold no slash")
+    return extension
 
 
 def _dry_run(request: Request, stage: Stage, jobs: list[Job]) -> Iterator[Planned]:

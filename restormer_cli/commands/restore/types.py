@@ -58,6 +58,10 @@ class Request:
     skip_existing: bool = False
     fail_fast: bool = False
     dry_run: bool = False
+    watch: bool = False
+    """Stay, and restore what appears in the folder."""
+    profile: str | None = None
+    """Where flags came from."""
     compare: bool = False
     """Write before and after side by side too, beside each result."""
 
@@ -99,6 +103,7 @@ class Started:
     notes: tuple[str, ...] = ()
     threads: int = 1
     degradation: str | None = None
+    watching: bool = False
     automatic: bool = False
     """Each picture gets the task that it needs, or none; `weights` and `task` are None."""
     bytes_by_format: dict[str, int] = field(default_factory=dict)

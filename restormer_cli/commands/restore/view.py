@@ -34,7 +34,9 @@ def show_restoring(events: Iterable[object]) -> int:
     except KeyboardInterrupt:
         view.close()
         if view.started is not None:
-            stderr.print(Text(f"interrupted: {view.summary()}; go on with --skip-existing"))
+            watched = view.started.watching
+            words = ("ended", "") if watched else ("interrupted", "; go on with --skip-existing")
+            stderr.print(Text(f"{words[0]}: {view.summary()}{words[1]}"))
         raise
     finally:
         view.close()
@@ -70,7 +72,7 @@ class RestoringView:
         self._left = dict(event.bytes_by_format)
         for line in _started_lines(event):
             stderr.print(Text(line))
-        if animated():
+        if animated() and not event.watching:
             self._task = self._bar.add_task("", total=event.pictures)
             self._live = Live(self._bar, console=stderr, refresh_per_second=4)
             self._live.start()
@@ -191,6 +193,8 @@ class RestoringView:
 
 def _started_lines(event: "Started") -> list[str]:
     pictures = f"{event.pictures} picture{'s' * (event.pictures != 1)}"
+    if event.watching:
+        pictures = "watching, until Ctrl-C"
     if event.automatic:
         return [f"{pictures} · for each the task that it needs · {event.device}, {event.precision}", *_notes(event)]
     if event.weights is None:
