@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from restormer_cli.analysis.findings import Findings
 
-NOISY = 2.5
+NOISY = 3.0
 """Noise from this σ (of 255) on is worth a denoiser; clean photographs' texture passes for less."""
 HIGH_ISO, NOISY_AT_HIGH_ISO = 1600, 1.5
 LOW_ISO, NOISY_AT_LOW_ISO = 400, 3.5
@@ -21,7 +21,7 @@ EVIDENT = 0.4
 """Evidence that a blur needs (see `Blur.evidence`)."""
 DROWNED = 8.0
 """Noise from this σ on drowns a blur: the deblurring weights were trained with less, so denoising comes first."""
-RAINY = 1.35
+RAINY = 1.75
 """Score that streaks need (see `Rain.score`)."""
 COARSE = 0.5
 """Blocks that are worth a word; no bundled task is made for them."""
