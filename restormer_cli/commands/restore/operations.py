@@ -1,5 +1,6 @@
 """What is done to each picture: a network, or a degradation that makes test inputs."""
 
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from restormer_cli.commands.restore.jobs import STANDARD, Job
 from restormer_cli.commands.restore.types import Request, Started, Work
 from restormer_cli.errors import RestormerError, UserError
 from restormer_cli.hardware import EMULATED, Peak, available_cores, multiplies_bf16
+from restormer_cli.images.io import picture_size
 from restormer_cli.launcher import local_place
 
 if TYPE_CHECKING:  # they import torch, which a mistake in the request should not wait for
@@ -18,6 +20,8 @@ if TYPE_CHECKING:  # they import torch, which a mistake in the request should no
 DEFAULT_TASK = "denoise"
 ROOM = 256 << 20
 """Bytes of decoded pictures that wait to be computed, and as many to be written."""
+FLOATS = 4 * 3
+"""Bytes per pixel of a decoded picture in colours."""
 HARDLY = 0.5
 """A mean change below this, in units of 1/255, is hardly one."""
 
@@ -71,6 +75,8 @@ class Restoring:
 
     def started(self, jobs: list[Job]) -> Started:
         request, restorer = self.request, self.restorer
+        if request.memory is not None:
+            restorer.waiting = _waiting(jobs, self.room)
         notes = []
         if request.tile is not None and restorer.tile != request.tile:
             notes.append(f"--tile {request.tile} rounded up to {restorer.tile}, a multiple of 8")
@@ -94,6 +100,10 @@ class Restoring:
         plan = self.restorer.plan(height, width)
         return str(plan), plan.bytes
 
+    def ran(self, height: int, width: int) -> str:
+        """How the newest picture, of this size, ran in the end, in words."""
+        return str(self.restorer.done or self.plan(height, width)[0])
+
     def compute(self, work: Work) -> None:
         from restormer_cli.engine.adapter import restore_pixels
 
@@ -115,6 +125,7 @@ class Restoring:
             raise type(error)(f"{work.picture.path}: {error}") from None
         work.pixels, work.right, work.peak = restored, None, self.peak.bytes()
         if self.request.strength > 0:
+            work.plan = self.ran(*work.shape[:2])
             work.change = float(np.abs(restored - pixels).mean()) * 255 / self.request.strength
             if work.change < HARDLY:
                 said.append(
@@ -166,6 +177,10 @@ class Degrading:
         """As for a network."""
         return str(self.degradation), None
 
+    def ran(self, height: int, width: int) -> str:
+        """As for a network."""
+        return self.plan(height, width)[0]
+
     def compute(self, work: Work) -> None:
         assert work.picture is not None
         work.pixels = self.degradation.of_file(work.picture.pixels, work.job.source.name, self.request.seed)
@@ -174,6 +189,20 @@ class Degrading:
 def make_stage(request: Request) -> Restoring | Degrading:
     """The one that the request asks for. Raises UserError for weights, devices, degradations not to be had."""
     return Degrading(request) if request.degrade is not None else Restoring(request)
+
+
+def _waiting(jobs: list[Job], room: int) -> int:
+    """The most bytes that other pictures of a run take while one is computed: read ahead, and being written."""
+    sizes = []
+    for job in jobs if len(jobs) > 1 else ():
+        try:
+            sizes.append(prod(picture_size(job.source)) * FLOATS)
+        except UserError:  # reading it will say so
+            continue
+    if len(sizes) < 2:
+        return 0
+    # `room` and one more on either side; the one that is written is there as samples and as a file too.
+    return int(min(2 * room + 2.5 * max(sizes), 1.5 * (sum(sizes) - min(sizes))))
 
 
 def _lengths(jobs: list[Job], skip_existing: bool) -> dict[str, int]:

@@ -79,7 +79,7 @@ def _restore(request: Request, stage: Restoring | Degrading, film: Film, job: Jo
         write=seconds - computed,
         channels=channels,
         bits=film.bits,
-        plan=stage.plan(film.height, film.width)[0],
+        plan=stage.ran(film.height, film.width),
         change=changed / count,
         length=_length(job),
         frames=count,
