@@ -2,6 +2,7 @@
 
 import errno
 import os
+import platform
 import re
 import secrets
 import sys
@@ -63,6 +64,47 @@ def sweep(folder: Path) -> None:
                 with suppress(OSError), open(entry.path, "rb") as stream:
                     fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises while somebody writes it
                     os.unlink(entry.path)
+
+
+@contextmanager
+def locked(path: Path, refuse: Callable[[str], Exception]) -> Iterator[None]:
+    """Hold a lock file, with this process's id and host in it, for as long as the block lasts.
+
+    Raises what `refuse` makes of the holder's "process N on HOST" where another process holds it. A killed process
+    holds nothing. Where there are no locks (Windows, some network file systems) nothing is held.
+    """
+    descriptor = -1
+    try:
+        while fcntl is not None and descriptor < 0:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                pid, _, host = os.read(descriptor, 300).decode(errors="replace").partition(" ")
+                os.close(descriptor)
+                raise refuse(f"process {pid} on {host}" if host else "another process") from None
+            if not _is_open_as(descriptor, path):  # its holder has just deleted it: what we hold has no name
+                os.close(descriptor)
+                descriptor = -1
+        if descriptor >= 0:
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"{os.getpid()} {platform.node()}".encode())
+    except OSError:
+        pass  # no locks here
+    try:
+        yield
+    finally:
+        if descriptor >= 0:
+            with suppress(OSError):
+                path.unlink()
+            os.close(descriptor)
+
+
+def _is_open_as(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def make_folder(folder: Path) -> None:

@@ -84,7 +84,9 @@ class Restorer:
     def plan(self, height: int, width: int) -> Plan:
         """How a picture of this size would run now. Raises UserError where `memory` is too little for any way."""
         if isinstance(self._model, Exported):
-            return plan_graph(self._model, height, width, tile=self.tile, budget=self.memory, base=self._base + self.waiting)
+            return plan_graph(
+                self._model, height, width, tile=self.tile, budget=self.memory, base=self._base + self.waiting
+            )
         return plan(
             self.config,
             height,

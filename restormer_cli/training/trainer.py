@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from restormer_cli.recipe_files import recipe_toml, resolved
 from restormer_cli.training.distributed import environment, is_unsharded_fsdp, make_accelerator, on_main
 from restormer_cli.training.learner import Learner
 from restormer_cli.training.provenance import describe_data, describe_device, earlier_legs, training_record
-from restormer_cli.training.run_folder import FORMAT, MetricsLog, Run, check_unused, open_run
+from restormer_cli.training.run_folder import FORMAT, MetricsLog, Run, check_unused, make_run_folder, open_run
 from restormer_cli.training.schedule import Split, learning_rate, split_batch, stage_at
 from restormer_cli.training.tracking import Tracker, check_tracker
 from restormer_cli.training.validation import Validation, ValidationLog
@@ -105,18 +106,30 @@ def fit(
     training = yield from training_batches(recipe)
     validation = Validation(recipe, accelerator)
     learner = Learner(recipe, accelerator)
-    state, notes = on_main(accelerator, lambda: open_run(folder, recipe, resume=resume, accept_changes=accept_changes))
-    if is_unsharded_fsdp(accelerator):
-        notes.append("FSDP was asked for, but Accelerate does it on GPUs only: every process has the whole network")
-    notes += about_precision(learner, state)
-    yield from (Note(note) for note in notes)
     with ExitStack() as stack:
+        state, notes = on_main(accelerator, partial(_open, stack, folder, recipe, resume, accept_changes))
+        if is_unsharded_fsdp(accelerator):
+            notes.append("FSDP was asked for, but Accelerate does it on GPUs only: every process has the whole network")
+        notes += about_precision(learner, state)
+        yield from (Note(note) for note in notes)
         loop = Loop(recipe, folder, learner, training, validation, splits)
         stack.callback(loop.close)
         loop.begin(state)
         ready()
         last = recipe.iterations if stop_after is None else min(recipe.iterations, loop.done + stop_after)
         yield from loop.run(last, asked_to_stop)
+
+
+def _open(
+    stack: ExitStack, folder: Path, recipe: Recipe, resume: bool, accept_changes: bool
+) -> tuple[dict[str, Any] | None, list[str]]:
+    """`open_run` under the folder's lock, which `stack` gives back."""
+    with ExitStack() as held:
+        make_run_folder(folder)
+        held.enter_context(Run(folder).lock())
+        opened = open_run(folder, recipe, resume=resume, accept_changes=accept_changes)
+        stack.push(held.pop_all())
+    return opened
 
 
 def about_precision(learner: Learner, state: dict[str, Any] | None) -> list[str]:
@@ -157,6 +170,7 @@ class Loop:
         self.tracker: Tracker | None = None
         self.done = self.kept = self.skipped = self.in_a_row = 0
         self.scale = 1.0
+        self.went_back = False
         self.score: ValidationLog | None = None
         self.seconds = 0.0
         self.machines: list[str] = []
@@ -176,6 +190,8 @@ class Loop:
             self.machines = list(dict.fromkeys([*self.machines, describe_device(self.accelerator)]))
             self.files.write("recipe.toml", recipe_toml(self.recipe))
             self.files.write("environment.json", json.dumps(environment(self.accelerator), indent=1))
+            # We hold the folder, so what is later than the newest whole one is damaged.
+            self.went_back = any(iteration > self.done for iteration in self.files.iterations())
             self.metrics = MetricsLog(self.files.metrics, 0 if state is None else state["metrics_bytes"])
         self.tracker = Tracker(self.accelerator, self.recipe, self.files.folder.name)
 
@@ -263,7 +279,7 @@ class Loop:
         state, _ = on_main(self.accelerator, lambda: self.files.newest(sound=True))
         skipped = self.skipped
         self._take_up(state)
-        self.scale, self.in_a_row, self.skipped = 0.5, 0, skipped
+        self.scale, self.in_a_row, self.skipped, self.went_back = 0.5, 0, skipped, True
         log = RolledBack(at, self.done, self.scale)
         self._tell(log)
         return log
@@ -298,7 +314,8 @@ class Loop:
             "precision": self.learner.precision,
         }
         save_weights(self.files.weights, self.learner.network_of(state), self._header())
-        self.files.save(state, self.recipe.checkpoint.keep)
+        self.files.save(state, self.recipe.checkpoint.keep, later=self.went_back)
+        self.went_back = False
 
     def _header(self) -> dict[str, Any]:
         recipe, score = self.recipe, self.score

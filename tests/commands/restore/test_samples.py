@@ -44,7 +44,15 @@ def test_the_gain_at_sigma_25_is_9_db_or_more(gains):
 @pytest.mark.slow
 def test_a_budget_holds_for_every_picture_of_a_folder(tmp_path: Path) -> None:
     """Six of six, each as the dry run says, and never more than was allowed."""
-    command = [sys.executable, "-m", "restormer_cli", "restore", str(DOCS / "samples"), str(tmp_path / "out"), "--memory"]
+    command = [
+        sys.executable,
+        "-m",
+        "restormer_cli",
+        "restore",
+        str(DOCS / "samples"),
+        str(tmp_path / "out"),
+        "--memory",
+    ]
 
     def files(budget: str, *more: str) -> list[dict]:
         done = subprocess.run([*command, budget, "--json", "--device", "cpu", *more], capture_output=True, text=True)
