@@ -5,8 +5,9 @@ settled in jobs.py, what a network makes of one picture in engine/adapter.py. Se
 their pixels, and the first one tells of all (work_sharing.py).
 """
 
-from collections.abc import Iterator
-from contextlib import closing
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from math import prod
 from typing import Any
 
@@ -14,7 +15,7 @@ from restormer_cli.commands.restore.jobs import STANDARD, Job, find_jobs
 from restormer_cli.commands.restore.operations import Degrading, Restoring, make_stage
 from restormer_cli.commands.restore.pipeline import overlapped
 from restormer_cli.commands.restore.side_by_side import check_comparisons
-from restormer_cli.commands.restore.steps import guarded, read_stage, write_stage
+from restormer_cli.commands.restore.steps import guarded, read_stage, release, write_stage
 from restormer_cli.commands.restore.types import Advanced, Planned, Request, Restored, Started, Work
 from restormer_cli.commands.restore.video import restore_film
 from restormer_cli.commands.restore.work_sharing import Team, split
@@ -23,6 +24,9 @@ from restormer_cli.files import sweep
 from restormer_cli.images.formats.table import WRITABLE
 from restormer_cli.images.io import picture_size
 from restormer_cli.images.video import is_film
+
+POLL = 0.2
+"""Seconds between two looks at a picture that another run is restoring."""
 
 
 def restore(request: Request) -> Iterator[Started | Planned | Advanced | Restored]:
@@ -99,9 +103,37 @@ def _dry_run(request: Request, stage: Restoring | Degrading, jobs: list[Job]) ->
 
 def _run(request: Request, stage: Restoring | Degrading, jobs: list[Job]) -> Iterator[Restored]:
     """The events of this process's own pictures."""
+    claims: list[ExitStack] = []
+
+    def read(job: Job) -> Work:
+        work = Work(job)
+        claims.append(work.claim)
+        return guarded("read", read_stage, request, work)
+
+    later: list[Job] = []
+    try:
+        for work in _overlapped(request, stage, jobs, read):
+            if work.elsewhere:
+                later.append(work.job)
+                continue
+            yield work.event()
+        while later:  # what other runs have begun: wait for it, or take it over where they end without it
+            for work in _overlapped(request, stage, [later.pop(0)], read):
+                if work.elsewhere:
+                    later.append(work.job)
+                    time.sleep(POLL)
+                    continue
+                yield work.event()
+    finally:
+        release(claims)
+
+
+def _overlapped(
+    request: Request, stage: Restoring | Degrading, jobs: list[Job], read: Callable[[Job], Work]
+) -> Iterator[Work]:
     works = overlapped(
         jobs,
-        read=lambda job: guarded("read", read_stage, request, Work(job)),
+        read=read,
         compute=lambda work: guarded("compute", stage.compute, work),
         write=lambda work: guarded("write", write_stage, request, work),
         size=Work.bytes,
@@ -109,8 +141,7 @@ def _run(request: Request, stage: Restoring | Degrading, jobs: list[Job]) -> Ite
         threads=stage.threads_beside,
     )
     with closing(works):
-        for work in works:
-            yield work.event()
+        yield from works
 
 
 def _judged(request: Request, jobs: list[Job], events: Iterator[Restored]) -> Iterator[Restored]:

@@ -53,7 +53,7 @@ def _restore(request: Request, stage: Restoring | Degrading, film: Film, job: Jo
     channels = 0
     notices: dict[str, None] = {}  # each once, in order
     with ExitStack() as stack:
-        stream = stack.enter_context(replacing(job.target))
+        stream = stack.enter_context(replacing(job.target, new=not request.overwrite))
         out = stack.enter_context(film.writer(stream, job.target, request.quality))
         for frame in film.frames(out):
             started = time.perf_counter()
