@@ -10,6 +10,7 @@ from restormer_cli.engine.tlc import Cells
 from restormer_cli.engine.whole_map import predicted_bytes
 from restormer_cli.errors import UserError
 from restormer_cli.hardware import free, held
+from restormer_cli.launcher import local_place
 from restormer_cli.model.config import ModelConfig
 
 SHARE = 0.7
@@ -69,7 +70,7 @@ def plan(
     Raises UserError where the smallest tiles do not fit a budget that was asked for.
     """
     now = held(device)
-    limit = now + int(SHARE * free(device)) if budget is None else budget
+    limit = now + int(SHARE * free(device) / _sharers(device)) if budget is None else budget
     base = now if base is None else base
     height, width = height + -height % 8, width + -width % 8
 
@@ -104,6 +105,11 @@ def plan(
             f"needs {least / 1e9:.2f}GB"
         )
     return in_tiles(TILES[-1])
+
+
+def _sharers(device: torch.device) -> int:
+    """Processes of one run that take of the same memory: those on this machine, unless each has a GPU."""
+    return 1 if device.type == "cuda" else local_place()[1]
 
 
 def _buffers(

@@ -19,6 +19,7 @@ from restormer_cli.engine.memory_plan import SHARE, TILES, Plan
 from restormer_cli.errors import UserError
 from restormer_cli.extras import require
 from restormer_cli.hardware import free, held
+from restormer_cli.launcher import local_place
 from restormer_cli.model.config import ModelConfig
 
 RUNTIMES = (".onnx", ".pt2", ".xml")
@@ -102,7 +103,7 @@ def plan_graph(
     `base`: as for `memory_plan.plan`. Raises UserError where the smallest tiles do not fit a budget that was asked for.
     """
     now = held(network.device)
-    limit = now + int(SHARE * free(network.device)) if budget is None else budget
+    limit = now + int(SHARE * free(network.device) / local_place()[1]) if budget is None else budget
     base = now if base is None else base
 
     def need(side: int | None) -> int:

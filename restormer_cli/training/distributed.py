@@ -15,7 +15,7 @@ from accelerate.utils import DistributedType, broadcast_object_list
 
 from restormer_cli import __version__, launcher
 from restormer_cli.errors import RestormerError, UserError
-from restormer_cli.hardware import choose_device
+from restormer_cli.hardware import choose_device, limit_threads
 
 T = TypeVar("T")
 
@@ -39,6 +39,7 @@ def make_accelerator(device: str, track: str | None, folder: Path) -> Accelerato
         os.environ["ACCELERATE_TORCH_DEVICE"] = device  # Accelerate's only way to choose among several
     try:
         on_cpu = choose_device(device).type == "cpu"
+        limit_threads(launcher.local_place()[1])
         accelerator = Accelerator(cpu=on_cpu, mixed_precision="no", log_with=track, project_dir=folder)
     finally:
         if before is None:

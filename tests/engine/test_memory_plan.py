@@ -124,3 +124,9 @@ def test_how_a_picture_ran_is_known_after_memory_ran_out(monkeypatch, tiny_netwo
     restorer(np.zeros((64, 64, 3), np.float32))
     assert restorer.done is not None
     assert (restorer.done.kind, asked) == ("recompute", [True, False])
+
+
+def test_several_processes_on_one_machine_share_what_is_free(monkeypatch):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert paper(3000, 4000, None).kind == "tiles"
+    assert paper(3000, 4000, None).bytes <= 0.7 * 20 * GB / 4

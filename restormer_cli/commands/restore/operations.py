@@ -9,7 +9,7 @@ import numpy as np
 from restormer_cli.commands.restore.jobs import STANDARD, Job
 from restormer_cli.commands.restore.types import Request, Started, Work
 from restormer_cli.errors import RestormerError, UserError
-from restormer_cli.hardware import EMULATED, Peak, available_cores, multiplies_bf16
+from restormer_cli.hardware import EMULATED, Peak, limit_threads, multiplies_bf16
 from restormer_cli.images.io import picture_size
 from restormer_cli.launcher import local_place
 
@@ -43,8 +43,8 @@ class Restoring:
         place, processes = local_place()
         if request.threads is not None:
             torch.set_num_threads(request.threads)
-        elif processes > 1:
-            torch.set_num_threads(max(1, available_cores() // processes))
+        else:
+            limit_threads(processes)
         self.request = request
         self.threads = torch.get_num_threads()
         self.weights = _weights(request)
