@@ -12,8 +12,8 @@ from accelerate.utils import DistributedType
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from restormer_cli.errors import UserError
-from restormer_cli.hardware import multiplies_bf16
+from restormer_cli.errors import Failed, UserError
+from restormer_cli.hardware import is_out_of_memory, multiplies_bf16
 from restormer_cli.model.restormer import Block, Level, Restormer
 from restormer_cli.model.weights import load_weights
 from restormer_cli.recipe import Recipe
@@ -138,7 +138,9 @@ class Learner:
             state = {"model": initial_network(self.recipe).state_dict(), "optimizer": self.fresh}
         try:
             self._load(state)
-        except (RuntimeError, ValueError, KeyError):
+        except (RuntimeError, ValueError, KeyError, MemoryError) as error:
+            if is_out_of_memory(error):
+                raise Failed(f"not enough memory to take up the checkpoint on {self.accelerator.device}") from None
             raise UserError("the checkpoint is of another network than [model] describes: give another --out") from None
 
     def _load(self, state: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ from torch import Tensor
 from restormer_cli.data.batches import TrainingBatches, ahead, training_batches
 from restormer_cli.data.pictures import Note, Reading
 from restormer_cli.errors import Failed
-from restormer_cli.hardware import EMULATED, multiplies_bf16
+from restormer_cli.hardware import EMULATED, is_out_of_memory, lacks_compiler, multiplies_bf16
 from restormer_cli.model.weights_file import save_weights
 from restormer_cli.recipe import Recipe
 from restormer_cli.recipe_files import recipe_toml, resolved
@@ -226,8 +226,14 @@ class Loop:
                 return True
             ending = self.done == last
             if self.validation.pairs and (self.done % recipe.validation.every == 0 or ending):
-                with self.learner.evaluating():
-                    self.score = self.validation.score(self.learner.result, self.done, self.files.pictures)
+                try:
+                    with self.learner.evaluating():
+                        self.score = self.validation.score(self.learner.result, self.done, self.files.pictures)
+                except (MemoryError, RuntimeError) as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    where = f"iteration {self.done}: not enough memory on {self.accelerator.device} for validation"
+                    raise Failed(f"{where}: --set validation.crop=256, or a smaller one, takes less") from None
                 self._tell(self.score)
                 yield self.score
             # A state whose last step failed may be one from which every step fails: nothing to go back to.
@@ -250,7 +256,10 @@ class Loop:
         iteration = self.done + 1
         index, stage = stage_at(iteration, self.recipe.stage)
         rate = learning_rate(iteration, self.recipe) * self.scale
-        loss, stopping, taken = self.learner.step(micro_batches, stage.batch, rate, asked_to_stop())
+        try:
+            loss, stopping, taken = self.learner.step(micro_batches, stage.batch, rate, asked_to_stop())
+        except (MemoryError, RuntimeError) as error:
+            raise self._explained(error, index, max(len(clean) for _, clean in micro_batches)) from None
         self.done = iteration
         self.in_a_row = 0 if taken else self.in_a_row + 1
         self.skipped += not taken
@@ -258,6 +267,21 @@ class Loop:
         self.seconds += seconds
         skipped = 0 if taken else self.skipped
         return StepLog(iteration, index, stage.patch, stage.batch, loss, rate, seconds, waited, skipped), stopping
+
+    def _explained(self, error: Exception, index: int, rows: int) -> Exception:
+        """The error in one line with the cure that fits, where there is one; else as it is."""
+        run, stage = self.recipe.run, self.recipe.stage[index]
+        if lacks_compiler(error):
+            return Failed("run.compile: needs a C++ compiler, and there is none: install g++, or set it to false")
+        if not is_out_of_memory(error):
+            return error
+        cures = [f"--set run.micro_batch={rows // 2}"] if rows > 1 else []
+        cures += [] if run.activation_checkpointing else ["--set run.activation_checkpointing=true"]
+        cures += [f"--set stage.{index}.patch={max(8, stage.patch // 16 * 8)}"]
+        return Failed(
+            f"iteration {self.done + 1}: not enough memory on {self.accelerator.device} for {rows} patches of "
+            f"{stage.patch} at once: try {', or '.join(cures)}"
+        )
 
     def _batch(self, iteration: int) -> list[tuple[Tensor, Tensor]]:
         """This process's rows of an iteration's global batch, by micro-batches of (degraded, clean)."""
