@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from math import prod
+from pathlib import Path
 from typing import Any
 
 from restormer_cli.commands.restore.jobs import STANDARD, Job, find_jobs
@@ -55,7 +56,7 @@ def restore(request: Request) -> Iterator[Started | Planned | Advanced | Restore
         if team is not None:
             team.dismiss()  # those that have been given nothing to do
     events = _run(request, stage, own)
-    yield from _judged(request, jobs, events if team is None else _gathered(events, team))
+    yield from _judged(request, jobs, events if team is None else _gathered(events, team, jobs))
 
 
 def _jobs(request: Request) -> list[Job]:
@@ -204,12 +205,25 @@ def _take_part(request: Request, team: Team) -> None:
     team.send(None)
 
 
-def _gathered(events: Iterator[Restored], team: Team) -> Iterator[Restored]:
-    """Our own events, and between them and after them those of the other processes."""
-    for event in events:
+def _gathered(events: Iterator[Restored], team: Team, jobs: list[Job]) -> Iterator[Restored]:
+    """Our own events, and between them and after them those of the other processes; in the end what the dead leave."""
+    told: set[Path] = set()
+
+    def every() -> Iterator[Restored]:
+        with closing(events):  # pyright: ignore
+            for event in events:
+                yield event
+                yield from map(_received, team.heard())
+        yield from map(_received, team.remaining())
+
+    for event in every():
+        told.add(event.target)
         yield event
-        yield from map(_received, team.heard())
-    yield from map(_received, team.remaining())
+    for job in jobs if team.lost else ():
+        if job.target not in told:
+            which = ", ".join(map(str, sorted(team.lost)))
+            error = f"{job.source}: missing: process {which} died before it was done; go on with --skip-existing"
+            yield Restored(job.source, job.target, error=error, error_code=Failed.exit_code)
 
 
 def _received(message: dict[str, Any]) -> Restored:
