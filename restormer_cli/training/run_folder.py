@@ -79,8 +79,10 @@ class Run:
             lambda holder: UserError(f"{self.folder}: {holder} trains in it: stop that one, or choose another --out"),
         )
 
-    def save(self, state: dict[str, Any], keep: int, *, later: bool = False) -> None:
+    def save(self, state: dict[str, Any], keep: int, *, later: bool = False, sound: int = 0) -> None:
         """A checkpoint, atomically and safely on the disk; older ones beyond `keep` go, and with `later` later ones.
+
+        `sound`: the iteration of one that stays in any case, to go back to.
 
         Raises Failed where it cannot be written; the older ones are then still there.
         """
@@ -89,7 +91,7 @@ class Run:
         _sync(self.checkpoints)  # the new name too is on the disk before an old file goes
         numbers = self.iterations()
         kept = [number for number in numbers if number <= state["iteration"]][-keep:]
-        for number in set(numbers) - set(kept):
+        for number in set(numbers) - {*kept, sound}:
             if number > state["iteration"] and not later:
                 continue
             (self.checkpoints / f"{number:08d}.pt").unlink(missing_ok=True)

@@ -25,7 +25,7 @@ from restormer_cli.hardware import EMULATED, is_out_of_memory, lacks_compiler, m
 from restormer_cli.model.weights_file import save_weights
 from restormer_cli.recipe import Recipe
 from restormer_cli.recipe_files import recipe_toml, resolved
-from restormer_cli.training.distributed import environment, is_unsharded_fsdp, make_accelerator, on_main
+from restormer_cli.training.distributed import check_sharded, environment, is_unsharded_fsdp, make_accelerator, on_main
 from restormer_cli.training.learner import Learner
 from restormer_cli.training.provenance import describe_data, describe_device, earlier_legs, training_record
 from restormer_cli.training.run_folder import FORMAT, MetricsLog, Run, check_unused, make_run_folder, open_run
@@ -68,7 +68,7 @@ class Stopped:
 
     iteration: int
     kept: int
-    """The iteration of the newest checkpoint: the same, unless its step failed; 0 where there is none."""
+    """The iteration of the newest checkpoint."""
 
 
 Log = StepLog | ValidationLog | RolledBack | Stopped | Reading | Note
@@ -100,6 +100,7 @@ def fit(
         split_batch(stage.batch, accelerator.num_processes, recipe.run.micro_batch, uneven=recipe.run.uneven)
         for stage in recipe.stage
     ]
+    check_sharded(accelerator, splits)
     # The main process alone looks at the folder, so that machines need not share a disk. It does so before the data are
     # read, which may take minutes, and makes it after, so that data that are not there leave nothing behind.
     on_main(accelerator, lambda: check_unused(folder, resume=resume))
@@ -171,6 +172,8 @@ class Loop:
         self.done = self.kept = self.skipped = self.in_a_row = 0
         self.scale = 1.0
         self.went_back = False
+        self.sound = 0  # the newest checkpoint after a step that was taken
+        self.sound = 0
         self.score: ValidationLog | None = None
         self.seconds = 0.0
         self.machines: list[str] = []
@@ -236,9 +239,10 @@ class Loop:
                     raise Failed(f"{where}: --set validation.crop=256, or a smaller one, takes less") from None
                 self._tell(self.score)
                 yield self.score
-            # A state whose last step failed may be one from which every step fails: nothing to go back to.
-            sound = self.in_a_row == 0 or self.done == recipe.iterations
-            if sound and (self.done % recipe.checkpoint.every == 0 or ending or stopping):
+            # A state whose last step failed may be one from which every step fails: nothing to go back to. A run that
+            # stops goes on from there all the same (skipped steps change no weights), beside the last sound one.
+            due = self.done % recipe.checkpoint.every == 0 and self.in_a_row == 0
+            if due or ending or stopping:
                 self._save()
             if stopping and self.done < recipe.iterations:
                 yield Stopped(self.done, self.kept)
@@ -313,6 +317,7 @@ class Loop:
         state = state or {"iteration": 0, "skipped": 0, "in_a_row": 0, "scale": 1.0, "score": None, "seconds": 0.0}
         self.done = self.kept = state["iteration"]
         self.skipped, self.in_a_row = state["skipped"], state["in_a_row"]
+        self.sound = state.get("sound", 0 if self.in_a_row else self.done)
         self.scale, self.seconds = state["scale"], state["seconds"]
         self.score = None if state["score"] is None else ValidationLog(**state["score"])
 
@@ -320,6 +325,8 @@ class Loop:
         """Weights first: when the checkpoint says that a run has ended, they are there."""
         state = self.learner.state()  # every process takes part
         self.kept = self.done
+        if self.in_a_row == 0:
+            self.sound = self.done
         if not self.main:
             return
         assert self.metrics is not None
@@ -328,6 +335,7 @@ class Loop:
             "iteration": self.done,
             "skipped": self.skipped,
             "in_a_row": self.in_a_row,
+            "sound": self.sound,
             "scale": self.scale,
             "score": None if self.score is None else asdict(self.score),
             "seconds": self.seconds,
@@ -338,7 +346,7 @@ class Loop:
             "precision": self.learner.precision,
         }
         save_weights(self.files.weights, self.learner.network_of(state), self._header())
-        self.files.save(state, self.recipe.checkpoint.keep, later=self.went_back)
+        self.files.save(state, self.recipe.checkpoint.keep, later=self.went_back, sound=self.sound)
         self.went_back = False
 
     def _header(self) -> dict[str, Any]:
