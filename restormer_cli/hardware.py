@@ -216,11 +216,11 @@ def _container_cores() -> float:
 
 
 def choose_device(name: str) -> "torch.device":
-    """`auto` is cuda, else mps, else cpu. Raises UserError for one that this machine lacks."""
+    """`auto` is cuda, else cpu (`about_device` says why not mps). Raises UserError for one that this machine lacks."""
     import torch
 
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -231,6 +231,15 @@ def choose_device(name: str) -> "torch.device":
     if missing or device.type not in ("cpu", "cuda", "mps"):
         raise UserError(f"--device {name}: not on this machine; --device auto takes the best there is")
     return device
+
+
+def about_device(name: str) -> str | None:
+    """What to say where `auto` leaves a device alone that this machine has."""
+    import torch
+
+    if name != "auto" or torch.cuda.is_available() or not torch.backends.mps.is_available():
+        return None
+    return "running on the CPU: nobody has tried this program on Apple's GPUs yet; --device mps does"
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -104,3 +104,17 @@ def test_a_quota_decides_the_threads(groups, monkeypatch, own, files) -> None:
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
+
+
+# --- Devices --------------------------------------------------------------------------------------------------
+
+
+def test_apples_gpu_is_taken_only_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert hardware.choose_device("auto").type == "cpu"
+    assert "--device mps" in str(hardware.about_device("auto"))
+    assert hardware.choose_device("mps").type == "mps"
+    assert hardware.about_device("mps") is None
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert hardware.about_device("auto") is None

@@ -21,7 +21,7 @@ from torch import Tensor
 from restormer_cli.data.batches import TrainingBatches, ahead, training_batches
 from restormer_cli.data.pictures import Note, Reading
 from restormer_cli.errors import Failed
-from restormer_cli.hardware import EMULATED, is_out_of_memory, lacks_compiler, multiplies_bf16
+from restormer_cli.hardware import EMULATED, about_device, is_out_of_memory, lacks_compiler, multiplies_bf16
 from restormer_cli.model.weights_file import save_weights
 from restormer_cli.recipe import Recipe
 from restormer_cli.recipe_files import recipe_toml, resolved
@@ -112,6 +112,7 @@ def fit(
         if is_unsharded_fsdp(accelerator):
             notes.append("FSDP was asked for, but Accelerate does it on GPUs only: every process has the whole network")
         notes += about_precision(learner, state)
+        notes += filter(None, [about_device(device)])
         yield from (Note(note) for note in notes)
         loop = Loop(recipe, folder, learner, training, validation, splits)
         stack.callback(loop.close)

@@ -1,14 +1,17 @@
 """What a machine lacks is one line with the cure that fits: memory, a compiler."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+import torch._dynamo
 
 from restormer_cli.engine.adapter import restore_pixels
 from restormer_cli.engine.restorer import Restorer
 from restormer_cli.errors import Failed
 from restormer_cli.recipe import Recipe
+from restormer_cli.training import learner
 from restormer_cli.training.learner import Learner
 from restormer_cli.training.trainer import fit
 from restormer_cli.training.validation import Validation
@@ -80,3 +83,33 @@ def test_compiling_without_a_compiler(recipe, tmp_path, monkeypatch, tiny_networ
     monkeypatch.setattr(Restorer, "__call__", fail(MISSING))
     with pytest.raises(Failed, match=r"--compile: needs a C\+\+ compiler, .* or leave it out"):
         restore_pixels(Restorer(tiny_network(), device="cpu"), samples(8, 8) / 255)
+
+
+def test_training_in_fp32_is_exact_on_cuda_too(recipe, tmp_path, monkeypatch):
+    """TF32 is off in steps and validation, and afterwards as it was."""
+    loss, score, seen = Learner._loss, Validation._restore, []
+
+    def note(wrapped):
+        def call(*arguments):
+            seen.append((torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32))
+            return wrapped(*arguments)
+
+        return call
+
+    monkeypatch.setattr(Learner, "_loss", note(loss))
+    monkeypatch.setattr(Validation, "_restore", note(score))
+    before = torch.backends.cudnn.allow_tf32
+    list(fit(recipe, tmp_path / "run", device="cpu"))
+    assert seen == [(False, False)] * 4
+    assert torch.backends.cudnn.allow_tf32 == before
+
+
+@pytest.mark.parametrize("setting", ["recompile_limit", "cache_size_limit"])
+def test_compiling_sets_the_limit_that_this_pytorch_has(recipe, monkeypatch, setting):
+    """PyTorch 2.6, which is allowed, has another name for it."""
+    config = SimpleNamespace(**{setting: 1})
+    monkeypatch.setattr(torch._dynamo, "config", config)
+    compiling = recipe.model_copy(update={"run": recipe.run.model_copy(update={"compile": True})})
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda *_, **__: None)
+    learner._configure(learner.initial_network(compiling), compiling)
+    assert vars(config) == {setting: 16}

@@ -9,7 +9,7 @@ import numpy as np
 from restormer_cli.commands.restore.jobs import STANDARD, Job
 from restormer_cli.commands.restore.types import Request, Started, Work
 from restormer_cli.errors import RestormerError, UserError
-from restormer_cli.hardware import EMULATED, Peak, limit_threads, multiplies_bf16
+from restormer_cli.hardware import EMULATED, Peak, about_device, limit_threads, multiplies_bf16
 from restormer_cli.images.io import picture_size
 from restormer_cli.launcher import local_place
 
@@ -80,6 +80,8 @@ class Restoring:
         notes = []
         if request.tile is not None and restorer.tile != request.tile:
             notes.append(f"--tile {request.tile} rounded up to {restorer.tile}, a multiple of 8")
+        if about := about_device(request.device):
+            notes.append(about)
         if request.precision == "bf16" and not multiplies_bf16(restorer.device):
             notes.append(f"{EMULATED}: --precision fp32 avoids it")
         return Started(
