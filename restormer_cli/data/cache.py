@@ -293,7 +293,7 @@ class Files:
         self._unseen = 0.0
 
     def _evict(self, size: int, mine: set[Path], most: float = float("inf")) -> None:
-        """Delete what was used longest ago, `mine` excepted, until `size` more fit the limit and `most` is not passed."""
+        """Delete what was used longest ago, but none of `mine`, until `size` more fit the limit, `most` at the most."""
         self._count()
         for file, status in sorted(self._entries(), key=lambda entry: entry[1].st_mtime_ns):
             if self._used + size <= self.limit and self._used <= most:
