@@ -27,7 +27,7 @@ class Team:
     """This process's place among those that the launcher started. What is sent is JSON."""
 
     def __init__(self) -> None:
-        from torch.distributed import PrefixStore, TCPStore
+        from torch.distributed import PrefixStore, TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
         launcher.check()
         launcher.wait_for_first()

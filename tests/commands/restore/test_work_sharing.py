@@ -100,7 +100,7 @@ def test_what_a_dead_process_leaves_is_told_as_missing(monkeypatch, port, tmp_pa
     events = run._gathered(ours, team, jobs)
     told = {event.source.name: event.error for event in events}
     assert told["ours"] is told["theirs"] is None
-    assert told["lost"].endswith("lost: missing: process 1 died before it was done; go on with --skip-existing")
+    assert str(told["lost"]).endswith("lost: missing: process 1 died before it was done; go on with --skip-existing")
 
 
 def test_without_the_first_the_others_end(monkeypatch, port):
