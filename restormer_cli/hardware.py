@@ -1,9 +1,12 @@
 """The machine: processor, devices, memory that is free, held and was needed at the most."""
 
+import ctypes
+import math
 import os
 import platform
 import re
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -81,10 +84,18 @@ def multiplies_bf16(device: "torch.device") -> bool:
 
 
 def available_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Cores that this process may use, and has the time of: a container's quota (`docker --cpus`) counts too."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.ceil(min(cores, _container_cores())))
+
+
+def limit_threads(processes: int = 1) -> None:
+    """Give PyTorch no more threads than this process, one of so many on the machine, has cores."""
+    import torch
+
+    cores = max(1, available_cores() // processes)
+    if torch.get_num_threads() > cores:
+        torch.set_num_threads(cores)
 
 
 def available_memory() -> int | None:
@@ -130,6 +141,13 @@ def held(device: "torch.device") -> int:
     return psutil.Process().memory_info().rss
 
 
+def give_back() -> None:
+    """Return to the system what C's allocator keeps of freed memory, so that `held` counts what is in use (glibc)."""
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # another C library
+            ctypes.CDLL(None).malloc_trim(0)
+
+
 def free(device: "torch.device") -> int:
     """Bytes that could be had now; on the host, by the system's count and the container's limit, if it has one."""
     if device.type == "cuda":
@@ -140,21 +158,69 @@ def free(device: "torch.device") -> int:
     return min(psutil.virtual_memory().available, _container_limit())
 
 
-def _container_limit() -> int:
-    """What a container may still take (control groups, version 2); sys.maxsize if there is no limit."""
-    group = Path("/sys/fs/cgroup")
+CONTROL_GROUPS = Path("/sys/fs/cgroup")
+OWN_GROUPS = Path("/proc/self/cgroup")
+RECLAIMABLE = ("inactive_file", "active_file", "slab_reclaimable")
+"""Of a group's memory.stat: page cache and the like, which the system gives up before it refuses memory."""
+
+
+def _control_groups(controller: str) -> Iterator[Path]:
+    """The folders of this process's control group and its parents, in version 2 and 1, as far as they can be seen."""
     try:
-        return int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
-    except (OSError, ValueError):  # no such file, or "max"
-        return sys.maxsize
+        lines = OWN_GROUPS.read_text().splitlines()
+    except OSError:
+        lines = ["0::/"]
+    for line in lines:
+        _, controllers, path = (*line.split(":", 2), "", "")[:3]
+        if not controllers:
+            roots = [CONTROL_GROUPS, CONTROL_GROUPS / "unified"]
+        elif controller in controllers.split(","):
+            roots = [CONTROL_GROUPS / controller, CONTROL_GROUPS / controllers]
+        else:
+            continue
+        for root in roots:
+            group = root / path.strip("/")  # in a container the path may be the host's, and lead nowhere
+            yield from (place for place in (group, *group.parents) if place == root or root in place.parents)
+
+
+def _container_limit() -> int:
+    """Bytes that containers (control groups) still allow, page cache not counted; sys.maxsize if there is no limit."""
+    least = sys.maxsize
+    for group in _control_groups("memory"):
+        for limit, used, prefix in (
+            ("memory.max", "memory.current", ""),
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
+        ):
+            try:
+                left = int((group / limit).read_text()) - int((group / used).read_text())
+            except (OSError, ValueError):  # no such file, or "max"
+                continue
+            with suppress(OSError, ValueError):
+                counts = dict(line.split() for line in (group / "memory.stat").read_text().strip().splitlines())
+                left += sum(int(counts.get(prefix + name, 0)) for name in RECLAIMABLE)
+            least = min(least, max(0, left))
+    return least
+
+
+def _container_cores() -> float:
+    """Cores' worth of time that containers allow; inf if there is no quota."""
+    least = math.inf
+    for group in _control_groups("cpu"):
+        with suppress(OSError, ValueError):
+            quota, period = (group / "cpu.max").read_text().split()
+            least = min(least, int(quota) / int(period))
+        with suppress(OSError, ValueError):
+            quota = int((group / "cpu.cfs_quota_us").read_text())  # -1: none
+            least = min(least, quota / int((group / "cpu.cfs_period_us").read_text()) if quota > 0 else least)
+    return least
 
 
 def choose_device(name: str) -> "torch.device":
-    """`auto` is cuda, else mps, else cpu. Raises UserError for one that this machine lacks."""
+    """`auto` is cuda, else cpu (`about_device` says why not mps). Raises UserError for one that this machine lacks."""
     import torch
 
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -165,6 +231,36 @@ def choose_device(name: str) -> "torch.device":
     if missing or device.type not in ("cpu", "cuda", "mps"):
         raise UserError(f"--device {name}: not on this machine; --device auto takes the best there is")
     return device
+
+
+def about_device(name: str) -> str | None:
+    """What to say where `auto` leaves a device alone that this machine has."""
+    import torch
+
+    if name != "auto" or torch.cuda.is_available() or not torch.backends.mps.is_available():
+        return None
+    return "running on the CPU: nobody has tried this program on Apple's GPUs yet; --device mps does"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out: torch says so in RuntimeErrors of many wordings."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error).lower())
+
+
+NO_COMPILER = (
+    "InvalidCxxCompiler",
+    "No working C++ compiler",
+    "Failed to find C compiler",
+    "TritonMissing",
+    "working triton",
+)
+"""What torch.compile says where what it compiles with is not there."""
+
+
+def lacks_compiler(error: BaseException) -> bool:
+    """Whether torch.compile failed for want of a compiler."""
+    text = f"{type(error).__name__}: {error}"
+    return any(words in text for words in NO_COMPILER)
 
 
 class Peak:

@@ -13,6 +13,7 @@ import numpy as np
 
 from restormer_cli.engine.restorer import Restorer
 from restormer_cli.errors import Failed, UserError
+from restormer_cli.hardware import is_out_of_memory, lacks_compiler
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 """Rec. 601, by which the published gray networks' training pictures were made gray."""
@@ -48,7 +49,9 @@ def restore_pixels(
     try:
         restored = _through(network, restorer.config.in_channels, pixels, right, ensemble)
     except (MemoryError, RuntimeError) as error:  # torch raises RuntimeError, on a GPU a kind of it
-        if isinstance(error, RuntimeError) and "memory" not in str(error):
+        if lacks_compiler(error):
+            raise Failed("--compile: needs a C++ compiler, and there is none: install g++, or leave it out") from None
+        if not is_out_of_memory(error):
             raise
         if restorer.exported:
             smaller = f"a --tile smaller than {restorer.tile}" if restorer.tile else "--tile 512"

@@ -19,6 +19,7 @@ from restormer_cli.engine.memory_plan import SHARE, TILES, Plan
 from restormer_cli.errors import UserError
 from restormer_cli.extras import require
 from restormer_cli.hardware import free, held
+from restormer_cli.launcher import local_place
 from restormer_cli.model.config import ModelConfig
 
 RUNTIMES = (".onnx", ".pt2", ".xml")
@@ -94,13 +95,16 @@ class Exported:
         return self._runtime.run(picture.contiguous())
 
 
-def plan_graph(network: Exported, height: int, width: int, *, tile: int | None, budget: int | None) -> Plan:
+def plan_graph(
+    network: Exported, height: int, width: int, *, tile: int | None, budget: int | None, base: int | None = None
+) -> Plan:
     """The whole picture where it fits, else the largest tiles that do; `budget` is for the whole process, in bytes.
 
-    Raises UserError where the smallest tiles do not fit a budget that was asked for.
+    `base`: as for `memory_plan.plan`. Raises UserError where the smallest tiles do not fit a budget that was asked for.
     """
-    base = held(network.device)
-    limit = base + int(SHARE * free(network.device)) if budget is None else budget
+    now = held(network.device)
+    limit = now + int(SHARE * free(network.device) / local_place()[1]) if budget is None else budget
+    base = now if base is None else base
 
     def need(side: int | None) -> int:
         h, w = (height, width) if side is None else (min(height, side), min(width, side))

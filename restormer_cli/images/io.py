@@ -321,11 +321,12 @@ def write_picture(
     quality: int = 95,
     subsampling: str = "4:4:4",
     lossless: bool | None = None,
+    new: bool = False,
 ) -> None:
     """`encode_picture` in the format of the extension, written whole or not at all.
 
     A failure leaves neither half a file nor a temporary one, and an existing file as it was. Raises UserError
-    for what the user asked, Failed for what the system refused.
+    for what the user asked, Failed for what the system refused, AlreadyThere where the file must be `new` and is not.
     """
     check_writable(path, like, channels=pixels.shape[2])
     target, shown = Path(os.path.realpath(path)), one_line(str(path))  # through a link, not over it
@@ -334,7 +335,7 @@ def write_picture(
     if not target.parent.is_dir():
         raise UserError(f"{shown}: there is no folder {one_line(str(target.parent))}; create it first")
     data = encode_picture(pixels, like, format_of(path), quality=quality, subsampling=subsampling, lossless=lossless)
-    write_atomically(target, lambda file: file.write(data))
+    write_atomically(target, lambda file: file.write(data), new=new)
 
 
 def _raster(pixels: np.ndarray, like: Picture, codec: Codec) -> Raster:

@@ -3,6 +3,10 @@
 import hashlib
 import json
 import math
+import os
+import platform
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +16,7 @@ import torch
 from PIL import Image
 
 from restormer_cli import files
+from restormer_cli.data import batches
 from restormer_cli.data.batches import validation_pictures
 from restormer_cli.data.pictures import Note
 from restormer_cli.errors import Failed, UserError
@@ -612,3 +617,44 @@ def test_the_y_channel_is_scored_where_the_recipe_says_so(
     ]
     assert score.input_psnr == pytest.approx(np.mean(expected))
     assert score.input_psnr > validations(straight[1])[-1].input_psnr + 1  # noise in Y is weaker
+
+
+def test_two_runs_in_one_folder_do_not_meet(pictures: Path, tmp_path: Path) -> None:
+    """The second is told whose the folder is, and both with the first's checkpoints whole."""
+    folder, values = tmp_path / "run", recipe(pictures)
+    first = fit(values, folder, device="cpu")
+    while not isinstance(log := next(first), StepLog) or log.iteration < 5:
+        pass
+    script = (
+        f"import sys; from restormer_cli.files import locked; lock = locked({str(folder / '.lock')!r}, Exception)\n"
+    )
+    script += "try:\n    lock.__enter__()\nexcept Exception as refused:\n    sys.exit(str(refused))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stderr.strip() == f"process {os.getpid()} on {platform.node()}"
+    with pytest.raises(UserError, match=rf"process {os.getpid()} on .* trains in it: stop that one, or choose another"):
+        run(values, folder, resume=True)
+    list(first)
+    assert not (folder / ".lock").exists()
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir())[-1] == "00000008.pt"
+
+
+def test_a_later_checkpoint_goes_only_after_a_rollback_of_ones_own(tmp_path: Path) -> None:
+    files = run_module.Run(tmp_path)
+    for iteration in (100, 200, 300):
+        files.save({"iteration": iteration, "format": 1}, keep=2)
+    files.save({"iteration": 150, "format": 1}, keep=2)
+    assert sorted(path.stem for path in files.checkpoints.iterdir()) == ["00000150", "00000200", "00000300"]
+    files.save({"iteration": 160, "format": 1}, keep=2, later=True)
+    assert sorted(path.stem for path in files.checkpoints.iterdir()) == ["00000150", "00000160"]
+
+
+def test_validation_pictures_are_made_when_they_are_needed(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None is held as floats, which was 24 GB for GoPro in every process; each time they are the same."""
+    made = []
+    to_float = batches.to_float
+    monkeypatch.setattr(batches, "to_float", lambda stored: made.append(stored.shape) or to_float(stored))
+    pairs = validation_pictures(recipe(pictures))
+    assert (len(pairs), made) == (2, [])
+    first, again = pairs[1], pairs[1]
+    assert len(made) == 2
+    assert all(np.array_equal(one, other) for one, other in zip(first, again, strict=True))
