@@ -19,10 +19,10 @@ from restormer_cli.degradations.spec import Degradation
 from restormer_cli.engine.adapter import restore_pixels
 from restormer_cli.errors import Failed, RestormerError, UserError, one_line
 from restormer_cli.images.io import read_picture
-from restormer_cli.metrics.measures import round8
 from restormer_cli.metrics.perceptual import Perceptual
 from restormer_cli.metrics.protocols import Protocol, Scores
 from restormer_cli.model.config import ModelConfig
+from restormer_cli.pixels import round8
 
 TUNING_SIDE, TUNING_PICTURES = 128, 6
 WARM_UP_SIDE = 64

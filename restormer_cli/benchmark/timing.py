@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from restormer_cli.errors import Failed, RestormerError, UserError
-from restormer_cli.hardware import Peak, available_memory
+from restormer_cli.hardware import Peak, free
 
 if TYPE_CHECKING:  # importing them would load torch
     from restormer_cli.benchmark.methods import Contestant
@@ -182,14 +182,13 @@ def _is_reference(contestant: "Contestant") -> bool:
 
 def _make_room(lane: _Lane, lanes: list[_Lane]) -> None:
     """End the other, waiting processes where this one might not find the memory it needs."""
-    free = available_memory()
-    if free is None:
-        return
+    import torch
+
     known = lane.facts.get("peak")
     held = sum(other.facts.get("peak") or 0 for other in lanes if other.worker is not None)
     # Nobody's need is known before its warm-up; the largest so far, doubled, is a guess on the safe side.
     need = known or 2 * max([other.facts.get("peak") or 0 for other in lanes] or [0])
-    if free < need + (1 << 30) and held:
+    if held and free(torch.device("cpu")) < need + (1 << 30):
         for other in lanes:
             if other is not lane:
                 other.rest()

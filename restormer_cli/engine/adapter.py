@@ -13,8 +13,8 @@ import numpy as np
 
 from restormer_cli.engine.restorer import Restorer
 from restormer_cli.errors import Failed, UserError
+from restormer_cli.pixels import LUMA
 
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 """Rec. 601, by which the published gray networks' training pictures were made gray."""
 
 Network = Callable[[np.ndarray], np.ndarray]

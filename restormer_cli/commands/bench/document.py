@@ -3,7 +3,6 @@
 Within a version keys are only ever added. Sizes are bytes, times seconds; what could not be had is null.
 """
 
-import math
 from dataclasses import asdict
 from typing import Any
 
@@ -12,6 +11,7 @@ from restormer_cli.benchmark.methods import Contestant
 from restormer_cli.benchmark.timing import Cell
 from restormer_cli.commands.bench.summary import measures
 from restormer_cli.commands.bench.types import Cost, Finished, Quality, Summary
+from restormer_cli.files import finite
 
 SCHEMA = "restormer-bench/1"
 
@@ -72,11 +72,6 @@ def contestant_dict(contestant: Contestant) -> dict[str, Any]:
         "strength": None if contestant.hints is None else contestant.hints.strength,
         "sigma": None if contestant.hints is None else contestant.hints.sigma,
     }
-
-
-def finite(value: float | None) -> float | None:
-    """JSON has no infinity: the PSNR of identical pictures is null."""
-    return value if value is not None and math.isfinite(value) else None
 
 
 def _cost(cost: Cost) -> dict[str, Any]:
