@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-"""Y of R, G and B (ITU-R BT.601), for pictures in [0, 1]."""
+"""Y of R, G and B (ITU-R BT.601); the published gray networks' training pictures were made gray by it."""
 
 
 def round8(image: np.ndarray) -> NDArray[np.uint8]:

@@ -184,12 +184,9 @@ def _plain(contestant: Contestant, network: Network) -> Restore:
 
 
 def _onnxruntime(onnx: Path, precision: str, threads: int) -> Restore:
-    import onnxruntime
+    from restormer_cli.engine.runtimes import onnx_session
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(onnx), options, providers=["CPUExecutionProvider"])
+    session = onnx_session(onnx, threads)
     (source,) = session.get_inputs()
     return lambda planes: np.asarray(session.run(None, {source.name: planes})[0])
 
@@ -197,14 +194,10 @@ def _onnxruntime(onnx: Path, precision: str, threads: int) -> Restore:
 def _openvino(onnx: Path, precision: str, threads: int) -> Restore:
     import openvino
 
-    options = {
-        "INFERENCE_NUM_THREADS": threads,
-        "PERFORMANCE_HINT": "LATENCY",
-        # Said in both cases: its default is bf16 wherever the processor has it.
-        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
-    }
+    from restormer_cli.engine.runtimes import openvino_request
+
     core = openvino.Core()
-    request = core.compile_model(core.read_model(str(onnx)), "CPU", options).create_infer_request()
+    request = openvino_request(core, core.read_model(str(onnx)), threads, "bf16" if precision == "bf16" else "f32")
     return lambda planes: np.array(request.infer([planes])[0])
 
 

@@ -11,12 +11,13 @@ import numpy as np
 import torch
 
 from restormer_cli.benchmark.classical import METHODS, hints_for, tune
-from restormer_cli.benchmark.methods import OURS, Contestant, Restore, prepare
+from restormer_cli.benchmark.methods import Contestant, Restore, prepare
 from restormer_cli.benchmark.networks import Network
-from restormer_cli.data.pairs import Sample
+from restormer_cli.data.pairs import Pair
 from restormer_cli.degradations.operators import published_gaussian
 from restormer_cli.degradations.spec import Degradation
 from restormer_cli.engine.adapter import restore_pixels
+from restormer_cli.engine.restorer import Restorer
 from restormer_cli.errors import Failed, RestormerError, UserError, one_line
 from restormer_cli.images.io import read_picture
 from restormer_cli.metrics.perceptual import Perceptual
@@ -32,7 +33,7 @@ WARM_UP_SIDE = 64
 class Source:
     """Where samples come from and what is done to them before anybody sees them."""
 
-    samples: tuple[Sample, ...]
+    samples: tuple[Pair, ...]
     degradation: Degradation | None = None
     crop: int | None = None
     """Side of the centre crop, cut before degrading; None: whole pictures."""
@@ -52,7 +53,7 @@ class Views:
 class Judged:
     """One picture by one contestant; no contestant: the degraded picture itself."""
 
-    sample: Sample
+    sample: Pair
     contestant: Contestant | None
     height: int
     width: int
@@ -70,7 +71,7 @@ class Tuning:
     contestant: Contestant
 
 
-def load(source: Source, sample: Sample) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+def load(source: Source, sample: Pair) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Degraded and clean picture, float32 (h, w, c), and the second view where there is one. Raises UserError."""
     clean = read_picture(sample.clean).pixels
     others = [read_picture(path).pixels for path in (sample.degraded, sample.right) if path is not None]
@@ -202,14 +203,15 @@ def tune_contestant(contestant: Contestant, source: Source, protocol: Protocol) 
 
 @dataclass(frozen=True, eq=False)
 class _Peer:
-    """A contestant's function in the shape that `restore_pixels` takes a Restorer in."""
+    """A contestant's function, as `restore_pixels` takes a network."""
 
-    run: Any
+    run: Restore
     config: ModelConfig
     precision: str
     tile: int | None = None
+    exported: bool = True
 
-    def __call__(self, picture: np.ndarray) -> np.ndarray:
+    def __call__(self, picture: np.ndarray, notice: Any = None) -> np.ndarray:
         return self.run(picture)
 
 
@@ -218,11 +220,11 @@ def _runner(contestant: Contestant, network: Network, threads: int, onnx: Path |
     run = prepare(contestant, network, threads, onnx)
     if contestant.classical:
         return partial(_classical, contestant.kind, run)
-    restorer = run if contestant.kind == OURS else _Peer(run, network.config, contestant.precision)
+    restorer = run if isinstance(run, Restorer) else _Peer(run, network.config, contestant.precision)
 
     def restore(degraded: np.ndarray, right: np.ndarray | None) -> np.ndarray:
         try:
-            return restore_pixels(restorer, degraded, right)  # pyright: ignore[reportArgumentType]
+            return restore_pixels(restorer, degraded, right)
         except Failed as error:
             raise Failed(f"{contestant.name}: {error}") from None
 

@@ -11,11 +11,18 @@ from restormer_cli.benchmark import scoring
 from restormer_cli.benchmark.methods import OURS, Contestant
 from restormer_cli.benchmark.networks import find_network
 from restormer_cli.benchmark.scoring import Judged, Source, judge, load, published_sigma
-from restormer_cli.data.pairs import Sample, find_samples
+from restormer_cli.data.pairs import Pair, find_pairs
 from restormer_cli.degradations.spec import parse_degradation
 from restormer_cli.errors import UserError
 from restormer_cli.images.io import read_picture
 from restormer_cli.metrics.protocols import PROTOCOLS
+from restormer_cli.recipe import Pairs
+
+
+def find_samples(clean: Path, degraded: Path | None, right: Path | None = None) -> tuple[Pair, ...]:
+    """The pairs of folders, as `bench` asks for them."""
+    named = {key: str(path) for key, path in (("degraded", degraded), ("right", right)) if path is not None}
+    return tuple(find_pairs(Pairs(clean=str(clean), **named), role="--clean", table=""))
 
 
 @pytest.fixture
@@ -49,13 +56,9 @@ def test_without_degraded_pictures_there_are_only_clean_ones(folder):
 @pytest.mark.parametrize(
     ("clean", "degraded", "words"),
     [
-        (
-            ["a.png", "b.png", "c.png"],
-            ["a.png"],
-            "b.png and 1 more: without a partner of the same name in the --deg",
-        ),
-        (["a.png"], ["a.png", "x.png"], "x.png: without a partner of the same name in the --clean"),
-        (["a.png"], ["b/a.png"], "a.png: without a partner"),
+        (["a.png", "b.png", "c.png"], ["a.png"], r"^2 problems: --clean: b has no partner in .*/degraded; .*c has no"),
+        (["a.png"], ["a.png", "x.png"], r"^--clean: x has no partner in .*/clean$"),
+        (["a.png"], ["b/a.png"], "a has no partner"),
     ],
 )
 def test_a_picture_without_a_partner_is_named(folder, clean, degraded, words):
@@ -65,17 +68,18 @@ def test_a_picture_without_a_partner_is_named(folder, clean, degraded, words):
 
 def test_an_empty_side_is_named(folder, tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=r"--degraded .*empty: no pictures in it"):
+    with pytest.raises(UserError, match=r"--clean: a has no partner in .*/empty"):
         find_samples(folder("clean", "a.png"), tmp_path / "empty")
-    with pytest.raises(UserError, match=r"--clean .*empty: no pictures in it"):
+    with pytest.raises(UserError, match=r"--clean: no pictures in .*empty"):
         find_samples(tmp_path / "empty", folder("degraded", "a.png"))
 
 
-def test_two_files_of_one_name_are_refused(folder):
+def test_two_clean_files_of_one_name_need_other_names_only_where_partners_are_sought(folder):
     clean = folder("clean", "a.png")
-    (clean / "a.jpg").write_bytes((clean / "a.png").read_bytes())
-    with pytest.raises(UserError, match="have one name"):
-        find_samples(clean, None)
+    (clean / "a.tif").write_bytes((clean / "a.png").read_bytes())
+    assert [pair.name for pair in find_samples(clean, None)] == ["a.png", "a.tif"]
+    with pytest.raises(UserError, match=r"a\.png and a\.tif share the name a"):
+        find_samples(clean, folder("degraded", "a.png"))
 
 
 def test_pairs_of_different_size_are_refused(folder):
@@ -189,7 +193,7 @@ def test_a_bad_picture_costs_that_picture_only(folder, colour_weights):
 def test_two_views_for_dual_pixel_weights(folder, dual_pixel_weights):
     clean, left, right = (folder(name, "a.png", height=16, width=24) for name in ("clean", "left", "right"))
     (sample,) = find_samples(clean, left, right)
-    assert sample == Sample("a", clean / "a.png", left / "a.png", right / "a.png")
+    assert sample == Pair("a", clean / "a.png", left / "a.png", right / "a.png")
     _, row = run(dual_pixel_weights, Source((sample,)), Contestant(OURS))
     assert row.error is None
 

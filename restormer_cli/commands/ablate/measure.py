@@ -11,7 +11,7 @@ from restormer_cli.benchmark.networks import Network
 from restormer_cli.benchmark.scoring import Judged, Source, judge, published_sigma
 from restormer_cli.benchmark.timing import Cell, Turn, measure
 from restormer_cli.commands.ablate.types import Arm, Phase, Price, Scored, Started
-from restormer_cli.data.pairs import Sample, find_pairs
+from restormer_cli.data.pairs import find_pairs
 from restormer_cli.degradations.spec import parse_degradation
 from restormer_cli.errors import Failed
 from restormer_cli.files import write_atomically
@@ -29,9 +29,7 @@ def source_of(recipe: Recipe, crop: int) -> Source:
     """The pictures that arms are scored on, and what is done to them before."""
     where = recipe.data.validate_
     assert where is not None  # plan.py sees to it
-    samples = tuple(
-        Sample(pair.name, pair.clean, pair.degraded, pair.right) for pair in find_pairs(where, role="validate")
-    )
+    samples = tuple(find_pairs(where, role="validate"))
     steps = () if where.degraded is not None else recipe.validation.degrade or recipe.degrade.steps
     return Source(samples, parse_degradation(steps) if steps else None, crop or None)
 

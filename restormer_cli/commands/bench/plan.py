@@ -10,7 +10,7 @@ from restormer_cli.benchmark.methods import OURS, Contestant, check_kinds, read_
 from restormer_cli.benchmark.networks import PAPER, Network, find_network
 from restormer_cli.benchmark.scoring import Source, published_sigma
 from restormer_cli.commands.bench.types import Request, Started, Task
-from restormer_cli.data.pairs import find_samples
+from restormer_cli.data.pairs import find_pairs
 from restormer_cli.degradations.spec import parse_degradation
 from restormer_cli.engine.restorer import PRECISIONS, check_ways
 from restormer_cli.errors import UserError
@@ -18,6 +18,7 @@ from restormer_cli.hardware import choose_device, describe_machine, parse_memory
 from restormer_cli.metrics.perceptual import check_metrics
 from restormer_cli.metrics.protocols import BY_TASK, Protocol, find_protocol
 from restormer_cli.model.cost import count_operations, count_parameters
+from restormer_cli.recipe import Pairs
 
 DEFAULT_SIZES = ("256", "512")
 DEFAULT_TASK = "denoise"
@@ -114,9 +115,11 @@ def _task(request: Request, network: Network) -> Task:
     degradation = None if request.degrade is None else parse_degradation(request.degrade)
     if request.crop is not None and request.crop < 8:
         raise UserError(f"--crop {request.crop}: at least 8 pixels")
+    clean, degraded, right = (None if f is None else str(f) for f in (request.clean, request.degraded, request.right))
+    folders = Pairs(clean=clean or "", degraded=degraded, right=right)
     return Task(
         source=Source(
-            samples=find_samples(request.clean, request.degraded, request.right),
+            samples=tuple(find_pairs(folders, role="--clean", table="")),
             degradation=degradation,
             crop=request.crop,
             seed=request.seed,
