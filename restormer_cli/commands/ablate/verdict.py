@@ -90,11 +90,10 @@ def trust(differences: tuple[Difference, ...], seeds: int, pictures: int) -> str
     assert widest.low is not None
     assert widest.high is not None
     reach = (widest.high - widest.low) / 2
-    more = ", of which more would narrow it fastest" if seeds < 5 else ""
+    more = "; more seeds would help most" if seeds < 5 else ""
     return (
-        f"A difference below {reach:.2f} dB could not have been seen by {pictures} pictures and {seeds} "
-        f"seeds{more}. It speaks of these networks after so short a training on "
-        "such pictures: longer training and other data can turn it round."
+        f"With {pictures} pictures and {seeds} seeds, differences below {reach:.2f} dB cannot be detected{more}. "
+        "This holds for these short trainings on such pictures only: longer training or other data may reverse it."
     )
 
 
