@@ -46,7 +46,7 @@ Restore = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
-class Contestant:
+class Method:
     """One way of restoring a picture."""
 
     kind: str
@@ -121,7 +121,7 @@ def needs_onnx(kind: str) -> bool:
     return kind in ("onnxruntime", "openvino")
 
 
-def prepare(contestant: Contestant, network: Network, threads: int, onnx: Path | None = None) -> Restore:
+def prepare(contestant: Method, network: Network, threads: int, onnx: Path | None = None) -> Restore:
     """The contestant, ready to run; `onnx` is the exported network where one is needed.
 
     Raises UserError where it cannot be had.
@@ -144,7 +144,7 @@ def prepare(contestant: Contestant, network: Network, threads: int, onnx: Path |
     return restore
 
 
-def ours_options(contestant: Contestant) -> dict[str, Any]:
+def ours_options(contestant: Method) -> dict[str, Any]:
     """The Restorer's arguments; only those that are asked for, so that its own defaults hold."""
     options: dict[str, Any] = {"device": contestant.device, "precision": contestant.precision}
     if contestant.tile:
@@ -156,13 +156,13 @@ def ours_options(contestant: Contestant) -> dict[str, Any]:
     return options
 
 
-def _ours(contestant: Contestant, network: Network) -> Restore:
+def _ours(contestant: Method, network: Network) -> Restore:
     from restormer_cli.engine.restorer import Restorer
 
     return Restorer(network.build(), **ours_options(contestant))
 
 
-def _plain(contestant: Contestant, network: Network) -> Restore:
+def _plain(contestant: Method, network: Network) -> Restore:
     """The textbook network, as it is or compiled: planes (1, c, h, w) in and out."""
     import torch
 

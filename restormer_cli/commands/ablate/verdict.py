@@ -14,12 +14,12 @@ With several comparisons each interval is widened (Bonferroni), so that together
 import numpy as np
 from scipy.stats import t as student
 
-from restormer_cli.commands.ablate.types import Difference, Estimate, Finished, Price, Scored, Started
+from restormer_cli.commands.ablate.types import Difference, Estimate, Finished, InferenceCost, Scored, Started
 
 CONFIDENCE = 0.95
 
 
-def answer(started: Started, prices: tuple[Price, ...], scored: tuple[Scored, ...]) -> Finished:
+def answer(started: Started, prices: tuple[InferenceCost, ...], scored: tuple[Scored, ...]) -> Finished:
     """The answer from the repetitions that every arm has completed (there must be one)."""
     complete = _complete(started, scored)
     tables = {arm.name: _table(complete, arm.name) for arm in started.arms}

@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 
 from restormer_cli.benchmark.classical import METHODS
-from restormer_cli.benchmark.methods import OURS, Contestant, check_kinds, read_kind
+from restormer_cli.benchmark.methods import OURS, Method, check_kinds, read_kind
 from restormer_cli.benchmark.networks import PAPER, Network, find_network
 from restormer_cli.benchmark.scoring import Source, published_sigma
 from restormer_cli.commands.bench.types import Request, Started, Task
@@ -74,7 +74,7 @@ def _check_flags(request: Request) -> None:
             raise UserError("--max-memory: memory is measured by size: name some, such as --sizes 512")
 
 
-def list_contestants(request: Request) -> tuple[tuple[Contestant, ...], tuple[str, ...]]:
+def list_contestants(request: Request) -> tuple[tuple[Method, ...], tuple[str, ...]]:
     """Ours in every way that is asked for, then the others; and notes on those that do not offer a precision."""
     for precision in request.precisions:
         if precision not in PRECISIONS:
@@ -85,15 +85,15 @@ def list_contestants(request: Request) -> tuple[tuple[Contestant, ...], tuple[st
     found, notes = [], []
     for device in devices:
         for precision in request.precisions:
-            ours = Contestant(OURS, precision, device, overlap=request.overlap, memory=request.memory)
+            ours = Method(OURS, precision, device, overlap=request.overlap, memory=request.memory)
             for tile in request.tiles or (0,):
                 for window in request.windows or (0,):
                     check_ways(tile or None, request.overlap, window or None, request.memory)
                     found.append(replace(ours, tile=tile or None, window=window or None))
             for kind, strength in map(read_kind, request.against):
                 # Classical methods have one precision, whatever the network's.
-                given = Contestant(kind, strength=strength)
-                other = given if kind in METHODS else Contestant(kind, precision, device)
+                given = Method(kind, strength=strength)
+                other = given if kind in METHODS else Method(kind, precision, device)
                 if other.offers():
                     found.append(other)
                 else:

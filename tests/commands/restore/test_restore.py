@@ -461,7 +461,10 @@ def test_weights_that_cannot_be_used(tmp_path, picture, request, weights, messag
         (["--task", "denoise", "--weights", "x"], "--weights and --task: give only one of them"),
         (["--weights", "OURS", "--device", "toaster"], "--device toaster: unknown; choose auto, cpu"),
         (["--weights", "OURS", "--device", "cuda:77"], "--device cuda:77: not on this machine; --device auto"),
-        (["--weights", "OURS", "--precision", "fp12"], "--precision fp12: unknown; choose auto, fp32, bf16, fp16"),
+        (
+            ["--weights", "OURS", "--precision", "fp12"],
+            "--precision fp12: unknown; choose auto, fp32, tf32, bf16, fp16",
+        ),
         (["--weights", "OURS", "--precision", "fp16"], "--precision fp16: no processor computes it well; use bf16"),
         (["--weights", "OURS", "--tile", "16"], "--overlap 32: must be at least 0 and less than the tile, 16: give"),
     ],
