@@ -17,7 +17,7 @@ from restormer_cli.metrics.perceptual import Perceptual
 
 
 def bench(request: Request) -> Iterator[Started | TimingProgress | Timing | Tuning | ImageScore | Finished]:
-    """Yields Started, then TimingProgress and Timing (speed), Tuning and ImageScore (quality) as they come, then Finished.
+    """Yields Started, then TimingProgress and Timing (speed), Tuning and ImageScore (quality), then Finished.
 
     Raises UserError before any work where the request is wrong, and at the end where no picture could be judged.
     """
