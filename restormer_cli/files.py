@@ -102,3 +102,9 @@ def sha256_of(path: Path) -> str:
 def finite(value: float | None) -> float | None:
     """A number for JSON, which has no NaN and no infinity (the PSNR of identical pictures): None for these."""
     return value if value is not None and math.isfinite(value) else None
+
+
+def config_folder() -> Path:
+    """Folder of what the user has set up: RESTORMER_CONFIG, else `restormer` in the user's configuration folder."""
+    chosen = os.environ.get("RESTORMER_CONFIG")
+    return Path(chosen) if chosen else platformdirs.user_config_path("restormer", appauthor=False, roaming=True)
