@@ -1,16 +1,19 @@
 """Files that appear whole or not at all."""
 
 import errno
+import hashlib
+import math
 import os
 import platform
 import re
 import secrets
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
+
+import platformdirs
 
 from restormer_cli.errors import AlreadyThere, Failed, NoRoom, UserError
 
@@ -156,22 +159,23 @@ def check_folder(folder: Path) -> None:
 
 
 def cache_folder() -> Path:
-    """Of fetched weights and decoded pictures: RESTORMER_CACHE, else `restormer` in the user's cache folder."""
-    if chosen := os.environ.get("RESTORMER_CACHE"):
-        return Path(chosen)
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "restormer"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "restormer"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "restormer"
+    """Folder of fetched weights and decoded pictures: RESTORMER_CACHE, else `restormer` in the user's cache folder."""
+    chosen = os.environ.get("RESTORMER_CACHE")
+    return Path(chosen) if chosen else platformdirs.user_cache_path("restormer", appauthor=False)
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def finite(value: float | None) -> float | None:
+    """A number for JSON, which has no NaN and no infinity (the PSNR of identical pictures): None for these."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def config_folder() -> Path:
-    """Of what the user has set up: RESTORMER_CONFIG, else `restormer` in the user's folder for that."""
-    if chosen := os.environ.get("RESTORMER_CONFIG"):
-        return Path(chosen)
-    if sys.platform == "win32":
-        return Path(os.environ.get("APPDATA") or Path.home() / "AppData" / "Roaming") / "restormer"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "restormer"
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "restormer"
+    """Folder of what the user has set up: RESTORMER_CONFIG, else `restormer` in the user's configuration folder."""
+    chosen = os.environ.get("RESTORMER_CONFIG")
+    return Path(chosen) if chosen else platformdirs.user_config_path("restormer", appauthor=False, roaming=True)

@@ -59,7 +59,7 @@ def describe_machine(threads: int) -> Machine:
         instructions=torch.backends.cpu.get_cpu_capability(),
         cores=available_cores(),
         threads=threads,
-        memory=_meminfo("MemTotal"),
+        memory=psutil.virtual_memory().total,
         accelerator=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         system=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
@@ -96,19 +96,6 @@ def limit_threads(processes: int = 1) -> None:
     cores = max(1, available_cores() // processes)
     if torch.get_num_threads() > cores:
         torch.set_num_threads(cores)
-
-
-def available_memory() -> int | None:
-    """Bytes that could be had now without swapping; None where the system does not say."""
-    return _meminfo("MemAvailable")
-
-
-def _meminfo(key: str) -> int | None:
-    path = Path("/proc/meminfo")
-    for line in path.read_text().splitlines() if path.exists() else ():
-        if line.startswith(f"{key}:"):
-            return 1024 * int(line.split()[1])
-    return None
 
 
 def processor_name() -> str:

@@ -4,11 +4,14 @@ import errno
 import os
 from pathlib import Path
 
+import platformdirs
 import pytest
+from platformdirs.macos import MacOS
+from platformdirs.unix import Unix
 
 from restormer_cli import files
 from restormer_cli.errors import AlreadyThere, Failed, NoRoom, UserError
-from restormer_cli.files import sweep, write_atomically
+from restormer_cli.files import cache_folder, sweep, write_atomically
 
 fcntl = pytest.importorskip("fcntl", reason="no file locks here")
 
@@ -102,3 +105,17 @@ def test_a_lock_tells_its_holder_and_goes_with_it(tmp_path):
             pass
         assert (tmp_path / "lock").exists()
     assert not (tmp_path / "lock").exists()
+
+
+def test_the_cache_is_where_each_system_keeps_such_things(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("RESTORMER_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path
+    monkeypatch.delenv("RESTORMER_CACHE")
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    for system, wanted in ((Unix, "/home/me/.cache/restormer"), (MacOS, "/home/me/Library/Caches/restormer")):
+        monkeypatch.setattr(platformdirs, "PlatformDirs", system)
+        assert cache_folder().as_posix() == wanted
+    monkeypatch.setattr(platformdirs, "PlatformDirs", Unix)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/big/cache")
+    assert cache_folder() == Path("/big/cache/restormer")

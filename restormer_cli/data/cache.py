@@ -24,6 +24,7 @@ import numpy as np
 from restormer_cli.errors import RestormerError
 from restormer_cli.files import cache_folder, write_atomically
 from restormer_cli.images.io import read_picture
+from restormer_cli.pixels import LUMA
 
 GB = 10**9
 MOST_GB = {"disk": 100.0, "memory": 6.0, "off": 0.0}
@@ -35,7 +36,6 @@ OPEN_MAPS = 200
 """Files mapped at once; each holds a descriptor, and a process may have 1024."""
 HEADER = 128
 """Bytes in front of the pixels in an entry: a .npy header, padded."""
-LUMA = np.array([[0.299], [0.587], [0.114]], np.float32)
 """BT.601, as the published gray training data are made."""
 
 
@@ -47,7 +47,7 @@ def decode(path: Path, channels: int) -> np.ndarray:
     picture = read_picture(path)
     pixels = picture.pixels
     if channels == 1 and pixels.shape[2] == 3:
-        pixels = pixels @ LUMA
+        pixels = pixels @ LUMA[:, None]
     elif channels == 3 and pixels.shape[2] == 1:
         pixels = np.repeat(pixels, 3, axis=2)
     deep = picture.depth > 8

@@ -6,7 +6,6 @@ torch's, numpy's or Python's own generators (test_a_step_draws_no_random_numbers
 """
 
 import json
-import math
 import time
 from collections.abc import Callable, Generator
 from contextlib import ExitStack
@@ -21,6 +20,7 @@ from torch import Tensor
 from restormer_cli.data.batches import TrainingBatches, ahead, training_batches
 from restormer_cli.data.pictures import Note, Reading
 from restormer_cli.errors import Failed
+from restormer_cli.files import finite
 from restormer_cli.hardware import EMULATED, about_device, is_out_of_memory, lacks_compiler, multiplies_bf16
 from restormer_cli.model.weights_file import save_weights
 from restormer_cli.recipe import Recipe
@@ -363,8 +363,8 @@ class Loop:
         }
         if score is not None:
             leg["validation"] = {
-                "psnr": _finite(score.psnr),
-                "input_psnr": _finite(score.input_psnr),
+                "psnr": finite(score.psnr),
+                "input_psnr": finite(score.input_psnr),
                 "pictures": score.pictures,
             }
         training = training_record(leg, self.earlier)
@@ -375,13 +375,13 @@ class Loop:
         """To metrics.jsonl and to trackers."""
         entry = asdict(log)
         if isinstance(log, StepLog):
-            entry["loss"] = _finite(log.loss)
+            entry["loss"] = finite(log.loss)
             if not log.skipped:
                 del entry["skipped"]
         else:
             kind = "validation" if isinstance(log, ValidationLog) else "rolled_back"
             entry = {kind: entry.pop("iteration"), **entry}
-            entry |= {key: _finite(value) for key, value in entry.items() if isinstance(value, float)}
+            entry |= {key: finite(value) for key, value in entry.items() if isinstance(value, float)}
         if self.metrics is not None:
             self.metrics.append(entry)
         if self.tracker is not None:
@@ -392,8 +392,3 @@ class Loop:
             self.metrics.close()
         if self.tracker is not None:
             self.tracker.close()
-
-
-def _finite(value: float) -> float | None:
-    """JSON has no NaN and no infinity, which the PSNR of identical pictures is."""
-    return value if math.isfinite(value) else None

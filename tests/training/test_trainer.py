@@ -20,10 +20,11 @@ from restormer_cli.data import batches
 from restormer_cli.data.batches import validation_pictures
 from restormer_cli.data.pictures import Note
 from restormer_cli.errors import Failed, UserError
-from restormer_cli.metrics.measures import luma8, psnr, round8
+from restormer_cli.metrics.measures import luma8, psnr
 from restormer_cli.model.restormer import Restormer
 from restormer_cli.model.weights import load_weights
 from restormer_cli.model.weights_file import save_weights
+from restormer_cli.pixels import round8
 from restormer_cli.recipe import Recipe
 from restormer_cli.recipe_files import read_recipe
 from restormer_cli.training import learner, trainer

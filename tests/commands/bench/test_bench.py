@@ -12,8 +12,8 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner, Result
 
-from restormer_cli.benchmark.methods import OURS, Contestant
-from restormer_cli.benchmark.timing import Cell
+from restormer_cli.benchmark.methods import OURS, Method
+from restormer_cli.benchmark.timing import Timing
 from restormer_cli.cli import app
 from restormer_cli.commands.bench import plan, tables
 from restormer_cli.commands.bench import summary as summary_module
@@ -87,12 +87,12 @@ def test_stderr_says_what_is_measured(timed, colour_weights):
     assert "16×40  textbook fp32" in stderr
 
 
-def cell(pixels: int, *seconds: float) -> Cell:
-    return Cell(Contestant(OURS), 1, pixels, seconds)
+def cell(pixels: int, *seconds: float) -> Timing:
+    return Timing(Method(OURS), 1, pixels, seconds)
 
 
 def test_the_scaling_exponent_is_the_slope_in_logarithms():
-    cells = [cell(100, 1.0, 9.0, 2.0), cell(400, 8.0), Cell(Contestant(OURS), 1, 900, error="not enough memory")]
+    cells = [cell(100, 1.0, 9.0, 2.0), cell(400, 8.0), Timing(Method(OURS), 1, 900, error="not enough memory")]
     (row,) = summary_module.scaling(cells)
     assert row.exponent == pytest.approx(1.0)  # 2 s -> 8 s over four times the pixels
     assert summary_module.scaling(cells[:1]) == ()
@@ -254,8 +254,8 @@ def test_the_gate_on_memory_is_that_of_the_process(colour_weights):
 
 
 def test_a_size_that_fails_holds_no_gate(colour_weights):
-    ours = Contestant(OURS)
-    cells = (Cell(ours, 8, 8, (1.0,), peak=10**9), Cell(ours, 8, 900, error="not enough memory"))
+    ours = Method(OURS)
+    cells = (Timing(ours, 8, 8, (1.0,), peak=10**9), Timing(ours, 8, 900, error="not enough memory"))
     result = SimpleNamespace(cost=SimpleNamespace(cells=cells), quality=None)
     for gate in summary_module.gates(Gates(max_seconds=9.0, max_memory="2GB"), result):  # pyright: ignore
         assert not gate.passed
@@ -323,7 +323,7 @@ def test_identical_pictures_are_null_in_json_and_infinite_in_tables(colour_weigh
         (["--max-memory", "much"], "--max-memory much: not an amount of memory"),
         (["--clean", "CLEAN", "--degraded", "CLEAN", "--right", "CLEAN"], "takes one picture: leave it out"),
         (["--clean", "CLEAN", "--degrade", "gaussian:9", "--against", "richardson-lucy"], "undoes a known blur"),
-        (["--clean", "nowhere", "--degrade", "gaussian:9"], "nowhere: no such folder"),
+        (["--clean", "nowhere", "--degrade", "gaussian:9"], "--clean: there is no folder nowhere"),
     ],
 )
 def test_a_wrong_question_of_quality_is_refused(colour_weights, clean, arguments, words):
