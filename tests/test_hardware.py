@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from restormer_cli import hardware
+from restormer_cli.errors import UserError
 
 CPU = torch.device("cpu")
 ASKED = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
@@ -27,3 +28,8 @@ def test_a_pytorch_that_cannot_say_means_fp32(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(hardware.platform, "machine", lambda: "arm64")
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     assert not hardware.multiplies_bf16(CPU)
+
+
+def test_memory_without_a_unit_is_told_the_unit():
+    with pytest.raises(UserError, match=r"--memory 6: .*--memory 6GB"):
+        hardware.parse_memory("6")

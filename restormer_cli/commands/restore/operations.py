@@ -1,5 +1,6 @@
 """What is done to each picture: a network, or a degradation that makes test inputs."""
 
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -201,5 +202,9 @@ def _weights(request: Request) -> "Weights | Exported":
         return load_weights(request.weights)
     task = request.task or DEFAULT_TASK
     if task not in bundled_tasks():
-        raise UserError(f"--task {task}: no such bundled checkpoint (bundled: {', '.join(bundled_tasks()) or 'none'})")
+        near = [name for name in bundled_tasks() if task in name] or get_close_matches(task, bundled_tasks(), n=1)
+        meant = f", did you mean {near[0]}?" if near else ""
+        raise UserError(
+            f"--task {task}: no such bundled checkpoint{meant} (bundled: {', '.join(bundled_tasks()) or 'none'})"
+        )
     return load_weights(task)

@@ -360,8 +360,45 @@ def test_a_defect_of_ours_is_not_called_a_lack_of_memory(tmp_path, colour_weight
         raise RuntimeError("shapes do not match")
 
     monkeypatch.setattr(Restorer, "__call__", fail)
-    result = restore(write_png(tmp_path / "in.png"), tmp_path / "out.png", "--weights", colour_weights)
-    assert isinstance(result.exception, RuntimeError)
+    line = refused(restore(write_png(tmp_path / "in.png"), tmp_path / "out.png", "--weights", colour_weights), code=1)
+    assert "a defect of restormer-cli, please report it: RuntimeError: shapes do not match (test_restore.py:" in line
+
+
+def test_a_defect_costs_one_picture_and_not_the_folder(tmp_path, colour_weights, write_png, monkeypatch):
+    for name in ("a.png", "b.png", "c.png"):
+        write_png(tmp_path / "in" / name)
+    real, calls = Restorer.__call__, []
+
+    def second_fails(self, *arguments, **options):
+        calls.append(1)
+        if len(calls) == 2:
+            raise IndexError("out of range")
+        return real(self, *arguments, **options)
+
+    monkeypatch.setattr(Restorer, "__call__", second_fails)
+    result = restore(tmp_path / "in", tmp_path / "out", "--weights", colour_weights)
+    assert result.exit_code == 3
+    assert files(tmp_path / "out") == ["a.png", "c.png"]
+    assert "2 restored, 1 failed" in result.stderr
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (9, 1), (1, 9)])
+def test_an_ensemble_of_one_pixel_is_restored(tmp_path, colour_weights, write_png, height, width):
+    source = write_png(tmp_path / "in.png", height, width)
+    result = restore(source, tmp_path / "out.png", "--weights", colour_weights, "--ensemble")
+    assert result.exit_code == 0, result.output
+
+
+def test_a_name_too_long_for_its_comparison_costs_only_that(tmp_path, colour_weights, write_png):
+    source = write_png(tmp_path / "in" / ("n" * 247 + ".png"))
+    result = restore(source, tmp_path / "out", "--weights", colour_weights, "--compare")
+    assert result.exit_code == 0, result.output
+    assert "no comparison" in result.stderr
+
+
+def test_a_task_in_part_is_understood(tmp_path, picture, bundle):
+    line = refused(restore(picture, tmp_path / "out", "--task", "nois"))
+    assert "did you mean " in line
 
 
 def test_a_file_that_cannot_be_written_leaves_no_part(tmp_path, colour_weights, write_png, monkeypatch):
