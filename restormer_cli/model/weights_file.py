@@ -11,7 +11,7 @@ import json
 import pickle
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -86,8 +86,13 @@ def save_weights(
 
     `dtype` is what they are stored as. The official layout is `params`; the header stands beside it, as JSON under
     `restormer_cli`, which nobody else reads. Raises Failed where the file cannot be written.
+
+    Programs that read the official layout expect a block in every level, so it gets one that does nothing where the
+    network has none.
     """
     path = Path(path)
+    if path.suffix == ".pth":
+        model = with_a_block_in_every_level(model)
     config: ModelConfig = model.config  # type: ignore[assignment]
     state = {key: value.detach().to("cpu", dtype).contiguous() for key, value in model.state_dict().items()}
     if path.suffix == ".pth":
@@ -97,6 +102,24 @@ def save_weights(
     entries = {**header, "format": FORMAT, "model": config.to_dict()}
     data = save(state, metadata={key: _to_text(value) for key, value in entries.items()})
     write_atomically(path, lambda stream: stream.write(data))
+
+
+def with_a_block_in_every_level(model: torch.nn.Module) -> torch.nn.Module:
+    """The same network, with a block that adds nothing in levels without any; the model itself where there are none."""
+    config: ModelConfig = model.config  # type: ignore[assignment]
+    blocks = tuple(max(1, count) for count in config.blocks)
+    if blocks == config.blocks and config.refinement:
+        return model
+    filled = Restormer(replace(config, blocks=blocks, refinement=max(1, config.refinement)))
+    state = filled.state_dict()
+    known = model.state_dict()
+    for key, value in state.items():
+        if key in known:
+            state[key] = known[key].detach().to(value)
+        elif ".project_out." in key:  # what attention and feed-forward add to x comes out of these
+            state[key] = torch.zeros_like(value)
+    filled.load_state_dict(state)
+    return filled.eval()
 
 
 def infer_config(state: Mapping[str, Tensor]) -> ModelConfig:
@@ -112,13 +135,20 @@ def infer_config(state: Mapping[str, Tensor]) -> ModelConfig:
     dim, in_channels = shape("patch_embed.proj.weight", 4)[:2]
     out_channels = shape("output.weight", 4)[0]
     levels = ("encoder_level1", "encoder_level2", "encoder_level3", "latent")
-    first = "encoder_level1.0"
     blocks = tuple(_count(state, level) for level in levels)
-    heads = tuple(shape(f"{level}.0.attn.temperature", 3)[0] for level in levels)
+    if not any(blocks):
+        raise ValueError("not the weights of a Restormer: encoder_level1.0.norm1.body.weight is missing")
+    there = [number for number, count in enumerate(blocks) if count]
+    first = f"{levels[there[0]]}.0"
+    # An empty level has no heads to count: the published numbers, which divide any dim · 2ⁿ, stand for them.
+    heads = tuple(
+        shape(f"{level}.0.attn.temperature", 3)[0] if count else 1 << number
+        for number, (level, count) in enumerate(zip(levels, blocks, strict=True))
+    )
     depthwise = f"{first}.ffn.dwconv.weight" in state
-    wide = [shape(f"{level}.0.ffn.project_in.weight", 4)[0] for level in levels]
-    hidden = [shape(f"{level}.0.ffn.project_out.weight", 4)[1] for level in levels]
-    gated = wide[0] == 2 * hidden[0]
+    wide = shape(f"{first}.ffn.project_in.weight", 4)[0]
+    hidden = [(dim << number, shape(f"{levels[number]}.0.ffn.project_out.weight", 4)[1]) for number in there]
+    gated = wide == 2 * hidden[0][1]
     return ModelConfig(
         in_channels=in_channels,
         out_channels=out_channels,
@@ -126,7 +156,7 @@ def infer_config(state: Mapping[str, Tensor]) -> ModelConfig:
         blocks=blocks,  # type: ignore[arg-type]
         refinement=_count(state, "refinement"),
         heads=heads,  # type: ignore[arg-type]
-        expansion=_expansion([(dim << level, width) for level, width in enumerate(hidden)]),
+        expansion=_expansion(hidden),
         norm="with-bias" if f"{first}.norm1.body.bias" in state else "bias-free",
         bias=f"{first}.attn.qkv.bias" in state,
         dual_pixel="skip_conv.weight" in state,

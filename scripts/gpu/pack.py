@@ -11,7 +11,6 @@ as AVIF 4:4:4; what that loses is measured on every one and told (PSNR in dB aga
 from __future__ import annotations
 
 import argparse
-import csv
 import io
 import json
 import sys
@@ -23,7 +22,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-LIST = Path(__file__).parents[1] / "sharp_photographs.csv"
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from sharp_photographs import rows
+
 TILE = 512
 
 
@@ -37,8 +39,7 @@ def main() -> int:
     parser.add_argument("--per-picture", type=int, default=6, help="tiles of one photograph")
     parser.add_argument("--quality", type=int, default=93, help="of AVIF, 0 to 100")
     arguments = parser.parse_args()
-    with LIST.open(newline="") as stream:
-        names = [row["file"] for row in csv.DictReader(stream) if row["role"] == "train"]
+    names = [row["file"] for row in rows("train")]
     missing = [name for name in names if not (arguments.photographs / name).is_file()]
     if missing:
         print(f"{len(missing)} of {len(names)} photographs are not in {arguments.photographs}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -24,12 +25,14 @@ VARIANTS = {
     "plain": {"attention": "mta", "feed_forward": "fn", "concat": False},
     "dfn": {"feed_forward": "dfn", "bias": True},
     "gfn": {"feed_forward": "gfn", "concat": False, "bias": True},
+    "empty levels": {"blocks": (0, 2, 1, 0), "refinement": 0},
 }
 
 
 def network(**variant) -> Restormer:
     torch.manual_seed(7)
-    model = Restormer(ModelConfig(dim=14, blocks=(2, 3, 1, 2), refinement=1, heads=(7, 2, 4, 8), **variant))
+    shape: dict[str, Any] = {"dim": 14, "blocks": (2, 3, 1, 2), "refinement": 1, "heads": (7, 2, 4, 8)}
+    model = Restormer(ModelConfig(**{**shape, **variant}))
     for parameter in model.parameters():  # biases and temperatures too: zeros and ones hide mistakes
         torch.nn.init.normal_(parameter, std=0.3)
     return model.double().eval()

@@ -50,7 +50,7 @@ def test_parameters_are_as_many_as_published(
         ({"dim": 7}, "dim = 7: must be even"),
         ({"blocks": (1, 2, 3)}, r"blocks = \[1, 2, 3\]: needs four"),
         ({"blocks": (1, 2, 3, 4, 5)}, "needs four"),
-        ({"blocks": (1, 0, 3, 4)}, "at least 1"),
+        ({"blocks": (1, -1, 3, 4)}, "at least 0"),
         ({"heads": ()}, "needs four"),
         ({"heads": (1, 2, 4, 0)}, "at least 1"),
         ({"heads": (1, 2, 4, -8)}, "at least 1"),

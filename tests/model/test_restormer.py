@@ -92,6 +92,7 @@ def test_every_variant_equals_the_textbook(attention: Any, feed_forward: Any, co
     [
         {"refinement": 0},
         {"refinement": 0, "concat": False},
+        {"refinement": 0, "blocks": (0, 2, 1, 0)},
         {"dim": 2 * 5, "heads": (5, 2, 10, 4), "expansion": 2.53},
         {"dim": 2 * 11, "heads": (1, 11, 2, 22), "expansion": 1},
         {"in_channels": 1, "out_channels": 1},

@@ -600,3 +600,31 @@ def test_what_is_no_weights_is_called_by_its_name(tmp_path: Path, content: bytes
     (tmp_path / "a.pth").write_bytes(content)
     with pytest.raises(UserError, match=cause):
         load_weights(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("blocks", [(0, 2, 1, 1), (0, 0, 1, 0), (1, 0, 1, 2)])
+def test_a_network_with_empty_levels_is_inferred_and_loads(tmp_path: Path, blocks: tuple[int, ...]) -> None:
+    options = {"blocks": blocks, "refinement": 0, "heads": (1, 2, 4, 8), "dim": 8, "expansion": 2.0}
+    model, path = tiny(**options), tmp_path / "x.safetensors"
+    save_file(model.state_dict(), path)
+    found = load_weights(path)
+    assert found.config == model.config
+    assert_same(model, found.model)
+
+
+def test_a_pth_has_a_block_in_every_level_for_others_to_read(tmp_path: Path) -> None:
+    model, path = tiny(blocks=(0, 2, 1, 1), refinement=0, heads=(1, 2, 4, 8), dim=8), tmp_path / "x.pth"
+    save_weights(path, model, HEADER)
+    found = load_weights(path)
+    assert found.config.blocks == (1, 2, 1, 1)
+    assert found.config.refinement == 1
+    picture = torch.rand(1, 3, 16, 24)
+    with torch.inference_mode():
+        assert torch.equal(found.model(picture), model(picture))  # they add exact zeros
+
+
+def test_weights_without_any_block_are_refused() -> None:
+    with torch.device("meta"):
+        state = Restormer(ModelConfig(blocks=(0, 0, 0, 0), refinement=0)).state_dict()
+    with pytest.raises(ValueError, match=r"encoder_level1\.0"):
+        infer_config(state)

@@ -74,12 +74,16 @@ def test_recipes_and_checkpoints_name_every_licence_of_the_photographs():
     for name, path in bundled_recipes().items():
         if name.startswith("compact/"):
             assert read_recipe(str(path)).licence == bundle.LICENCE
+        if name.startswith("gpu/"):
+            assert read_recipe(str(path)).licence == bundle.SHARP_LICENCE
     for card in bundled_cards():
-        assert card.header["licence"] == bundle.LICENCE
-    with (SCRIPTS.parent / "photographs.csv").open(newline="", encoding="utf-8") as stream:
-        found = " ".join({row["licence"] for row in csv.DictReader(stream) if row["role"] == "train"})
-    for word in set(re.findall(r"LGPL|GPL|CC-BY-SA|CC-BY|CC0|MIT|GFDL|Pexels", found)):
-        assert word in bundle.LICENCE
+        assert card.header["licence"] in (bundle.LICENCE, bundle.SHARP_LICENCE)
+    for name, licence in (("photographs", bundle.LICENCE), ("sharp_photographs", bundle.SHARP_LICENCE)):
+        assert licence.endswith(f"scripts/{name}.csv")
+        with (SCRIPTS.parent / f"{name}.csv").open(newline="", encoding="utf-8") as stream:
+            found = " ".join({row["licence"] for row in csv.DictReader(stream) if row["role"] == "train"})
+        for word in set(re.findall(r"LGPL|GPL|CC-BY-SA|CC-BY|CC0|MIT|GFDL|Pexels|Unsplash|Unlicense", found)):
+            assert word in licence
 
 
 def test_a_command_gives_the_tuned_strengths_and_the_protocol():
