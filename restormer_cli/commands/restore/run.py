@@ -7,6 +7,7 @@ their pixels, and the first one tells of all (work_sharing.py).
 
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -22,7 +23,8 @@ from restormer_cli.errors import Failed, RestormerError, UserError
 from restormer_cli.files import sweep
 from restormer_cli.images.formats.table import WRITABLE
 from restormer_cli.images.io import picture_size
-from restormer_cli.images.video import is_film
+from restormer_cli.images.listing import left_out
+from restormer_cli.images.video import READABLE_FILMS, is_film
 
 
 def restore(request: Request) -> Iterator[Started | Planned | Advanced | Restored]:
@@ -42,7 +44,10 @@ def restore(request: Request) -> Iterator[Started | Planned | Advanced | Restore
             return
         jobs = _jobs(request)
         stage = make_stage(request)
-        yield stage.started(jobs)
+        started = stage.started(jobs)
+        if request.source.is_dir() and (missing := left_out(request.source, READABLE_FILMS)):
+            started = replace(started, left_out=missing)
+        yield started
         if request.dry_run:
             yield from _dry_run(request, stage, jobs)
             return

@@ -64,6 +64,8 @@ class Started:
     notes: tuple[str, ...] = ()
     threads: int = 1
     degradation: str | None = None
+    left_out: str | None = None
+    """What is in the folder and is not restored with it, with what to do."""
     bytes_by_format: dict[str, int] = field(default_factory=dict)
     """Length of all input files by extension, for an estimate of the time left."""
 

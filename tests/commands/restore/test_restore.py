@@ -498,7 +498,7 @@ def test_weights_that_cannot_be_used(tmp_path, picture, request, weights, messag
         (["--task", "denoise", "--weights", "x"], "--weights and --task: give only one of them"),
         (["--weights", "OURS", "--device", "toaster"], "--device toaster: unknown; choose auto, cpu"),
         (["--weights", "OURS", "--device", "cuda:77"], "--device cuda:77: not on this machine; --device auto"),
-        (["--weights", "OURS", "--precision", "fp12"], "--precision fp12: unknown; choose auto, fp32, bf16, fp16"),
+        (["--weights", "OURS", "--precision", "fp12"], "--precision fp12: unknown; choose auto, fp32, "),
         (["--weights", "OURS", "--precision", "fp16"], "--precision fp16: no processor computes it well; use bf16"),
         (["--weights", "OURS", "--tile", "16"], "--overlap 32: must be at least 0 and less than the tile, 16: give"),
     ],
@@ -584,3 +584,22 @@ def test_impossible_windows_and_budgets_are_told(tmp_path, colour_weights, write
     line = refused(restore(source, tmp_path / "out.png", "--weights", colour_weights, *flags))
     assert said in line
     assert not (tmp_path / "out.png").exists()
+
+
+def test_a_strength_in_percent_is_told_its_share(tmp_path, picture, colour_weights):
+    result = restore(picture, tmp_path / "out", "--weights", colour_weights, "--strength", "70")
+    assert result.exit_code == 2
+    assert "70 % is 0.7" in " ".join(result.stderr.replace("│", " ").split())
+
+
+def test_what_a_folder_holds_and_is_not_restored_is_counted(tmp_path, colour_weights, write_png):
+    write_png(tmp_path / "in" / "a.png")
+    for name in ("IMG_1.HEIC", "deep/IMG_2.heic", "M.MP4", "R.DNG", "notes.txt", ".hidden.heic"):
+        (tmp_path / "in" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "in" / name).touch()
+    result = restore(tmp_path / "in", tmp_path / "out", "--weights", colour_weights)
+    assert result.exit_code == 0
+    assert (
+        "4 left out: 1 .dng (develop it to TIFF), 2 .heic (convert it to PNG or TIFF), 1 .mp4 (a video:"
+        in result.stderr
+    )
