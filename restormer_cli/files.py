@@ -93,3 +93,14 @@ def cache_folder() -> Path:
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "restormer"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "restormer"
+
+
+def config_folder() -> Path:
+    """Of what the user has set up: RESTORMER_CONFIG, else `restormer` in the user's folder for that."""
+    if chosen := os.environ.get("RESTORMER_CONFIG"):
+        return Path(chosen)
+    if sys.platform == "win32":
+        return Path(os.environ.get("APPDATA") or Path.home() / "AppData" / "Roaming") / "restormer"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "restormer"
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "restormer"

@@ -17,7 +17,7 @@ ROOMS = (
     ("benchmark", "training"),
     ("export", "data"),
     ("engine", "report", "recipe", "recipe_files"),
-    ("model", "metrics", "images"),
+    ("model", "metrics", "images", "analysis"),
     ("degradations", "hardware", "files", "extras", "launcher"),
     ("errors", "__init__"),
 )

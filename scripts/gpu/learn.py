@@ -39,7 +39,8 @@ from torch import Tensor  # noqa: E402
 
 from restormer_cli.degradations.on_device import MARGIN, Mixture, noisy_batch  # noqa: E402
 from restormer_cli.model.restormer import Block, Restormer  # noqa: E402
-from restormer_cli.model.weights import load_weights, save_weights  # noqa: E402
+from restormer_cli.model.weights import load_weights  # noqa: E402
+from restormer_cli.model.weights_file import save_weights  # noqa: E402
 from restormer_cli.recipe import Recipe  # noqa: E402
 from restormer_cli.recipe_files import read_recipe  # noqa: E402
 from restormer_cli.training.losses import LOSSES  # noqa: E402

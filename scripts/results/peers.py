@@ -5,9 +5,9 @@
 
 FOLDER holds FFDNet_color.npz (Zhang et al., TIP 2018; told σ) and CDnCNN_B.npz (TIP 2017; blind): the convolutions of
 the published weights as NumPy arrays `w0, b0, w1, …`. They are not in this repository; without --peers ours stand
-alone. Pictures are centre crops of --crop pixels. Gaussian noise is the published protocol's (seed 0, not clipped; results
-clamped, not rounded), PSNR in RGB. The other rows are specs of the degradation language with a seed for each picture,
-in ranges held out of training. `--old FILE` adds a column of earlier weights of the same task.
+alone. Pictures are centre crops of --crop pixels. Gaussian noise is the published protocol's (seed 0, not clipped;
+results clamped, not rounded), PSNR in RGB. The other rows are specs of the degradation language, seeded by the
+picture's number, in ranges held out of training. `--old FILE` adds a column of earlier weights of the same task.
 """
 
 import argparse

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 
 import typer
 
@@ -47,6 +47,52 @@ def _terminated_like_interrupted() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def _ended_by_interrupt(watch: bool) -> Iterator[None]:
+    """A watch has no other end, so that an interrupt is no failure."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not watch:
+            raise
+
+
+def _profile(context: typer.Context, name: str | None) -> str | None:
+    """Let a profile's flags stand where neither the command line nor the environment sets them."""
+    if name is None or context.resilient_parsing:
+        return name
+    from restormer_cli.commands.restore.profiles import list_profiles, read_profile
+
+    if name == "help":
+        typer.echo(list_profiles())
+        raise typer.Exit
+    hints = get_type_hints(restore)
+    names, types = {}, {}
+    for option in context.command.params:
+        flag = max(option.opts, key=len).removeprefix("--")
+        if f"--{flag}" in option.opts and option.name in hints and flag not in ("profile", "debug"):
+            names[flag] = option.name
+            types[flag] = next((kind for kind in (bool, int, float) if kind in _kinds(hints[option.name])), str)
+    with exit_codes(False):
+        context.default_map = {names[flag]: value for flag, value in read_profile(name, types).items()}
+    return name
+
+
+def _kinds(hint: Any) -> tuple[Any, ...]:
+    """`int | None` -> int and None."""
+    return get_args(hint) or (hint,)
+
+
+def _profile_names(incomplete: str) -> list[str]:
+    from restormer_cli.commands.restore.profiles import profile_names
+
+    return [name for name in [*profile_names(), "help"] if name.startswith(incomplete)]
+
+
+def _task_names(incomplete: str) -> list[str]:
+    return checkpoint_names(incomplete) + [name for name in ("auto", "help") if name.startswith(incomplete)]
+
+
 def _task(name: str | None) -> str | None:
     if name == "help":
         from restormer_cli.model.cards import bundled_cards
@@ -71,17 +117,31 @@ def tasks() -> str:
 
 
 def restore(
+    context: typer.Context,
     source: Annotated[
         Path, typer.Argument(metavar="IN", help="A picture, a folder of pictures, a video, or - for stdin.")
     ],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="A folder; or, for one picture, a file, or -.")],
+    target: Annotated[
+        Path | None,
+        typer.Argument(metavar="OUT", help="A folder; or, for one picture, a file, or -. Not needed with --preview."),
+    ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            callback=_profile,
+            is_eager=True,
+            metavar="NAME|FILE.toml",
+            autocompletion=_profile_names,
+            help="Flags from a file, or by name from your folder of profiles; help lists them.",
+        ),
+    ] = None,
     task: Annotated[
         str | None,
         typer.Option(
             callback=_task,
             is_eager=True,
-            autocompletion=checkpoint_names,
-            help="A bundled checkpoint (default: denoise); help tells what there is.",
+            autocompletion=_task_names,
+            help="A bundled checkpoint (default: denoise); auto: what each picture needs; help tells what there is.",
         ),
     ] = None,
     weights: Annotated[
@@ -115,6 +175,21 @@ def restore(
     strength: Annotated[
         float, typer.Option(callback=_strength, metavar="0…1", help="Blend with the input: 0 is the input.")
     ] = 1.0,
+    luma: Annotated[
+        float, typer.Option(min=0, max=1, metavar="0…1", help="How much of the change in brightness is kept.")
+    ] = 1.0,
+    chroma: Annotated[
+        float, typer.Option(min=0, max=1, metavar="0…1", help="How much of the change in colour is kept.")
+    ] = 1.0,
+    detail: Annotated[
+        float, typer.Option(min=0, max=1, metavar="0…1", help="Give fine texture back where the picture has any.")
+    ] = 0.0,
+    grain: Annotated[float, typer.Option(min=0, max=1, metavar="0…1", help="Give fine gray grain back.")] = 0.0,
+    mask: Annotated[
+        Path | None,
+        typer.Option(metavar="PICTURE|DIR", help="White: restore, gray: in part; a folder has one of each name."),
+    ] = None,
+    protect: Annotated[str | None, typer.Option(metavar="highlights", help="What was clipped stays as it was.")] = None,
     degrade: Annotated[
         str | None, typer.Option(metavar="SPEC", help="Make test inputs instead: gaussian:25, motion:15+jpeg:70 …")
     ] = None,
@@ -130,6 +205,13 @@ def restore(
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first picture that fails.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and how; write nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout, also after a failure.")] = False,
+    preview: Annotated[
+        Path | None,
+        typer.Option(metavar="SHEET.png", help="Only crops of one picture, at several strengths or by several tasks."),
+    ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Stay, and restore what appears in the folder IN; Ctrl-C ends it.")
+    ] = False,
     compare: Annotated[
         bool, typer.Option("--compare", help="Write NAME.compare too: before and after side by side.")
     ] = False,
@@ -143,14 +225,16 @@ def restore(
     failed = 0
     with exit_codes(debug), _terminated_like_interrupted():
         from restormer_cli.commands.restore import run as verb
-        from restormer_cli.commands.restore.document import RestoreDocument
+        from restormer_cli.commands.restore.document import RestoreDocument, RestoreLines
         from restormer_cli.commands.restore.types import Request
         from restormer_cli.commands.restore.view import show_restoring
         from restormer_cli.report.console import fetched
 
+        if target is None and preview is None:
+            raise typer.BadParameter("name a folder to write to, or a file for one picture", context, param_hint="OUT")
         request = Request(
             source=source,
-            target=target,
+            target=source if target is None else target,
             weights=weights,
             task=task,
             right=right,
@@ -164,6 +248,13 @@ def restore(
             threads=threads,
             ensemble=ensemble,
             strength=strength,
+            luma=luma,
+            chroma=chroma,
+            detail=detail,
+            grain=grain,
+            mask=mask,
+            protect=protect,
+            analyse=as_json and degrade is None,
             degrade=degrade,
             seed=seed,
             extension=ext,
@@ -174,16 +265,28 @@ def restore(
             skip_existing=skip_existing,
             fail_fast=fail_fast,
             dry_run=dry_run,
+            watch=watch,
+            profile=profile,
             compare=compare,
         )
         if as_json and str(target) == "-":
             raise UserError("--json: standard output takes the picture or the document, not both; name a file for one")
-        document = RestoreDocument(request) if as_json and launcher.is_first() else None
-        with _printed(document):
+        if preview is not None:
+            for flag, given in (("--watch", watch), ("--dry-run", dry_run), ("--json", as_json), ("--report", page)):
+                if given:
+                    raise UserError(f"--preview: writes a sheet and nothing else: leave {flag} out")
+            from restormer_cli.commands.restore.preview import write_preview
+
+            typer.echo(write_preview(replace(request, weights=fetched(weights)), preview), err=True)
+            return
+        document = RestoreDocument(request) if as_json and not watch and launcher.is_first() else None
+        with _ended_by_interrupt(watch), _printed(document):
             request = replace(request, weights=fetched(weights))
             if document is not None:
                 document.request = request
             events: Iterable[object] = verb.restore(request)
+            if watch and as_json:
+                events = RestoreLines(typer.echo).watch(events)
             if page is not None:
                 from restormer_cli.commands.restore.page import RestorePage
 

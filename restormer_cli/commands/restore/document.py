@@ -4,12 +4,12 @@ without a new schema.
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
 
 from restormer_cli import __version__
-from restormer_cli.commands.restore.types import Planned, Request, Restored, Started
+from restormer_cli.commands.restore.types import Diagnosis, Planned, Request, Restored, Started
 from restormer_cli.errors import RestormerError
 
 SCHEMA = "restormer-restore/1"
@@ -52,6 +52,7 @@ class RestoreDocument:
         """The document."""
         pixels = sum(file["width"] * file["height"] for file in self.files if file["status"] == "restored")
         counts = dict.fromkeys(("restored", "skipped", "failed", "planned"), 0)
+        left_alone = sum(file["task"] == "none" for file in self.files)
         for file in self.files:
             counts[file["status"]] += 1
         exit_code = self.exit_code or (3 if counts["failed"] else 0)
@@ -66,6 +67,7 @@ class RestoreDocument:
             and {
                 "weights": None if started.weights is None else str(started.weights),
                 "task": started.task,
+                "automatic": started.automatic,
                 "degradation": started.degradation,
                 "device": started.device,
                 "precision": started.precision,
@@ -77,6 +79,7 @@ class RestoreDocument:
             "summary": {
                 "pictures": started.pictures if started else 0,
                 **counts,
+                "left_alone": left_alone,
                 "megapixels": pixels / 1e6,
                 "seconds": round(time.monotonic() - self._begun, 3),
             },
@@ -85,6 +88,30 @@ class RestoreDocument:
     def text(self) -> str:
         """The document as JSON, ASCII so that no terminal's encoding can break it."""
         return json.dumps(self.values(), indent=1, allow_nan=False, default=str)
+
+
+class RestoreLines:
+    """`--watch --json`: each picture as one line of JSON, as it is done; then the reason of an end that was none."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
+        self._started: Started | None = None
+
+    def watch(self, events: Iterable[object]) -> Iterator[object]:
+        """The events, as they come."""
+        try:
+            for event in events:
+                if isinstance(event, Started):
+                    self._started = event
+                try:
+                    yield event
+                finally:  # what was restored is told, also where the end comes just then
+                    if isinstance(event, Restored):
+                        values = {"schema": SCHEMA, **_restored(event, self._started)}
+                        self._write(json.dumps(values, allow_nan=False))
+        finally:
+            if isinstance(events, Iterator) and hasattr(events, "close"):
+                events.close()  # pyright: ignore
 
 
 def _restored(event: Restored, started: Started | None) -> dict[str, Any]:
@@ -107,8 +134,21 @@ def _restored(event: Restored, started: Started | None) -> dict[str, Any]:
         "plan": event.plan,
         "precision": started.precision if started and event.plan else None,
         "change": None if event.change is None else round(event.change, 4),
+        **_diagnosis(event.diagnosis),
         "warnings": list(event.notes),
         "error": event.error,
+    }
+
+
+def _diagnosis(diagnosis: Diagnosis | None) -> dict[str, Any]:
+    """What was found, and what `--task auto` chose by it."""
+    if diagnosis is None:
+        return {"analysis": None, "task": None, "reason": None}
+    followed = diagnosis.followed
+    return {
+        "analysis": diagnosis.findings,
+        "task": (diagnosis.task or "none") if followed else None,
+        "reason": diagnosis.reason if followed else None,
     }
 
 
@@ -122,6 +162,7 @@ def _planned(event: Planned) -> dict[str, Any]:
         "height": event.height,
         "plan": event.plan,
         "memory": event.predicted,
+        **_diagnosis(event.diagnosis),
         "warnings": [],
         "error": event.error,
     }

@@ -3,14 +3,18 @@
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from restormer_cli.errors import UserError
 from restormer_cli.files import check_folder
 from restormer_cli.images.formats.table import READABLE, WRITABLE
 from restormer_cli.images.listing import find_pictures
+
+if TYPE_CHECKING:
+    from restormer_cli.commands.restore.types import Request
 
 STANDARD = Path("-")
 """Standard input as a source, standard output as a target."""
@@ -27,16 +31,21 @@ class Job:
     right: Path | None = None
     trouble: str | None = None
     """Known before the work: why this one cannot be done."""
+    mask: Path | None = None
+    """The picture that says where to restore."""
 
     def to_json(self) -> list[str | None]:
         """For another process; `from_json` reads it back."""
-        return [str(self.source), str(self.target), self.right and str(self.right), self.trouble]
+        paths = (self.source, self.target, self.right, self.mask)
+        source, target, right, mask = (path and str(path) for path in paths)
+        return [source, target, right, self.trouble, mask]
 
     @classmethod
     def from_json(cls, values: list[str | None]) -> "Job":
         """The inverse of `to_json`."""
-        source, target, right, trouble = values
-        return cls(Path(str(source)), Path(str(target)), Path(right) if right else None, trouble)
+        source, target, right, trouble, mask = values
+        second, where = (Path(path) if path else None for path in (right, mask))
+        return cls(Path(str(source)), Path(str(target)), second, trouble, where)
 
 
 def find_jobs(
@@ -46,6 +55,7 @@ def find_jobs(
     extension: str | None = None,
     suffix: str = "",
     right: str | None = None,
+    mask: Path | None = None,
     may_exist: bool = False,
 ) -> list[Job]:
     """The pictures of a file, a folder or standard input, and their targets, in natural order.
@@ -53,6 +63,7 @@ def find_jobs(
     extension: of the results, such as ".png"; None keeps each picture's own.
     suffix: appended to each name, before the extension.
     right: a folder with the second views under the same names, or "LEFT=RIGHT", what to replace in a name.
+    mask: a picture that says where to restore, or a folder with one for each picture under its name.
     may_exist: whether targets may be there already.
 
     Raises UserError for everything that can be refused before a picture is read.
@@ -71,6 +82,8 @@ def find_jobs(
             raise UserError(f"{target}: --ext and --suffix make names in a folder; name a folder to write to")
     if right is not None:
         jobs = _with_second_views(jobs, source, right)
+    if mask is not None:
+        jobs = _with_masks(jobs, source, mask)
     _check_targets(jobs, may_exist)
     folder = target if source.is_dir() else jobs[0].target.parent
     if jobs[0].target != STANDARD:
@@ -155,6 +168,27 @@ def _without_results(found: list[Path], suffix: str) -> list[Path]:
 COMPARED = ".compare"
 """Behind the name of what `--compare` writes beside a result."""
 
+
+def jobs_of_folder(request: "Request") -> list[Job]:
+    """What is in a watched folder just now: no refusals, since one file must not end the watch for others."""
+    source, target = request.source, request.target
+    extension = None if request.extension == "same" else "." + request.extension.lower().removeprefix(".")
+    try:
+        found = find_pictures(source, recursive=True, unlisted=[])
+    except UserError:  # gone between two looks
+        return []
+    results, jobs, taken = target.resolve(), [], set()
+    for path in _without_results(found, request.suffix if source.resolve() == results else ""):
+        place = target / path.relative_to(source).parent / renamed(path, extension, request.suffix)
+        inside = source.resolve() in results.parents and results in _location(path).parents
+        if not inside and place not in taken and not _places(place) & _places(path):
+            taken.add(place)
+            jobs.append(Job(path, place))
+    if request.mask is not None and request.mask.is_file():
+        jobs = [replace(job, mask=request.mask) for job in jobs]
+    return jobs
+
+
 # --- Second views -------------------------------------------------------------------------------------------
 
 
@@ -189,6 +223,29 @@ def _paired(job: Job, view: Path | None, missing: str = "") -> Job:
         return Job(job.source, job.target, view)
     reason = f"there is no second view {view}" if view is not None else f"there is no second view: {missing}"
     return Job(job.source, job.target, trouble=f"{job.source}: {reason}")
+
+
+# --- Masks --------------------------------------------------------------------------------------------------
+
+
+def _with_masks(jobs: Sequence[Job], source: Path, mask: Path) -> list[Job]:
+    """Each picture with its mask: one for all, or of a folder the one of the same name, whatever its extension."""
+    if not mask.exists():
+        raise UserError(f"--mask {mask}: no such file or folder")
+    if not mask.is_dir():
+        return [replace(job, mask=mask) for job in jobs]
+    if source == STANDARD:
+        raise UserError("--mask: a picture from standard input has no name: name one mask, not a folder")
+    found = {path.relative_to(mask).with_suffix(""): path for path in find_pictures(mask, recursive=True)}
+    base = source if source.is_dir() else source.parent
+    masked = []
+    for job in jobs:
+        where = found.get(job.source.relative_to(base).with_suffix(""))
+        trouble = None if where else f"{job.source}: there is no mask of its name in {mask}"
+        masked.append(replace(job, mask=where, trouble=job.trouble or trouble))
+    if not any(job.mask for job in masked):
+        raise UserError(f"--mask {mask}: has no picture with a name of {source}; a mask is named as its picture")
+    return masked
 
 
 # --- Targets ------------------------------------------------------------------------------------------------

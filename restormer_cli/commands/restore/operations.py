@@ -1,5 +1,7 @@
 """What is done to each picture: a network, or a degradation that makes test inputs."""
 
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -7,12 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from restormer_cli.commands.restore.jobs import STANDARD, Job
-from restormer_cli.commands.restore.types import Request, Started, Work
+from restormer_cli.commands.restore.types import AUTO, Request, Started, Work
 from restormer_cli.errors import RestormerError, UserError
 from restormer_cli.hardware import EMULATED, Peak, available_cores, multiplies_bf16
 from restormer_cli.launcher import local_place
 
 if TYPE_CHECKING:  # they import torch, which a mistake in the request should not wait for
+    from restormer_cli.engine.control import Control
     from restormer_cli.engine.runtimes import Exported
     from restormer_cli.model.weights_file import Weights
 
@@ -96,33 +99,103 @@ class Restoring:
         return str(plan), plan.bytes
 
     def compute(self, work: Work) -> None:
-        from restormer_cli.engine.adapter import restore_pixels
-
         assert work.picture is not None
         pixels, said = work.picture.pixels, []
         self.peak.start()
+        right = work.right.pixels if work.right is not None else None
+        if not control_of(self.request).nothing:
+            work.plan, _ = self.plan(*work.shape[:2])
         try:
-            if self.request.strength > 0:
-                work.plan, _ = self.plan(*work.shape[:2])
-            restored = restore_pixels(
-                self.restorer,
-                pixels,
-                work.right.pixels if work.right is not None else None,
-                strength=self.request.strength,
-                ensemble=self.request.ensemble,
-                notice=said.append,
-            )
+            work.pixels, work.change = self.restored(pixels, right, work.weight, said.append)
         except RestormerError as error:
             raise type(error)(f"{work.picture.path}: {error}") from None
-        work.pixels, work.right, work.peak = restored, None, self.peak.bytes()
-        if self.request.strength > 0:
-            work.change = float(np.abs(restored - pixels).mean()) * 255 / self.request.strength
-            if work.change < HARDLY:
-                said.append(
-                    f"the result hardly differs from the input (mean change {work.change:.2f}/255): "
-                    "it is clean already, or these are weights for another task"
-                )
+        work.right, work.peak = None, self.peak.bytes()
+        if work.change is not None and work.change < HARDLY:
+            said.append(
+                f"the result hardly differs from the input (mean change {work.change:.2f}/255): "
+                "it is clean already, or these are weights for another task"
+            )
         work.notes += tuple(said)
+
+    def restored(
+        self,
+        pixels: np.ndarray,
+        right: np.ndarray | None = None,
+        weight: np.ndarray | None = None,
+        notice: Callable[[str], None] | None = None,
+    ) -> tuple[np.ndarray, float | None]:
+        """What the request keeps of the network's answer, and the mean change by the network alone, in 1/255.
+
+        Pictures and frames alike: float32 (h, w, 1 or 3) -> the same shape. Where nothing is kept, the input itself
+        and None.
+        """
+        from restormer_cli.engine.adapter import restore_pixels
+        from restormer_cli.engine.control import apply_control, highlights
+
+        control = control_of(self.request)
+        strength = 0.0 if control.nothing else 1.0  # of nothing the network need not run
+        answer = restore_pixels(
+            self.restorer, pixels, right, strength=strength, ensemble=self.request.ensemble, notice=notice
+        )
+        if control.nothing:
+            return answer, None
+        change = float(np.abs(answer - pixels).mean()) * 255
+        if self.request.protect is not None:
+            weight = np.ones(pixels.shape[:2], np.float32) if weight is None else weight
+            weight[highlights(pixels)] = 0
+        return apply_control(pixels, answer, control, weight), change
+
+
+class Choosing:
+    """`--task auto`: each picture's own network, loaded when the first picture needs it."""
+
+    def __init__(self, request: Request) -> None:
+        if request.weights is not None or request.right is not None:
+            raise UserError("--task auto: chooses among the bundled tasks: leave --weights and --right out")
+        self.request = request
+        self.stages = {DEFAULT_TASK: Restoring(replace(request, task=DEFAULT_TASK))}
+        self.threads_beside, self.room = self.stages[DEFAULT_TASK].threads_beside, self.stages[DEFAULT_TASK].room
+
+    def started(self, jobs: list[Job]) -> Started:
+        return replace(self.stages[DEFAULT_TASK].started(jobs), weights=None, task=None, assumed=False, automatic=True)
+
+    def plan(self, height: int, width: int) -> tuple[str, int | None]:
+        """As for any of the networks, which are of one size."""
+        return self.stages[DEFAULT_TASK].plan(height, width)
+
+    def compute(self, work: Work) -> None:
+        assert work.diagnosis is not None
+        assert work.picture is not None
+        task = work.diagnosis.task
+        if task is None:
+            work.pixels = work.picture.pixels
+            return
+        if task not in self.stages:
+            self.stages[task] = Restoring(replace(self.request, task=task))
+        self.stages[task].compute(work)
+
+
+def control_of(request: Request) -> "Control":
+    """The knobs of a request."""
+    from restormer_cli.engine.control import Control
+
+    return Control(request.strength, request.luma, request.chroma, request.detail, request.grain)
+
+
+def check_knobs(request: Request) -> None:
+    """Raises UserError for values that are no shares, and for knobs that contradict each other."""
+    control = control_of(request)
+    for knob, value in asdict(control).items():
+        if not 0 <= value <= 1:  # not a number is neither
+            raise UserError(f"--{knob} {value:g}: is a share: give a number from 0 to 1")
+    given = [f"--{knob}" for knob in ("detail", "grain") if getattr(control, knob) > 0]
+    if given and control.luma == 0:
+        raise UserError(f"{given[0]}: gives back what was taken from luminance, and --luma 0 takes nothing")
+    if request.protect not in (None, "highlights"):
+        raise UserError(f"--protect {request.protect}: protects highlights, nothing else: --protect highlights")
+    limited = request.mask is not None or request.protect is not None
+    if request.degrade is not None and (limited or control != type(control)()):
+        raise UserError("--degrade makes pictures worse: the knobs, --mask and --protect are for restoring")
 
 
 def _window(text: str | None, weights: "Weights | Exported") -> int | None:
@@ -172,9 +245,15 @@ class Degrading:
         work.pixels = self.degradation.of_file(work.picture.pixels, work.job.source.name, self.request.seed)
 
 
-def make_stage(request: Request) -> Restoring | Degrading:
+Stage = Restoring | Choosing | Degrading
+
+
+def make_stage(request: Request) -> Stage:
     """The one that the request asks for. Raises UserError for weights, devices, degradations not to be had."""
-    return Degrading(request) if request.degrade is not None else Restoring(request)
+    check_knobs(request)
+    if request.degrade is not None:
+        return Degrading(request)
+    return Choosing(request) if request.task == AUTO else Restoring(request)
 
 
 def _lengths(jobs: list[Job], skip_existing: bool) -> dict[str, int]:
@@ -204,7 +283,6 @@ def _weights(request: Request) -> "Weights | Exported":
     if task not in bundled_tasks():
         near = [name for name in bundled_tasks() if task in name] or get_close_matches(task, bundled_tasks(), n=1)
         meant = f", did you mean {near[0]}?" if near else ""
-        raise UserError(
-            f"--task {task}: no such bundled checkpoint{meant} (bundled: {', '.join(bundled_tasks()) or 'none'})"
-        )
+        bundled = ", ".join(bundled_tasks()) or "none"
+        raise UserError(f"--task {task}: no such bundled checkpoint{meant} (bundled: {bundled}; or auto)")
     return load_weights(task)

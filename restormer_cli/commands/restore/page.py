@@ -104,7 +104,7 @@ class RestorePage:
             width=event.width,
             height=event.height,
             seconds=event.seconds,
-            notes=event.notes,
+            notes=(*_reason(event), *event.notes),
             error=None if event.error is None else one_line(event.error),
         )
         if event.error is not None or not shown or event.frames > 1 or STANDARD in (event.source, event.target):
@@ -144,12 +144,19 @@ class RestorePage:
         write_atomically(self.path, lambda stream: stream.write(text.encode()))
 
 
+def _reason(event: "Restored") -> tuple[str, ...]:
+    """Why `--task auto` did what it did."""
+    return (event.diagnosis.reason,) if event.diagnosis is not None and event.diagnosis.followed else ()
+
+
 def _settings(request: "Request", started: "Started") -> list[tuple[str, str]]:
     """What the pictures were made with, and only what says something."""
     if started.degradation is not None:
         return [("degradation", started.degradation), ("seed", str(request.seed))]
-    assert started.weights is not None
-    settings = [("weights", started.weights.name), ("task", started.task or "not said in the file")]
+    if started.weights is None:
+        settings = [("task", "for each picture what it needs")]
+    else:
+        settings = [("weights", started.weights.name), ("task", started.task or "not said in the file")]
     settings += [("device", started.device), ("precision", started.precision)]
     settings.append(("pictures", f"in tiles of {started.tile}" if started.tile else "whole"))
     if started.tile:
@@ -164,6 +171,13 @@ def _settings(request: "Request", started: "Started") -> list[tuple[str, str]]:
         settings.append(("ensemble", "8 turned and mirrored copies"))
     if request.strength != 1:
         settings.append(("strength", f"{request.strength:g}"))
+    for knob, usual in (("luma", 1), ("chroma", 1), ("detail", 0), ("grain", 0)):
+        if (value := getattr(request, knob)) != usual:
+            settings.append((knob, f"{value:g}"))
+    if request.mask is not None:
+        settings.append(("mask", str(request.mask)))
+    if request.protect is not None:
+        settings.append(("protected", request.protect))
     if request.right is not None:
         settings.append(("second views", request.right))
     return settings

@@ -12,17 +12,18 @@ from math import prod
 from typing import Any
 
 from restormer_cli.commands.restore.jobs import STANDARD, Job, find_jobs
-from restormer_cli.commands.restore.operations import Degrading, Restoring, make_stage
+from restormer_cli.commands.restore.operations import Stage, make_stage
 from restormer_cli.commands.restore.pipeline import overlapped
 from restormer_cli.commands.restore.side_by_side import check_comparisons
-from restormer_cli.commands.restore.steps import guarded, read_stage, write_stage
-from restormer_cli.commands.restore.types import Advanced, Planned, Request, Restored, Started, Work
+from restormer_cli.commands.restore.steps import diagnose, guarded, read_stage, write_stage
+from restormer_cli.commands.restore.types import AUTO, Advanced, Planned, Request, Restored, Started, Work
 from restormer_cli.commands.restore.video import restore_film
+from restormer_cli.commands.restore.watch import check_watch, watch, watching
 from restormer_cli.commands.restore.work_sharing import Team, split
 from restormer_cli.errors import Failed, RestormerError, UserError
-from restormer_cli.files import sweep
+from restormer_cli.files import check_folder, sweep
 from restormer_cli.images.formats.table import WRITABLE
-from restormer_cli.images.io import picture_size
+from restormer_cli.images.io import picture_size, read_picture
 from restormer_cli.images.listing import left_out
 from restormer_cli.images.video import READABLE_FILMS, is_film
 
@@ -42,6 +43,9 @@ def restore(request: Request) -> Iterator[Started | Planned | Advanced | Restore
         if is_film(request.source) and not request.source.is_dir():
             yield from restore_film(request)
             return
+        if request.watch:
+            yield from _watch(request)
+            return
         jobs = _jobs(request)
         stage = make_stage(request)
         started = stage.started(jobs)
@@ -59,9 +63,41 @@ def restore(request: Request) -> Iterator[Started | Planned | Advanced | Restore
     yield from _judged(request, jobs, events if team is None else _gathered(events, team))
 
 
+def _watch(request: Request) -> Iterator[Started | Restored]:
+    """Everything that appears in the folder; ends by an exception only."""
+    check_watch(request)
+    _check_names(request)
+    check_folder(request.target)
+    if request.mask is not None and not request.mask.is_file():
+        raise UserError(f"--mask {request.mask}: no such file; a watched folder takes one mask for all pictures")
+    request = watching(request)
+    stage = make_stage(request)
+    yield replace(stage.started([]), watching=True)
+    sweep(request.target)
+    yield from watch(request, lambda jobs: _run(request, stage, jobs))
+
+
 def _jobs(request: Request) -> list[Job]:
     if request.overwrite and request.skip_existing:
         raise UserError("--overwrite and --skip-existing: give only one of them")
+    extension = _check_names(request)
+    may_exist = request.overwrite or request.skip_existing
+    jobs = find_jobs(
+        request.source,
+        request.target,
+        extension=extension,
+        suffix=request.suffix,
+        right=request.right,
+        mask=request.mask,
+        may_exist=may_exist,
+    )
+    if request.compare:
+        check_comparisons(jobs, may_exist)
+    return jobs
+
+
+def _check_names(request: Request) -> str | None:
+    """The extension of the results, such as ".png"; None keeps each picture's own."""
     extension = None
     if request.extension != "same":
         extension = "." + request.extension.lower().removeprefix(".")
@@ -70,22 +106,11 @@ def _jobs(request: Request) -> list[Job]:
             raise UserError(f"--ext {request.extension}: no format that can be written; choose same, {known}")
     if "/" in request.suffix or "\0" in request.suffix:
         raise UserError(f"--suffix {request.suffix}: becomes part of file names, which hold no slash")
-    may_exist = request.overwrite or request.skip_existing
-    jobs = find_jobs(
-        request.source,
-        request.target,
-        extension=extension,
-        suffix=request.suffix,
-        right=request.right,
-        may_exist=may_exist,
-    )
-    if request.compare:
-        check_comparisons(jobs, may_exist)
-    return jobs
+    return extension
 
 
-def _dry_run(request: Request, stage: Restoring | Degrading, jobs: list[Job]) -> Iterator[Planned]:
-    """By the pictures' headers alone: fast, and blind to damage behind them."""
+def _dry_run(request: Request, stage: Stage, jobs: list[Job]) -> Iterator[Planned]:
+    """By the pictures' headers, and where their faults are asked for by their pixels."""
     for job in jobs:
         try:
             if job.trouble:
@@ -95,14 +120,19 @@ def _dry_run(request: Request, stage: Restoring | Degrading, jobs: list[Job]) ->
             height, width = picture_size(job.source)
             plan, predicted = stage.plan(height, width)
             there = request.skip_existing and job.target.exists()
-            yield Planned(job.source, job.target, width, height, plan, predicted, skipped=there)
+            diagnosis = None
+            if request.degrade is None and not there:
+                diagnosis = diagnose(read_picture(job.source), followed=request.task == AUTO)
+                if diagnosis.left_alone:
+                    plan, predicted = "left alone", None
+            yield Planned(job.source, job.target, width, height, plan, predicted, there, diagnosis)
         except UserError as error:
             if len(jobs) == 1:
                 raise
             yield Planned(job.source, job.target, error=str(error))
 
 
-def _run(request: Request, stage: Restoring | Degrading, jobs: list[Job]) -> Iterator[Restored]:
+def _run(request: Request, stage: Stage, jobs: list[Job]) -> Iterator[Restored]:
     """The events of this process's own pictures."""
     works = overlapped(
         jobs,

@@ -7,13 +7,17 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
+
 from restormer_cli.commands.restore.jobs import STANDARD
 from restormer_cli.commands.restore.side_by_side import write_comparison
-from restormer_cli.commands.restore.types import Request, Work
+from restormer_cli.commands.restore.types import AUTO, Diagnosis, Request, Work
 from restormer_cli.errors import Failed, RestormerError, UserError
+from restormer_cli.files import write_atomically
 from restormer_cli.images.formats.table import WRITABLE
 from restormer_cli.images.io import (
     MAX_PIXELS,
+    Picture,
     check_writable,
     decode_picture,
     encode_picture,
@@ -37,7 +41,7 @@ def guarded(name: str, stage: Callable[..., None], *arguments: object) -> Work:
             work.error.__cause__ = error
         work.seconds[name] = time.perf_counter() - begun
     if name == "write" or work.error is not None:
-        work.picture = work.right = work.pixels = None
+        work.picture = work.right = work.pixels = work.weight = None
     return work
 
 
@@ -64,8 +68,33 @@ def read_stage(request: Request, work: Work) -> None:
         work.picture = picture = read_picture(job.source)
     if job.right is not None:
         work.right = read_picture(job.right)
+    if job.mask is not None:
+        work.weight = read_mask(job.mask, *picture.pixels.shape[:2])
+    if request.analyse or request.task == AUTO:
+        work.diagnosis = diagnose(picture, followed=request.task == AUTO)
     work.shape, work.bits = picture.pixels.shape, picture.bits
     work.notes = picture.notes + check_writable(_target(request, work), picture)
+
+
+def read_mask(path: Path, height: int, width: int) -> np.ndarray:
+    """The weights of a mask for a picture of this size: float32 (h, w) in [0, 1]."""
+    from restormer_cli.engine.control import mask_weight
+
+    try:
+        return mask_weight(read_picture(path).pixels, height, width)
+    except UserError as error:
+        trouble = str(error)
+        raise UserError(trouble if trouble.startswith(str(path)) else f"the mask {path} {trouble}") from None
+
+
+def diagnose(picture: Picture, *, followed: bool = False) -> Diagnosis:
+    """What is wrong with a picture, and the task that cures it."""
+    from restormer_cli.analysis.decision import choose_task, read_camera
+    from restormer_cli.analysis.findings import analyse
+
+    findings = analyse(picture.pixels)
+    choice = choose_task(findings, read_camera(picture.exif))
+    return Diagnosis(findings.to_json(), str(findings), choice.task, choice.reason, followed)
 
 
 def _standard_input() -> bytes:
@@ -101,9 +130,22 @@ def write_stage(request: Request, work: Work) -> None:
                 work.skipped = True
                 return
             raise Failed(f"{target}: appeared while this ran, and is left as it is")
-        write_picture(target, work.pixels, like=work.picture, **options)
+        if _as_it_is(work):
+            data = work.job.source.read_bytes()
+            write_atomically(target, lambda stream: stream.write(data))
+            work.notes = ()
+        else:
+            write_picture(target, work.pixels, like=work.picture, **options)
         if request.compare:
             work.notes += write_comparison(target, work.picture, work.pixels, **options)
+
+
+def _as_it_is(work: Work) -> bool:
+    """Whether the result is the input's very bytes: a picture that needs nothing, in the format that it has."""
+    assert work.picture is not None
+    left_alone = work.diagnosis is not None and work.diagnosis.left_alone
+    same_format = WRITABLE.get(work.job.target.suffix.lower()) == work.picture.format
+    return left_alone and same_format and work.job.source != STANDARD
 
 
 def _make_folder(folder: Path) -> None:

@@ -10,6 +10,9 @@ from restormer_cli.commands.restore.jobs import Job
 from restormer_cli.errors import NoRoom, RestormerError
 from restormer_cli.images.io import Picture
 
+AUTO = "auto"
+"""As a task: the one that a picture needs."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -33,6 +36,17 @@ class Request:
     threads: int | None = None
     ensemble: bool = False
     strength: float = 1.0
+    luma: float = 1.0
+    chroma: float = 1.0
+    detail: float = 0.0
+    grain: float = 0.0
+    """How much of the change is kept, by what it is: engine/control.py; `strength` is of all of it."""
+    mask: Path | None = None
+    """White: restore, black: leave, gray: in part. A picture for all, or a folder with one of each name."""
+    protect: str | None = None
+    """"highlights": what was clipped stays as it was."""
+    analyse: bool = False
+    """Estimate what is wrong with each picture, and tell."""
     degrade: str | None = None
     """Make pictures worse by this spec instead of restoring them."""
     seed: int = 0
@@ -44,8 +58,33 @@ class Request:
     skip_existing: bool = False
     fail_fast: bool = False
     dry_run: bool = False
+    watch: bool = False
+    """Stay, and restore what appears in the folder."""
+    profile: str | None = None
+    """Where flags came from."""
     compare: bool = False
     """Write before and after side by side too, beside each result."""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What is wrong with a picture, as far as its pixels and its camera tell, and what that is good for."""
+
+    findings: dict[str, Any]
+    """analysis.findings.Findings as plain values."""
+    words: str
+    """The same in a phrase."""
+    task: str | None
+    """The bundled task that would cure it; None: it needs none."""
+    reason: str
+    """Why, in one line."""
+    followed: bool = False
+    """`--task auto`: it was done so."""
+
+    @property
+    def left_alone(self) -> bool:
+        """The picture was to be judged, and needs nothing."""
+        return self.followed and self.task is None
 
 
 @dataclass(frozen=True)
@@ -66,6 +105,9 @@ class Started:
     degradation: str | None = None
     left_out: str | None = None
     """What is in the folder and is not restored with it, with what to do."""
+    watching: bool = False
+    automatic: bool = False
+    """Each picture gets the task that it needs, or none; `weights` and `task` are None."""
     bytes_by_format: dict[str, int] = field(default_factory=dict)
     """Length of all input files by extension, for an estimate of the time left."""
 
@@ -84,6 +126,7 @@ class Planned:
     """Bytes that the process would need at the most, where the planner says so."""
     skipped: bool = False
     """It is there already, and would be left alone."""
+    diagnosis: Diagnosis | None = None
     error: str | None = None
 
 
@@ -127,6 +170,8 @@ class Restored:
     """Nothing more can be written there."""
     frames: int = 1
     """More than one of a video."""
+    diagnosis: Diagnosis | None = None
+    """Where it was asked for."""
 
     def to_json(self) -> dict[str, Any]:
         """For another process; `from_json` reads it back."""
@@ -136,7 +181,9 @@ class Restored:
     def from_json(cls, values: dict[str, Any]) -> "Restored":
         """The inverse of `to_json`."""
         paths = {"source": Path(values["source"]), "target": Path(values["target"])}
-        return cls(**{**values, **paths, "notes": tuple(values["notes"])})
+        found = values["diagnosis"]
+        diagnosis = None if found is None else Diagnosis(**found)
+        return cls(**{**values, **paths, "notes": tuple(values["notes"]), "diagnosis": diagnosis})
 
 
 @dataclass(eq=False)
@@ -147,6 +194,9 @@ class Work:
     picture: Picture | None = None
     right: Picture | None = None
     pixels: np.ndarray | None = None
+    weight: np.ndarray | None = None
+    """How far each pixel is restored, float32 (h, w) in [0, 1]; None: all of them wholly."""
+    diagnosis: Diagnosis | None = None
     skipped: bool = False
     error: RestormerError | None = None
     notes: tuple[str, ...] = ()
@@ -159,7 +209,7 @@ class Work:
     change: float | None = None
 
     def bytes(self) -> int:
-        arrays = [self.pixels, *(view.pixels for view in (self.picture, self.right) if view is not None)]
+        arrays = [self.pixels, self.weight, *(view.pixels for view in (self.picture, self.right) if view is not None)]
         return sum(array.nbytes for array in arrays if array is not None)
 
     def event(self) -> Restored:
@@ -182,4 +232,5 @@ class Work:
             length=self.length,
             error_code=0 if self.error is None else self.error.exit_code,
             no_room=isinstance(self.error, NoRoom),
+            diagnosis=self.diagnosis,
         )

@@ -8,8 +8,9 @@ from contextlib import ExitStack
 import numpy as np
 
 from restormer_cli.commands.restore.jobs import STANDARD, Job, renamed
-from restormer_cli.commands.restore.operations import Degrading, Restoring, make_stage
-from restormer_cli.commands.restore.types import Advanced, Planned, Request, Restored, Started
+from restormer_cli.commands.restore.operations import Choosing, Degrading, Restoring, make_stage
+from restormer_cli.commands.restore.steps import read_mask
+from restormer_cli.commands.restore.types import AUTO, Advanced, Planned, Request, Restored, Started
 from restormer_cli.errors import Failed, RestormerError, UserError
 from restormer_cli.files import check_folder, replacing, sweep
 from restormer_cli.images.formats.table import READABLE
@@ -27,6 +28,7 @@ def restore_film(request: Request) -> Iterator[Started | Planned | Advanced | Re
         raise UserError(f"{job.target}: already there: --overwrite replaces it, --skip-existing leaves it alone")
     with open_film(job.source) as film:
         stage = make_stage(request)
+        assert not isinstance(stage, Choosing)
         yield stage.started([job])
         plan, predicted = stage.plan(film.height, film.width)
         if request.dry_run:
@@ -50,14 +52,14 @@ def _restore(request: Request, stage: Restoring | Degrading, film: Film, job: Jo
     except OSError as error:
         raise Failed(f"{job.target.parent}: this folder cannot be made: {error.strerror}") from None
     sweep(job.target.parent)
-    channels = 0
+    channels, weight = 0, None if request.mask is None else read_mask(request.mask, film.height, film.width)
     notices: dict[str, None] = {}  # each once, in order
     with ExitStack() as stack:
         stream = stack.enter_context(replacing(job.target))
         out = stack.enter_context(film.writer(stream, job.target, request.quality))
         for frame in film.frames(out):
             started = time.perf_counter()
-            pixels = _compute(request, stage, frame, count, lambda text: notices.setdefault(text))
+            pixels = _compute(request, stage, frame, count, weight, lambda text: notices.setdefault(text))
             computed += time.perf_counter() - started
             changed += float(np.abs(pixels - frame.pixels).mean()) * 255
             channels = frame.pixels.shape[2]
@@ -87,16 +89,17 @@ def _restore(request: Request, stage: Restoring | Degrading, film: Film, job: Jo
 
 
 def _compute(
-    request: Request, stage: Restoring | Degrading, frame: Frame, number: int, notice: Callable[[str], None]
+    request: Request,
+    stage: Restoring | Degrading,
+    frame: Frame,
+    number: int,
+    weight: np.ndarray | None,
+    notice: Callable[[str], None],
 ) -> np.ndarray:
     if isinstance(stage, Degrading):
         return stage.degradation(frame.pixels, np.random.default_rng([request.seed, number]))
-    from restormer_cli.engine.adapter import restore_pixels
-
     try:
-        return restore_pixels(
-            stage.restorer, frame.pixels, strength=request.strength, ensemble=request.ensemble, notice=notice
-        )
+        return stage.restored(frame.pixels, weight=None if weight is None else weight.copy(), notice=notice)[0]
     except RestormerError as error:
         raise type(error)(f"{request.source}: {error}") from None
 
@@ -108,6 +111,10 @@ def _job(request: Request) -> Job:
         raise UserError("--overwrite and --skip-existing: give only one of them")
     if request.right is not None:
         raise UserError("--right: a video has no second views: leave it out")
+    if request.task == AUTO:
+        raise UserError("--task auto: chooses for pictures; name the task of a video")
+    if request.mask is not None and not request.mask.is_file():
+        raise UserError(f"--mask {request.mask}: no such file; a video takes one mask for all its frames")
     if request.compare:
         raise UserError("--compare: is for pictures; leave it out for a video")
     if not source.is_file():

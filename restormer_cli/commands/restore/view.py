@@ -13,7 +13,7 @@ from restormer_cli.errors import printable
 from restormer_cli.report.console import animated, complain, duration, stderr
 
 if TYPE_CHECKING:
-    from restormer_cli.commands.restore.types import Advanced, Planned, Restored, Started
+    from restormer_cli.commands.restore.types import Advanced, Diagnosis, Planned, Restored, Started
 
 
 def show_restoring(events: Iterable[object]) -> int:
@@ -34,7 +34,9 @@ def show_restoring(events: Iterable[object]) -> int:
     except KeyboardInterrupt:
         view.close()
         if view.started is not None:
-            stderr.print(Text(f"interrupted: {view.summary()}; go on with --skip-existing"))
+            watched = view.started.watching
+            words = ("ended", "") if watched else ("interrupted", "; go on with --skip-existing")
+            stderr.print(Text(f"{words[0]}: {view.summary()}{words[1]}"))
         raise
     finally:
         view.close()
@@ -56,6 +58,8 @@ class RestoringView:
         self.megapixels = 0.0
         self.peak = 0
         self.plans: Counter[str] = Counter()
+        self.tasks: Counter[str] = Counter()
+        self.noise: list[float] = []
         self._begun = self._told = time.monotonic()
         self._left: dict[str, int] = {}
         self._read: dict[str, int] = {}
@@ -70,7 +74,7 @@ class RestoringView:
         self._left = dict(event.bytes_by_format)
         for line in _started_lines(event):
             stderr.print(Text(line))
-        if animated():
+        if animated() and not event.watching:
             self._task = self._bar.add_task("", total=event.pictures)
             self._live = Live(self._bar, console=stderr, refresh_per_second=4)
             self._live.start()
@@ -83,6 +87,8 @@ class RestoringView:
             complain(event.error)
         elif event.error is None and event.seconds is not None and self._live is None:
             stderr.print(Text(printable(f"{event.target}  {event.width}×{event.height}  {event.seconds:.1f} s")))
+        if event.diagnosis is not None and event.diagnosis.followed and event.error is None:
+            stderr.print(Text(printable(f"{event.source}: {event.diagnosis.reason}")))
         for note in event.notes:
             stderr.print(Text(printable(f"note: {event.source}: {note}"), style="yellow"))
         if self._task is not None:
@@ -99,6 +105,10 @@ class RestoringView:
         how = "there already" if event.skipped else str(event.plan)
         memory = f", {event.predicted / 1e9:.2f} GB" if event.predicted else ""
         stderr.print(Text(printable(f"{event.target}  {event.width}×{event.height}  {how}{memory}")))
+        self._diagnosed(event.diagnosis)
+        if event.diagnosis is not None:
+            words, would = event.diagnosis.words, "" if event.diagnosis.followed else "--task auto would say: "
+            stderr.print(Text(printable(f"  {words}\n  {would}{event.diagnosis.reason}")))
 
     def advance(self, event: "Advanced") -> None:
         """A frame of a video: on a terminal the bar counts frames, else there is a line now and then."""
@@ -121,6 +131,7 @@ class RestoringView:
             self.skipped += 1
         else:
             self.done += 1
+            self._diagnosed(event.diagnosis)
             self.peak = max(self.peak, event.peak or 0)
             if event.plan:
                 self.plans[event.plan] += 1
@@ -128,6 +139,14 @@ class RestoringView:
             self.megapixels += pixels / 1e6
             self._read[kind] = self._read.get(kind, 0) + event.length
             self._pixels[kind] = self._pixels.get(kind, 0) + pixels
+
+    def _diagnosed(self, diagnosis: "Diagnosis | None") -> None:
+        if diagnosis is None:
+            return
+        sigma = diagnosis.findings["noise"]["sigma"]
+        self.noise.append((sum(value**2 for value in sigma) / len(sigma)) ** 0.5)
+        if diagnosis.followed:
+            self.tasks[diagnosis.task or "left alone"] += 1
 
     def rates(self) -> str:
         """Pictures and megapixels per second so far, and the time left."""
@@ -153,7 +172,10 @@ class RestoringView:
         rate = f", {self.megapixels / seconds:.2f} megapixels per second" if self.megapixels else ""
         skips = f", {self.skipped} skipped" if self.skipped else ""
         what = f"{self.planned} would be restored" if self.planned else f"{self.done} restored"
-        return f"{what}{skips}, {self.failed} failed{rate}{self._how()}"
+        tasks = ", ".join(f"{count} {task}" for task, count in self.tasks.most_common())
+        noise = f"; noise σ {min(self.noise):.1f} to {max(self.noise):.1f}" if len(self.noise) > 1 else ""
+        chosen = f" ({tasks}{noise})" if tasks else noise
+        return f"{what}{chosen}{skips}, {self.failed} failed{rate}{self._how()}"
 
     def _how(self) -> str:
         """Precision, plans and memory, where a network ran."""
@@ -173,6 +195,10 @@ class RestoringView:
 
 def _started_lines(event: "Started") -> list[str]:
     pictures = f"{event.pictures} picture{'s' * (event.pictures != 1)}"
+    if event.watching:
+        pictures = "watching, until Ctrl-C"
+    if event.automatic:
+        return [f"{pictures} · for each the task that it needs · {event.device}, {event.precision}", *_notes(event)]
     if event.weights is None:
         return [f"{pictures} · made worse by {event.degradation}"]
     how = f"{event.device}, {event.precision}, " + (f"tiles of {event.tile}" if event.tile else "whole pictures")
@@ -182,4 +208,8 @@ def _started_lines(event: "Started") -> list[str]:
             0,
             f"no --task or --weights given: using the bundled {event.task or event.weights.stem} checkpoint",
         )
-    return lines + [f"note: {note}" for note in event.notes]
+    return lines + _notes(event)
+
+
+def _notes(event: "Started") -> list[str]:
+    return [f"note: {note}" for note in event.notes]

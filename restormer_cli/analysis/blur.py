@@ -1,0 +1,200 @@
+"""Blur, from a single picture: a disc's radius (out of focus), or a line's length and direction (moved).
+
+A blur's transfer function leaves its zeros in the picture's power spectrum: rings for a disc, parallel stripes for a
+line (Gennery 1973; Cannon 1976, who averages the logarithms of many pieces' spectra, as is done here). Found are the
+parameters whose transfer function explains the averaged spectrum best (identification by maximum likelihood: Pavlović
+and Tekalp 1992), beside a natural picture's own spectrum, which falls as a power of the frequency and differs a little
+by direction (Field 1987), and a floor of noise.
+
+A hand that shakes leaves neither rings nor stripes. It is told by what a natural spectrum cannot explain, and by edges:
+the strongest need several pixels to rise (as in Marziliano, Dufaux, Winkler and Ebrahimi 2002).
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import j1
+
+from restormer_cli.analysis.sampling import Image, luma, sample_tiles
+
+Array = NDArray[np.float64]
+Kind = Literal["none", "soft", "defocus", "motion", "shake"]
+
+TILE, ACROSS = 128, 12
+"""The side of a piece in pixels, and how many are looked at along each side of the picture."""
+TILES = 48
+"""The most pieces whose spectra are averaged: those with the most texture."""
+LEAST_SIDE, FLAT = 32, 4 / 255
+"""A picture that is smaller, or whose values differ less, shows no blur."""
+POINTS = 1500
+"""Frequencies on which all candidates are tried; the best are tried again on all."""
+SOFTNESSES = np.arange(0.3, 2.6, 0.2)
+RADII = np.arange(0.75, 10.01, 0.25)
+LENGTHS = np.array([3, 4, 5, 6, 7, 8.5, 10, 12, 14, 16.5, 19, 22, 25, 28, 32])
+"""What is tried, in pixels: the Gaussian's σ, the disc's radius, the line's length."""
+LEAK = 2e-3
+"""A transfer function's zeros are filled up by the window's leakage, and by blurs that are not quite even."""
+NATURAL = -2.3
+"""The exponent of a sharp picture's power spectrum; a little steeper than Field's -2, for lens and sensor blur too."""
+EDGES, EDGE_TILES = 256, 16
+"""The pieces in which edges are looked for, in pixels, and how many at the most."""
+NOTABLE = 0.35
+"""Gain of the logarithm of the residual from which a blur is believed; clean photographs stay below 0.33."""
+
+
+@dataclass(frozen=True)
+class Blur:
+    """What an estimate of blur says."""
+
+    kind: Kind
+    """`soft`: a smooth blur, such as a lens's or an enlargement's; `defocus`: a disc; `motion`: a line; `shake`: a path
+    that is bent, so that neither length nor direction can be told."""
+    width: float
+    """Pixels: the disc's radius (of a soft blur, of the disc as wide), or the line's length; 0 for none and shake."""
+    angle: float
+    """Of a line, in degrees counter-clockwise from horizontal, -90 to 90; else 0."""
+    evidence: float
+    """How much better the blur explains the spectrum than none does: log of the ratio of the squared residuals."""
+    unsharpness: float
+    """Of the strongest edges and of the spectrum together: below 0 for photographs that were not shaken."""
+
+
+def estimate_blur(pixels: Image) -> Blur:
+    """The blur of float32 (h, w, 1 or 3) in [0, 1], taken as the same everywhere; `none` of flat or tiny pictures."""
+    if min(pixels.shape[:2]) < LEAST_SIDE or np.ptp(luma(pixels[::2, ::2])) < FLAT:
+        return Blur("none", 0.0, 0.0, 0.0, 0.0)
+    spectrum = _Spectrum(pixels)
+    none = spectrum.misfit(lambda y, x: np.ones_like(x))
+    soft, softness = spectrum.best(_gaussian, ((s,) for s in SOFTNESSES), lambda p: [(p[0] + d,) for d in (-0.1, 0.1)])
+    disc, radius = spectrum.best(_disc, ((r,) for r in RADII), lambda p: [(p[0] + d,) for d in (-0.12, 0.12)])
+    line, path = spectrum.best(_line, _paths(), _beside)
+    misfit, kind, width, angle = min(
+        (soft, "soft", 2 * softness[0], 0.0),  # a disc of radius r is as wide as a Gaussian of σ = r / 2
+        (disc, "defocus", radius[0], 0.0),
+        (line, "motion", path[0], (path[1] + 90) % 180 - 90),
+    )
+    evidence = float(np.log(none / misfit))
+    unsharpness = float(3.27 * np.log(none) - 14.13 * _rise(pixels) - 4.5)  # logistic regression on photographs
+    if evidence < NOTABLE:
+        return Blur("shake" if unsharpness > 0 else "none", 0.0, 0.0, evidence, unsharpness)
+    return Blur(kind, float(width), float(angle), evidence, unsharpness)
+
+
+def _rise(pixels: Image) -> float:
+    """Log of the strongest steps between neighbours over those between pixels four apart, in the sharpest direction."""
+    tiles = luma(sample_tiles(pixels, EDGES, EDGE_TILES))
+    rises = []
+    for far, near in (
+        (tiles[:, :, 4:] - tiles[:, :, :-4], tiles[:, :, 1:] - tiles[:, :, :-1]),
+        (tiles[:, 4:] - tiles[:, :-4], tiles[:, 1:] - tiles[:, :-1]),
+        (tiles[:, 4:, 4:] - tiles[:, :-4, :-4], tiles[:, 1:, 1:] - tiles[:, :-1, :-1]),
+        (tiles[:, 4:, :-4] - tiles[:, :-4, 4:], tiles[:, 1:, :-1] - tiles[:, :-1, 1:]),
+    ):
+        steps = [np.quantile(np.abs(step[:, :, ::2]), 0.998) for step in (near, far)]
+        rises.append(np.log((steps[0] + 1e-4) / (steps[1] + 1e-4)))
+    return float(max(rises))
+
+
+def _gaussian(y: Array, x: Array, sigma: float) -> Array:
+    return np.exp(-np.square(2 * np.pi * sigma) * (x * x + y * y))
+
+
+def _disc(y: Array, x: Array, radius: float) -> Array:
+    argument = 2 * np.pi * radius * np.hypot(x, y) + 1e-9
+    return np.square(2 * j1(argument) / argument)
+
+
+def _line(y: Array, x: Array, length: float, angle: float) -> Array:
+    turned = np.radians(angle)
+    return np.square(np.sinc(length * (x * np.cos(turned) - y * np.sin(turned))))  # rows point down
+
+
+def _paths() -> Iterable[tuple[float, float]]:
+    """Lengths and angles of lines; the longer, the finer the angles."""
+    for length in LENGTHS:
+        step = 7.5 if length < 11 else 5
+        for angle in np.arange(-90, 90, step):
+            yield float(length), float(angle)
+
+
+def _beside(path: tuple[float, ...]) -> list[tuple[float, ...]]:
+    """Paths a little shorter, longer and turned."""
+    length, angle = path
+    return [(length * by, angle + turn) for by in (0.93, 1.0, 1.07) for turn in (-2.5, 0, 2.5) if (by, turn) != (1, 0)]
+
+
+class _Spectrum:
+    """A picture's averaged log power spectrum, and how well a transfer function explains it."""
+
+    def __init__(self, pixels: Image) -> None:
+        self.side = min(TILE, *pixels.shape[:2])
+        window = np.hanning(self.side + 2)[1:-1]
+        window = np.outer(window, window)
+        window /= np.sqrt(np.square(window).sum())
+        tiles = _textured(luma(pixels), self.side)
+        power = np.square(np.abs(np.fft.rfft2((tiles - tiles.mean(axis=(1, 2), keepdims=True)) * window)))
+        logs = np.log(power + 1e-9).mean(axis=0) + np.euler_gamma  # the mean of the log of a periodogram is so much low
+        y, x = np.meshgrid(np.fft.fftfreq(self.side), np.fft.rfftfreq(self.side), indexing="ij")
+        frequency = np.hypot(y, x)
+        use = (frequency > 2.5 / self.side) & (frequency < 0.5) & ~((x == 0) & (y < 0))
+        self.logs, self.y, self.x, frequency = logs[use], y[use], x[use], frequency[use]
+        turn, fall = np.arctan2(self.y, self.x), np.log(frequency / 0.1)
+        # A natural spectrum: its height, its fall, and what upright and level edges add by direction.
+        columns = [np.ones_like(fall), fall, np.cos(2 * turn), np.sin(2 * turn), np.cos(4 * turn)]
+        self.natural = np.stack(columns, axis=1)
+        self.expected = np.array([self.logs[np.abs(fall) < 0.2].mean(), NATURAL, 0, 0, 0])
+        self.floor = float(np.quantile(self.logs, 0.02))
+        self.some = np.arange(0, len(fall), max(1, round(len(fall) / POINTS)))
+
+    def misfit(self, transfer: Callable[..., Array], *parameters: float, quick: bool = False) -> float:
+        """The mean squared residual of the log spectrum with the best natural spectrum and floor for this blur.
+
+        Gauss-Newton on log(natural · transfer + floor); `quick`: on some frequencies, with fewer steps.
+        """
+        chosen = self.some if quick else slice(None)
+        logs, natural = self.logs[chosen], self.natural[chosen]
+        passed = np.log(transfer(self.y[chosen], self.x[chosen], *parameters) + LEAK)
+        tied = np.array([0, *[0.02] * (natural.shape[1] - 1), 0.5 / len(logs)])
+        expected = np.append(self.expected, self.floor)
+        found = expected.copy()
+        for step in range(4 if quick else 6):
+            light = np.exp(np.clip(natural @ found[:-1] + passed, -60, 30))
+            noise = np.exp(found[-1])
+            rest = logs - np.log(light + noise)
+            if step == (3 if quick else 5):
+                break
+            share = light / (light + noise)
+            slopes = np.concatenate([natural * share[:, None], (1 - share)[:, None]], axis=1)
+            normal = slopes.T @ slopes / len(logs) + np.diag(tied) + 1e-9 * np.eye(len(tied))
+            change = np.linalg.solve(normal, slopes.T @ rest / len(logs) + tied * (expected - found))
+            found += np.clip(change, -3, 3)
+        return float(np.square(rest).mean() + (tied * np.square(found - expected)).sum())
+
+    def best(
+        self,
+        transfer: Callable[..., Array],
+        candidates: Iterable[tuple[float, ...]],
+        beside: Callable[[tuple[float, ...]], list[tuple[float, ...]]],
+    ) -> tuple[float, tuple[float, ...]]:
+        """The least misfit and its parameters: all candidates quickly, then the best three and what is beside them."""
+        ranked = sorted((self.misfit(transfer, *candidate, quick=True), candidate) for candidate in candidates)
+        best = min((self.misfit(transfer, *candidate), candidate) for _, candidate in ranked[:3])
+        return min([best, *((self.misfit(transfer, *near), near) for near in beside(best[1]))])
+
+
+def _textured(plane: Image, side: int) -> Array:
+    """The pieces with the steepest gradients, at most half of all: (h, w) -> (n, side, side)."""
+    height, width = plane.shape
+    starts = [
+        np.unique(np.linspace(0, length - side, min(ACROSS, 2 * (length // side))).astype(int))
+        if length > side
+        else np.array([0])
+        for length in (height, width)
+    ]
+    tiles = np.stack([plane[y : y + side, x : x + side] for y in starts[0] for x in starts[1]])
+    gradient = np.abs(np.diff(tiles, axis=1)).mean(axis=(1, 2)) + np.abs(np.diff(tiles, axis=2)).mean(axis=(1, 2))
+    keep = max(min(4, len(tiles)), min(TILES, (len(tiles) + 1) // 2))
+    return tiles[np.argsort(-gradient, kind="stable")[:keep]].astype(np.float64)

@@ -1,0 +1,86 @@
+"""`--task auto`: which bundled task a picture needs, if any, and why; a pure function of the estimates."""
+
+import math
+from dataclasses import dataclass
+
+from restormer_cli.analysis.findings import Findings
+
+NOISY = 3.0
+"""Noise from this σ (of 255) on is worth a denoiser; clean photographs' texture passes for less."""
+HIGH_ISO, NOISY_AT_HIGH_ISO = 1600, 1.5
+LOW_ISO, NOISY_AT_LOW_ISO = 400, 3.5
+"""Where the camera told its sensitivity: from HIGH_ISO on noise is likely, so that less of it is believed; below
+LOW_ISO it is unlikely, so that more of it is asked for."""
+CORRELATED = 0.15
+"""Correlation of neighbours from which noise is called correlated."""
+BLURRED = 1.2
+"""Radius of a disc from which a picture is called out of focus."""
+MOVED = 3.0
+"""Length of a line from which a picture is called moved."""
+EVIDENT = 0.4
+"""Evidence that a blur needs (see `Blur.evidence`)."""
+DROWNED = 8.0
+"""Noise from this σ on drowns a blur: the deblurring weights were trained with less, so denoising comes first."""
+RAINY = 1.75
+"""Score that streaks need (see `Rain.score`)."""
+COARSE = 0.5
+"""Blocks that are worth a word; no bundled task is made for them."""
+
+
+@dataclass(frozen=True)
+class Camera:
+    """What a camera wrote into the picture."""
+
+    make: str
+    iso: int
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A bundled task, or None to leave the picture alone; and why, in one line."""
+
+    task: str | None
+    reason: str
+
+
+def read_camera(exif: bytes | None) -> Camera | None:
+    """The maker and the sensitivity in an EXIF block, or None where it does not hold both."""
+    if not exif:
+        return None
+    import PIL.Image  # 30 ms that --help should not pay
+
+    tags = PIL.Image.Exif()
+    try:
+        tags.load(exif)
+        make, iso = tags.get(271), tags.get_ifd(34665).get(34855)
+    except Exception:  # any damage: it is a prior, nothing more
+        return None
+    iso = iso[0] if isinstance(iso, tuple) and iso else iso
+    if not isinstance(make, str) or not isinstance(iso, int) or not 0 < iso < 10_000_000:
+        return None
+    words = " ".join("".join(letter if letter.isprintable() else " " for letter in make).split())
+    return Camera(words[:40], iso) if words else None
+
+
+def choose_task(findings: Findings, camera: Camera | None = None) -> Choice:
+    """The bundled task for a picture: rain first, then blur where noise lets it be seen, then noise, else none."""
+    noise, blur, rain = findings.noise, findings.blur, findings.rain
+    if rain.score >= RAINY:
+        return Choice("derain", f"bright streaks, {abs(rain.tilt):.0f}° from upright: derain")
+    least = {"defocus": BLURRED, "motion": MOVED}.get(blur.kind, math.inf)
+    blurred = blur.kind == "shake" or (blur.width >= least and blur.evidence >= EVIDENT)
+    noisy = f"noise σ {noise.mean:.2g}" + (", correlated" if noise.correlation >= CORRELATED else "")
+    if blurred and noise.mean < DROWNED:
+        if blur.kind == "shake":
+            return Choice("motion-deblur", "no sharp edge, no disc: blur by a shaken camera: motion-deblur")
+        if blur.kind == "motion":
+            return Choice("motion-deblur", f"blur along {blur.width:.2g} pixels at {blur.angle:.0f}°: motion-deblur")
+        return Choice("defocus", f"blur by a disc of radius {blur.width:.2g} pixels: defocus")
+    least = NOISY
+    if camera is not None:
+        least = NOISY_AT_HIGH_ISO if camera.iso >= HIGH_ISO else NOISY_AT_LOW_ISO if camera.iso < LOW_ISO else NOISY
+        noisy += f", ISO {camera.iso} ({camera.make})"
+    if noise.mean >= least:
+        return Choice("denoise", f"{noisy}: denoise")
+    beside = ", JPEG blocks, for which no task is made" if findings.blocks >= COARSE else ""
+    return Choice(None, f"{noisy}{beside}, no blur and no rain to be sure of: left alone")
