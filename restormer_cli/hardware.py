@@ -116,7 +116,10 @@ def parse_memory(text: str | int, flag: str = "--memory") -> int:
     match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([kmgt]?i?)b?\s*", str(text).lower())
     if match is None or match[2] not in UNITS or not float(match[1]):
         raise UserError(f"{flag} {text}: not an amount of memory; write it like 6GB, 1.5GB or 800MB")
-    return round(float(match[1]) * UNITS[match[2]])
+    amount = round(float(match[1]) * UNITS[match[2]])
+    if isinstance(text, str) and not match[2] and amount < 1_000_000:
+        raise UserError(f"{flag} {text}: that many bytes hold nothing; with a unit: {flag} {match[1]}GB")
+    return amount
 
 
 def held(device: "torch.device") -> int:

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import re
 import tomllib
 from collections.abc import Iterator
 from importlib.resources import files
@@ -51,15 +52,42 @@ def read_recipe(name: str, overrides: tuple[str, ...] = ()) -> Recipe:
     """Read, override (`optimizer.lr=1e-4`, `stage.0.patch=64`) and validate. Raises UserError."""
     path = find_recipe(name)
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid TOML: {error}") from None
+        values = _parsed(path, path.read_bytes())
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     for override in overrides:
         _override(values, override)
     values.setdefault("name", path.stem)
     return parse_recipe(values, where=str(path))
+
+
+def _parsed(path: Path, data: bytes) -> dict[str, Any]:
+    """TOML as Windows' editors save it too. Raises UserError that names what they did to it."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise UserError(f"{path}: is saved in UTF-16: save it as UTF-8")
+    backslashes = f"{path}: backslashes in double quotes: write D:/new/train, or 'D:\\new\\train' in single quotes"
+    try:
+        text = data.decode("utf-8-sig").replace("\r\n", "\n")
+        values = tomllib.loads(text)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is not UTF-8 ({error.reason} at byte {error.start}): save it as UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        line = re.search(r"at line (\d+)", str(error))
+        rows = text.splitlines()
+        if line is not None and re.search(r'"[^"]*\\', rows[min(int(line[1]), len(rows)) - 1]):
+            raise UserError(f"{backslashes} ({error})") from None
+        raise UserError(f"{path}: not valid TOML: {error}") from None
+    if any(_has_controls(table) for table in (values.get("data"), values.get("init"))):  # "\n" and "\t" of a path
+        raise UserError(backslashes)
+    return values
+
+
+def _has_controls(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_has_controls, value.values()))
+    if isinstance(value, list):
+        return any(map(_has_controls, value))
+    return isinstance(value, str) and any(ord(character) < 32 for character in value)
 
 
 def parse_recipe(values: dict[str, Any], where: str) -> Recipe:

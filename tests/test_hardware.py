@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from restormer_cli import hardware
+from restormer_cli.errors import UserError
 
 CPU = torch.device("cpu")
 ASKED = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
@@ -118,3 +119,8 @@ def test_apples_gpu_is_taken_only_by_name(monkeypatch: pytest.MonkeyPatch) -> No
     assert hardware.about_device("mps") is None
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     assert hardware.about_device("auto") is None
+
+
+def test_memory_without_a_unit_is_told_the_unit():
+    with pytest.raises(UserError, match=r"--memory 6: .*--memory 6GB"):
+        hardware.parse_memory("6")

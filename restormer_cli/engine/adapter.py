@@ -118,7 +118,7 @@ def _turned(network: Network, pixels: np.ndarray) -> np.ndarray:
     for mirrored in (False, True):
         for quarters in range(4):
             there = np.rot90(pixels[:, ::-1] if mirrored else pixels, quarters)
-            back = np.rot90(network(np.ascontiguousarray(there)), -quarters)
+            back = np.rot90(network(there.copy()), -quarters)
             total += back[:, ::-1] if mirrored else back
     return total / 8
 
@@ -132,6 +132,6 @@ def _mirrored(network: Network, views: np.ndarray) -> np.ndarray:
     swapped = np.concatenate([views[..., 3:], views[..., :3]], axis=2)
     total = np.zeros((*views.shape[:2], 3), np.float32)
     for step in (1, -1):
-        total += network(np.ascontiguousarray(views[::step]))[::step]
-        total += network(np.ascontiguousarray(swapped[::step, ::-1]))[::step, ::-1]
+        total += network(views[::step].copy())[::step]
+        total += network(swapped[::step, ::-1].copy())[::step, ::-1]
     return total / 4

@@ -1,5 +1,6 @@
 """The network with its optimiser and average on the devices: one step forward, all of its state out and in."""
 
+import json
 import math
 import warnings
 from collections.abc import Iterator
@@ -195,7 +196,10 @@ def initial_network(recipe: Recipe) -> Restormer:
         torch.manual_seed(recipe.seed)
         network = load_weights(recipe.init).model if recipe.init else Restormer(recipe.model)
     if network.config != recipe.model:
-        raise UserError(f"init = {recipe.init}: is another network than [model] describes")
+        own = ", ".join(f"{key} = {json.dumps(value)}" for key, value in network.config.to_dict().items())
+        raise UserError(
+            f"init = {recipe.init}: is another network than [model] describes; its own: model = {{ {own} }}"
+        )
     return network.to(torch.get_default_dtype()).train()
 
 

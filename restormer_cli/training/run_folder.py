@@ -164,12 +164,17 @@ def open_run(
     run = Run(folder)
     make_run_folder(folder)
     if check_unused(folder, resume=resume):
-        return None, []
+        return None, [f"{folder}: nothing to go on from; a new training begins"] if resume else []
     for place in (run.folder, run.checkpoints, run.pictures):
         sweep(place)
     state, notes = run.newest()
+    if state is None and (notes or run.weights.is_file()):
+        why = notes[0] if notes else f"{run.checkpoints}: no checkpoint is left"
+        raise UserError(
+            f"{why}; to begin again would replace what is trained: bring a checkpoint back, or choose another --out"
+        )
     if notes:
-        where = f"from iteration {state['iteration']}, the one before" if state else "from the start: no other is left"
+        where = f"from iteration {state['iteration']}, the one before" if state else ""
         notes = [f"{note}; going on {where}" for note in notes]
     if state is not None:
         changed = list(differences(json.loads(state["recipe"]), json.loads(resolved(recipe))))
@@ -177,6 +182,8 @@ def open_run(
             raise UserError(
                 f"{folder}: was trained with another recipe: {'; '.join(changed)}. Undo that, or go on with {ACCEPT}"
             )
+        if state["iteration"] >= recipe.iterations:
+            notes.append(f"{folder}: is finished: all {recipe.iterations:,} iterations are done")
         notes += [f"changed since iteration {state['iteration']}: {change}" for change in changed]
     return state, notes
 

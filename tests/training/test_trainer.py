@@ -272,14 +272,14 @@ def test_a_torn_newest_checkpoint_falls_back_to_the_one_before(
 
 
 def test_a_torn_checkpoint_does_not_crowd_out_the_good_one(pictures: Path, tmp_path: Path) -> None:
-    values = recipe(pictures, checkpoint={"every": 2, "keep": 1})
+    values = recipe(pictures, checkpoint={"every": 2, "keep": 2})
     run(values, tmp_path / "run", stop_after=4)
     folder = tmp_path / "run" / "checkpoints"
-    assert [path.name for path in folder.iterdir()] == ["00000004.pt"]
+    assert sorted(path.name for path in folder.iterdir()) == ["00000002.pt", "00000004.pt"]
     (folder / "00000004.pt").write_bytes(b"torn")
-    run(values, tmp_path / "run", resume=True, stop_after=2)
-    assert [path.name for path in folder.iterdir()] == ["00000002.pt"]
-    assert checkpoint(tmp_path / "run", 2)["iteration"] == 2
+    run(values, tmp_path / "run", resume=True, stop_after=1)
+    assert sorted(path.name for path in folder.iterdir()) == ["00000002.pt", "00000003.pt"]
+    assert checkpoint(tmp_path / "run", 3)["iteration"] == 3
 
 
 def test_a_folder_in_use_needs_resume(straight: tuple[Path, Logs], pictures: Path, tmp_path: Path) -> None:
@@ -345,7 +345,11 @@ def test_what_is_not_computed_may_change_freely(pictures: Path, tmp_path: Path) 
 def test_a_finished_run_has_nothing_to_resume(straight: tuple[Path, Logs], pictures: Path) -> None:
     before = bits(straight[0])
     modified = (straight[0] / "weights.safetensors").stat().st_mtime_ns
-    assert run(recipe(pictures), straight[0], resume=True) == []
+    told = run(recipe(pictures), straight[0], resume=True)
+    assert [log.text for log in told if isinstance(log, Note)] == [
+        f"{straight[0]}: is finished: all {recipe(pictures).iterations} iterations are done"
+    ]
+    assert len(told) == 1
     assert (straight[0] / "weights.safetensors").stat().st_mtime_ns == modified
     assert_same_bits(bits(straight[0]), before)
     assert len(metrics(straight[0])) == 10
@@ -659,3 +663,26 @@ def test_validation_pictures_are_made_when_they_are_needed(pictures: Path, monke
     first, again = pairs[1], pairs[1]
     assert len(made) == 2
     assert all(np.array_equal(one, other) for one, other in zip(first, again, strict=True))
+
+
+@pytest.mark.parametrize("how", ["gone", "damaged"])
+def test_resuming_without_a_checkpoint_leaves_weights_and_log_alone(pictures: Path, tmp_path: Path, how: str) -> None:
+    folder = tmp_path / "run"
+    run(recipe(pictures), folder, stop_after=2)
+    (state,) = (folder / "checkpoints").iterdir()
+    if how == "gone":
+        (folder / "weights.safetensors").write_bytes(b"trained")
+        state.unlink()
+    else:
+        state.write_bytes(b"torn")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match="would replace what is trained: bring a checkpoint back"):
+        run(recipe(pictures), folder, resume=True)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_nothing_to_resume_is_told(pictures: Path, tmp_path: Path) -> None:
+    logs = run(recipe(pictures), tmp_path / "mistyped", resume=True, stop_after=1)
+    assert f"{tmp_path}/mistyped: nothing to go on from; a new training begins" in [
+        log.text for log in logs if isinstance(log, Note)
+    ]

@@ -172,7 +172,9 @@ def _quality_table(quality: "Quality") -> Table:
     if grouped:
         table.add_column("folder")
     for name in names:
-        table.add_column(NAMES.get(name, name), justify="right")
+        # SSIM by channel and as a volume differ by up to 0.47 on one pair: never without its protocol.
+        protocol = f" ({quality.task.protocol.name})" if name == "ssim" else ""
+        table.add_column(NAMES.get(name, name) + protocol, justify="right")
         if name == "psnr":
             table.add_column("gain", justify="right")
     table.add_column("s per picture", justify="right")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from difflib import get_close_matches
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -312,7 +313,8 @@ def _weights(request: Request) -> "Weights | Exported":
         return load_weights(request.weights)
     task = request.task or DEFAULT_TASK
     if task not in bundled_tasks():
-        raise UserError(
-            f"--task {task}: no such bundled checkpoint (bundled: {', '.join(bundled_tasks()) or 'none'}; or auto)"
-        )
+        near = [name for name in bundled_tasks() if task in name] or get_close_matches(task, bundled_tasks(), n=1)
+        meant = f", did you mean {near[0]}?" if near else ""
+        bundled = ", ".join(bundled_tasks()) or "none"
+        raise UserError(f"--task {task}: no such bundled checkpoint{meant} (bundled: {bundled}; or auto)")
     return load_weights(task)

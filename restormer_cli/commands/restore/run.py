@@ -26,7 +26,8 @@ from restormer_cli.errors import Failed, RestormerError, UserError
 from restormer_cli.files import check_folder, sweep
 from restormer_cli.images.formats.table import WRITABLE
 from restormer_cli.images.io import picture_size, read_picture
-from restormer_cli.images.video import is_film
+from restormer_cli.images.listing import left_out
+from restormer_cli.images.video import READABLE_FILMS, is_film
 
 POLL = 0.2
 """Seconds between two looks at a picture that another run is restoring."""
@@ -52,7 +53,10 @@ def restore(request: Request) -> Iterator[Started | Planned | Advanced | Restore
             return
         jobs = _jobs(request)
         stage = make_stage(request)
-        yield stage.started(jobs)
+        started = stage.started(jobs)
+        if request.source.is_dir() and (missing := left_out(request.source, READABLE_FILMS)):
+            started = replace(started, left_out=missing)
+        yield started
         if request.dry_run:
             yield from _dry_run(request, stage, jobs)
             return

@@ -3,6 +3,7 @@
 import hashlib
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -36,11 +37,20 @@ def guarded(name: str, stage: Callable[..., None], *arguments: object) -> Work:
             stage(*arguments)
         except RestormerError as error:
             work.error = error
+        except Exception as error:  # ours, or a library's: it costs this picture, and the last line tells
+            work.error = Failed(f"{work.job.source}: a defect of restormer-cli, please report it: {_told(error)}")
+            work.error.__cause__ = error
         work.seconds[name] = time.perf_counter() - begun
     if name == "write" or work.error is not None or work.skipped:
         work.claim.close()
         work.picture = work.right = work.pixels = work.weight = None
     return work
+
+
+def _told(error: Exception) -> str:
+    """What a report needs: the kind, the words and the place."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})"
 
 
 def read_stage(request: Request, work: Work) -> None:

@@ -104,6 +104,8 @@ class Started:
     notes: tuple[str, ...] = ()
     threads: int = 1
     degradation: str | None = None
+    left_out: str | None = None
+    """What is in the folder and is not restored with it, with what to do."""
     watching: bool = False
     automatic: bool = False
     """Each picture gets the task that it needs, or none; `weights` and `task` are None."""

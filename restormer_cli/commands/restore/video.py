@@ -66,7 +66,7 @@ def _restore(request: Request, stage: Restoring | Degrading, film: Film, job: Jo
             out.write(pixels, frame)
             count += 1
             yield Advanced(count, film.length, time.perf_counter() - begun)
-    notes = [*out.notes, *notices, f"{count:,} frames"]
+    notes = [*out.notes, *film.notes, *notices, f"{count:,} frames"]
     if film.damaged:
         notes.append(f"{film.damaged:,} damaged packets are left out; all else keeps its time")
     seconds = time.perf_counter() - begun

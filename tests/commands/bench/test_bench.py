@@ -192,6 +192,11 @@ def test_quality_is_summed_up_over_all_and_by_folder(judged):
         assert statistic["deviation"] == pytest.approx(stdev(pictures))
 
 
+def test_no_ssim_stands_without_its_protocol(colour_weights, clean):
+    result = bench(colour_weights, "--clean", clean, "--degrade", "gaussian:25")
+    assert "SSIM (gaussian)" in " ".join(result.output.split())
+
+
 def test_a_clean_photograph_comes_through_and_a_file_is_scored_as_a_file(colour_weights, clean):
     """Two questions that are asked of a denoiser: does it leave alone what is clean, and does it help a JPEG?"""
     result = bench(colour_weights, "--clean", clean, "--degrade", "round8", "--min-psnr", 99, "--json")
