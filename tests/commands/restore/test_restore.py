@@ -549,7 +549,7 @@ def test_a_bundled_checkpoint_by_name(tmp_path, picture, bundle, arguments):
 
 def test_an_unknown_task_names_those_that_there_are(tmp_path, picture, bundle):
     line = refused(restore(picture, tmp_path / "out", "--task", "derain"))
-    assert line == "error: --task derain: no such bundled checkpoint (bundled: dehaze, denoise)"
+    assert line == "error: --task derain: no such bundled checkpoint (bundled: dehaze, denoise; or auto)"
 
 
 def test_the_library_call_yields_a_start_and_a_result_per_picture(tmp_path, picture, colour_weights):
