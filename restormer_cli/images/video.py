@@ -346,7 +346,7 @@ class Writer:
             self._release()
         new = _from_pixels(pixels, frame.alpha, original, self.stream.codec_context.pix_fmt)
         new.pts, new.time_base, new.duration = original.pts, original.time_base, original.duration
-        if self._shift and new.pts is not None:
+        if self._shift and new.pts is not None and original.time_base is not None:
             new.pts -= round(self._shift / original.time_base)
         self.container.mux(self.stream.encode(new))
 
