@@ -256,7 +256,6 @@ def test_exif_in_a_tiff_is_copied_as_it_is(big, order):
     loaded = Image.Exif()
     loaded.load(b"Exif\0\0" + exif)
     assert loaded.get_ifd(34665)[37500] == note
-    assert loaded.get_ifd(34665)[40965][1] == "R03" if isinstance(loaded.get_ifd(34665)[40965], dict) else True
     assert b"R03\0" in exif
     assert read_ifd(exif).order == order
 

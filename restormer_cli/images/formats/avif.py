@@ -47,7 +47,7 @@ def _av1_configuration(data: bytes) -> tuple[int, bool]:
 
 
 SPEED = 6
-"""Pillow's and avifenc's own; the other binding begins at its slowest, forty times slower for 2 % fewer bytes."""
+"""Pillow's and avifenc's own; imagecodecs begins at its slowest, some forty times slower for about as many bytes."""
 NCLX = b"colrnclx"
 
 
