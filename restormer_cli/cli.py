@@ -1,5 +1,7 @@
 """The five verbs under one command; what a verb does is imported when it is called."""
 
+import io
+import sys
 from typing import Annotated
 
 import typer
@@ -22,6 +24,9 @@ app = typer.Typer(
 
 def main() -> None:
     """The console script `restormer`."""
+    for stream in (sys.stdout, sys.stderr):  # pipes on Windows are cp1252: what it lacks becomes a question mark
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     app()
 
 

@@ -4,7 +4,8 @@
     ├── UserError        the request, recipe or input is wrong      exit 2
     ├── CheckFailed      a result fell below its threshold          exit 4
     └── Failed           the work could not be done                 exit 1
-        └── NoRoom       nothing more can be written there          exit 1
+        ├── NoRoom       nothing more can be written there          exit 1
+        └── AlreadyThere somebody else has made the file meanwhile  exit 1
 
 The message is one line: what was wrong, where, and the cure. `cli` prints it in red and exits;
 anything that is not a RestormerError is a defect of ours and keeps its traceback.
@@ -37,6 +38,10 @@ class Failed(RestormerError):
 
 class NoRoom(Failed):
     """The disk is full, the quota used up, the medium read-only: the next file would fare no better."""
+
+
+class AlreadyThere(Failed):
+    """A file that was to be new appeared while it was made; it is left as it is."""
 
 
 def printable(text: str) -> str:

@@ -1,9 +1,12 @@
 """The machine: processor, devices, memory that is free, held and was needed at the most."""
 
+import ctypes
+import math
 import os
 import platform
 import re
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -56,7 +59,7 @@ def describe_machine(threads: int) -> Machine:
         instructions=torch.backends.cpu.get_cpu_capability(),
         cores=available_cores(),
         threads=threads,
-        memory=_meminfo("MemTotal"),
+        memory=psutil.virtual_memory().total,
         accelerator=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         system=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
@@ -81,23 +84,18 @@ def multiplies_bf16(device: "torch.device") -> bool:
 
 
 def available_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Cores that this process may use, and has the time of: a container's quota (`docker --cpus`) counts too."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.ceil(min(cores, _container_cores())))
 
 
-def available_memory() -> int | None:
-    """Bytes that could be had now without swapping; None where the system does not say."""
-    return _meminfo("MemAvailable")
+def limit_threads(processes: int = 1) -> None:
+    """Give PyTorch no more threads than this process, one of so many on the machine, has cores."""
+    import torch
 
-
-def _meminfo(key: str) -> int | None:
-    path = Path("/proc/meminfo")
-    for line in path.read_text().splitlines() if path.exists() else ():
-        if line.startswith(f"{key}:"):
-            return 1024 * int(line.split()[1])
-    return None
+    cores = max(1, available_cores() // processes)
+    if torch.get_num_threads() > cores:
+        torch.set_num_threads(cores)
 
 
 def processor_name() -> str:
@@ -118,7 +116,10 @@ def parse_memory(text: str | int, flag: str = "--memory") -> int:
     match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([kmgt]?i?)b?\s*", str(text).lower())
     if match is None or match[2] not in UNITS or not float(match[1]):
         raise UserError(f"{flag} {text}: not an amount of memory; write it like 6GB, 1.5GB or 800MB")
-    return round(float(match[1]) * UNITS[match[2]])
+    amount = round(float(match[1]) * UNITS[match[2]])
+    if isinstance(text, str) and not match[2] and amount < 1_000_000:
+        raise UserError(f"{flag} {text}: that many bytes hold nothing; with a unit: {flag} {match[1]}GB")
+    return amount
 
 
 def held(device: "torch.device") -> int:
@@ -128,6 +129,13 @@ def held(device: "torch.device") -> int:
 
         return torch.cuda.memory_allocated(device)
     return psutil.Process().memory_info().rss
+
+
+def give_back() -> None:
+    """Return to the system what C's allocator keeps of freed memory, so that `held` counts what is in use (glibc)."""
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # another C library
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def free(device: "torch.device") -> int:
@@ -140,21 +148,69 @@ def free(device: "torch.device") -> int:
     return min(psutil.virtual_memory().available, _container_limit())
 
 
-def _container_limit() -> int:
-    """What a container may still take (control groups, version 2); sys.maxsize if there is no limit."""
-    group = Path("/sys/fs/cgroup")
+CONTROL_GROUPS = Path("/sys/fs/cgroup")
+OWN_GROUPS = Path("/proc/self/cgroup")
+RECLAIMABLE = ("inactive_file", "active_file", "slab_reclaimable")
+"""Of a group's memory.stat: page cache and the like, which the system gives up before it refuses memory."""
+
+
+def _control_groups(controller: str) -> Iterator[Path]:
+    """The folders of this process's control group and its parents, in version 2 and 1, as far as they can be seen."""
     try:
-        return int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
-    except (OSError, ValueError):  # no such file, or "max"
-        return sys.maxsize
+        lines = OWN_GROUPS.read_text().splitlines()
+    except OSError:
+        lines = ["0::/"]
+    for line in lines:
+        _, controllers, path = (*line.split(":", 2), "", "")[:3]
+        if not controllers:
+            roots = [CONTROL_GROUPS, CONTROL_GROUPS / "unified"]
+        elif controller in controllers.split(","):
+            roots = [CONTROL_GROUPS / controller, CONTROL_GROUPS / controllers]
+        else:
+            continue
+        for root in roots:
+            group = root / path.strip("/")  # in a container the path may be the host's, and lead nowhere
+            yield from (place for place in (group, *group.parents) if place == root or root in place.parents)
+
+
+def _container_limit() -> int:
+    """Bytes that containers (control groups) still allow, page cache not counted; sys.maxsize if there is no limit."""
+    least = sys.maxsize
+    for group in _control_groups("memory"):
+        for limit, used, prefix in (
+            ("memory.max", "memory.current", ""),
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
+        ):
+            try:
+                left = int((group / limit).read_text()) - int((group / used).read_text())
+            except (OSError, ValueError):  # no such file, or "max"
+                continue
+            with suppress(OSError, ValueError):
+                counts = dict(line.split() for line in (group / "memory.stat").read_text().strip().splitlines())
+                left += sum(int(counts.get(prefix + name, 0)) for name in RECLAIMABLE)
+            least = min(least, max(0, left))
+    return least
+
+
+def _container_cores() -> float:
+    """Cores' worth of time that containers allow; inf if there is no quota."""
+    least = math.inf
+    for group in _control_groups("cpu"):
+        with suppress(OSError, ValueError):
+            quota, period = (group / "cpu.max").read_text().split()
+            least = min(least, int(quota) / int(period))
+        with suppress(OSError, ValueError):
+            quota = int((group / "cpu.cfs_quota_us").read_text())  # -1: none
+            least = min(least, quota / int((group / "cpu.cfs_period_us").read_text()) if quota > 0 else least)
+    return least
 
 
 def choose_device(name: str) -> "torch.device":
-    """`auto` is cuda, else mps, else cpu. Raises UserError for one that this machine lacks."""
+    """`auto` is cuda, else cpu (`about_device` says why not mps). Raises UserError for one that this machine lacks."""
     import torch
 
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -165,6 +221,36 @@ def choose_device(name: str) -> "torch.device":
     if missing or device.type not in ("cpu", "cuda", "mps"):
         raise UserError(f"--device {name}: not on this machine; --device auto takes the best there is")
     return device
+
+
+def about_device(name: str) -> str | None:
+    """What to say where `auto` leaves a device alone that this machine has."""
+    import torch
+
+    if name != "auto" or torch.cuda.is_available() or not torch.backends.mps.is_available():
+        return None
+    return "running on the CPU: nobody has tried this program on Apple's GPUs yet; --device mps does"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out: torch says so in RuntimeErrors of many wordings."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error).lower())
+
+
+NO_COMPILER = (
+    "InvalidCxxCompiler",
+    "No working C++ compiler",
+    "Failed to find C compiler",
+    "TritonMissing",
+    "working triton",
+)
+"""What torch.compile says where what it compiles with is not there."""
+
+
+def lacks_compiler(error: BaseException) -> bool:
+    """Whether torch.compile failed for want of a compiler."""
+    text = f"{type(error).__name__}: {error}"
+    return any(words in text for words in NO_COMPILER)
 
 
 class Peak:

@@ -20,10 +20,10 @@ class Table(BaseModel):
 
 
 class Stage(Table):
-    """One row of progressive learning: so many iterations at this patch and global batch."""
+    """One stage of progressive learning: a number of iterations at one patch size and global batch size."""
 
     iterations: Positive
-    """How long; the stages follow one another."""
+    """Number of steps of this stage; the stages follow one another."""
     patch: Annotated[int, Field(ge=8, multiple_of=8)]
     """Side of the square training patch, in pixels; a multiple of 8."""
     batch: Positive
@@ -47,89 +47,90 @@ class Optimizer(Table):
     """AdamW."""
 
     lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 3e-4
-    """Learning rate at the start."""
+    """Initial learning rate."""
     weight_decay: Rate = 1e-4
-    """Share of each weight taken away per step, times the learning rate."""
+    """Decoupled weight decay (AdamW)."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
-    """How slowly the means of gradients and of their squares forget."""
+    """AdamW's betas: decay rates of the two moment estimates, each in [0, 1)."""
     clip: Rate = 0.01
-    """Largest gradient norm; 0 switches clipping off."""
+    """Maximum norm of the gradient; 0 switches clipping off."""
 
 
 class Schedule(Table):
-    """Constant rate, then half a cosine down to lr_min; the default splits the total as the paper does, 92 : 208."""
+    """Constant learning rate, then cosine annealing to lr_min; by default the iterations are split 92 : 208."""
 
     constant: Annotated[int, Field(ge=0)] | None = None
-    """Iterations at the full rate."""
+    """Iterations at the initial learning rate."""
     cosine: Annotated[int, Field(ge=0)] | None = None
-    """Iterations of the way down."""
+    """Iterations of the cosine annealing."""
     lr_min: Rate = 1e-6
-    """Where it ends, and stays."""
+    """Final learning rate."""
 
 
 class Loss(Table):
-    """What is minimised: the mean of |e|, of sqrt(e² + ε²), |e| plus a share of the spectrum's |e|, or −PSNR."""
+    """The loss that is minimised."""
 
     kind: Literal["l1", "charbonnier", "fft", "psnr"] = "l1"
-    """In the order of the line above."""
+    """l1: mean absolute error; charbonnier: mean sqrt(e² + ε²), ε = 1e-3; fft: L1 plus 0.1 × L1 of the spectrum; psnr:
+    negative PSNR, capped at 50 dB."""
 
 
 class Ema(Table):
     """Exponential moving average of the weights; 0 switches it off."""
 
     decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the average that each step keeps, such as 0.999."""
+    """Decay of the average per step, in [0, 1), such as 0.999."""
 
 
 class Augment(Table):
     flips: bool = True
-    """Mirror images and quarter turns, the 8 of them equally likely."""
+    """Random flips and quarter turns: the 8 positions, equally likely."""
     mixup: Rate = 0.0
-    """Parameter a of the mixture's β(a, a), applied to every second group; the paper's is 1.2, 0 switches it off."""
+    """MixUp: parameter a of Beta(a, a), applied to every second group; 1.2 in the paper, 0 switches it off."""
     mixup_groups: Positive = 8
-    """Equal groups of a global batch that are mixed within: the paper's 8 GPUs, so groups of 8, 5, 4, 2, 1, 1."""
+    """MixUp: number of equal groups of a global batch, each mixed within itself (the paper's 8 GPUs)."""
     balance: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Other light: each channel of a sample is darkened by its own share, at most a share drawn up to this one."""
+    """White balance, in [0, 1): each channel of a sample is darkened by a share of its own, up to this one."""
     shrink: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of the samples that are taken from pictures at half their size, where these are large enough."""
+    """Share of samples, in [0, 1], taken from pictures at half their size, where these are large enough."""
 
 
 class Degrade(Table):
-    """What is done to clean pictures to make the input; steps as in `degradations.spec`."""
+    """Degradation of the clean pictures, which makes the input."""
 
     steps: tuple[str, ...] = ()
-    """One after the other, such as ["defocus:1-3", "gaussian:0-10", "jpeg:70-95@0.5"]."""
+    """Operations in their order, such as ["defocus:1-3", "gaussian:0-10", "jpeg:70-95@0.5"]."""
 
 
 class Pairs(Table):
-    """Where pictures are: two folders with the same names, or clean ones that [degrade] spoils on the way in.
+    """Folders of pictures: degraded and clean ones of the same names, or clean ones that [degrade] degrades.
 
     Folders are searched with all below them. `package:skimage` names the photographs inside scikit-image.
     """
 
     degraded: str | None = None
-    """Folder of the input pictures."""
+    """Folder of the degraded pictures, the network's input."""
     right: str | None = None
-    """The second view of a dual-pixel camera, where `degraded` is the first."""
+    """Folder of a dual-pixel camera's second views, where `degraded` has the first."""
     clean: str
-    """Folder of the pictures that they should become."""
+    """Folder of the clean pictures, the target."""
     exclude: tuple[str, ...] = ()
     """Names (below the folder, without extension) to leave out."""
     only: tuple[str, ...] = ()
     """The only names to take."""
     match: Literal["name", "order"] = "name"
-    """What makes a pair: the same name, or the same place in the natural order of names (as in DPDD)."""
+    """How pairs are found: by the same name, or by the same position in the natural order of names (as in DPDD)."""
 
 
 class Cut(Table):
-    """The crops that a published preparation cuts beforehand; here they are places to draw patches from."""
+    """Crops as published preparations cut them beforehand; patches are drawn within these."""
 
     side: Positive
-    """Of the square crops, in pixels."""
+    """Side of the square crops, in pixels."""
     overlap: Annotated[int, Field(ge=0)] = 0
-    """Pixels that neighbouring crops share; the last of a row is moved back to the border."""
+    """Overlap of neighbouring crops, in pixels; the last crop of a row ends at the border."""
     above: Annotated[int, Field(ge=0)] = 0
-    """Pictures are cut where both sides exceed this, else taken whole, as one crop."""
+    """Pictures are cut where both sides exceed this many pixels; others are one crop."""
 
     @model_validator(mode="after")
     def _advances(self) -> "Cut":
@@ -140,25 +141,25 @@ class Cut(Table):
 
 class Data(Table):
     train: Pairs
-    """What is learnt from."""
+    """Training pictures."""
     validate_: Annotated[Pairs | None, Field(alias="validate")] = None
-    """What is scored now and then, and never learnt from."""
+    """Validation pictures, never trained on."""
     cut: Cut | None = None
-    """Draw among these crops, all alike, and a patch within; without it, see `draw`."""
+    """Draw one of these crops, each equally likely, and a patch within it; without `cut`, see `draw`."""
     sharpest: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Share of the crops of `cut`, over all pictures, that is kept: the sharpest, judged by the clean picture."""
+    """Share of the crops of `cut`, in (0, 1], that is kept: the sharpest of all pictures, judged by the clean one."""
     draw: Literal["area", "pictures"] | None = None
-    """Without `cut`: pictures in proportion to their area (the default), or all alike."""
+    """Without `cut`: draw pictures in proportion to their area (the default), or each equally likely."""
     textured: bool = False
-    """Draw patches in favour of texture: of two candidates, the one with the larger mean gradient."""
+    """Prefer patches with texture: of two candidates, take the one with the larger mean gradient."""
     cache: Literal["disk", "memory", "off"] = "disk"
-    """Where decoded pictures are kept: in files that all processes share, in this process, or nowhere."""
+    """Cache of decoded pictures: files that all processes share, the memory of this process, or none."""
     cache_gb: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """The most that the cache may hold, in 10⁹ bytes (default: 100 on disk, 6 in memory)."""
+    """Maximum size of the cache, in 10⁹ bytes (default: 100 on disk, 6 in memory)."""
     workers: Positive = 4
     """Threads that make batches, and decode pictures at the start."""
     prefetch: Positive = 4
-    """Batches made ahead of the step that needs them."""
+    """Number of batches prepared ahead."""
 
 
 class Validation(Table):
@@ -169,50 +170,50 @@ class Validation(Table):
     degrade: tuple[str, ...] = ()
     """Steps for validation where the data are clean (default: those of [degrade]); seeded per picture."""
     channel: Literal["rgb", "y"] = "rgb"
-    """What is scored: all channels, or luma Y alone, as deraining is."""
+    """Channels that are scored: all, or luma Y alone (as for deraining)."""
 
 
 class Checkpoint(Table):
     every: Positive = 4000
     """Iterations between two checkpoints."""
     keep: Positive = 2
-    """So many of the newest stay."""
+    """Number of checkpoints that are kept, the newest."""
 
 
 class Run(Table):
-    """How it is computed; nothing here changes what is computed, but for rounding."""
+    """Execution; nothing here changes the result, but for rounding."""
 
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     """bf16 is autocast: weights and optimiser stay in fp32. auto: bf16 where the device multiplies in it, else fp32."""
     activation_checkpointing: bool = False
-    """Keep only what enters each block and compute the rest again: far less memory, more time."""
+    """Store only the input of each block and compute the rest again in the backward pass: less memory, more time."""
     compile: bool = False
     """torch.compile, one block per shape."""
     micro_batch: Positive | None = None
-    """The most pictures that a device takes at once; gradients accumulate (default: all of its share)."""
+    """Maximum number of pictures per device at once; gradients accumulate (default: its share of the batch)."""
     uneven: bool = False
-    """Let a batch split unevenly over the devices (some wait); without it such a recipe is refused."""
+    """Allow batches that split unevenly over the devices (some wait); otherwise such a recipe is refused."""
     non_finite_steps: Positive = 10
-    """After so many steps in a row without a finite loss or gradient, go back to the last checkpoint."""
+    """Number of consecutive steps without a finite loss or gradient after which the last checkpoint is loaded."""
     track: Literal["tensorboard", "trackio", "wandb"] | None = None
-    """Where else the metrics go."""
+    """Experiment tracker that receives the metrics too."""
 
 
 class Recipe(Table):
-    """Everything that decides a training run."""
+    """All values of a training run."""
 
     name: str = ""
-    """Of the run folder; the file's name unless told."""
+    """Name of the run folder (default: the file's name)."""
     task: str
-    """What the weights will be for; goes into their header."""
+    """Task of the weights, stored in their header."""
     seed: Annotated[int, Field(ge=0)] = 100
-    """Of the initial weights and of everything that is drawn."""
+    """Seed of the initial weights and of all random draws."""
     init: str | None = None
-    """Weights to start from: a path, a bundled name, official/TASK or hf:org/repo/file."""
+    """Initial weights: a path, a bundled name, official/TASK or hf:org/repo/file."""
     expected: str | None = None
-    """What the recipe should reach, in words."""
+    """Expected result, in words."""
     licence: str | None = None
-    """Licence of the weights, for their header."""
+    """Licence of the weights, stored in their header."""
     model: ModelConfig = ModelConfig()
     data: Data
     stage: Annotated[tuple[Stage, ...], Field(min_length=1)] = PAPER_STAGES

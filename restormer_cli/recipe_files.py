@@ -2,12 +2,14 @@
 
 import difflib
 import json
+import re
 import tomllib
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import tomli_w
 from pydantic import ValidationError
 
 from restormer_cli.errors import UserError
@@ -50,15 +52,42 @@ def read_recipe(name: str, overrides: tuple[str, ...] = ()) -> Recipe:
     """Read, override (`optimizer.lr=1e-4`, `stage.0.patch=64`) and validate. Raises UserError."""
     path = find_recipe(name)
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid TOML: {error}") from None
+        values = _parsed(path, path.read_bytes())
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     for override in overrides:
         _override(values, override)
     values.setdefault("name", path.stem)
     return parse_recipe(values, where=str(path))
+
+
+def _parsed(path: Path, data: bytes) -> dict[str, Any]:
+    """TOML as Windows' editors save it too. Raises UserError that names what they did to it."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise UserError(f"{path}: is saved in UTF-16: save it as UTF-8")
+    backslashes = f"{path}: backslashes in double quotes: write D:/new/train, or 'D:\\new\\train' in single quotes"
+    try:
+        text = data.decode("utf-8-sig").replace("\r\n", "\n")
+        values = tomllib.loads(text)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is not UTF-8 ({error.reason} at byte {error.start}): save it as UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        line = re.search(r"at line (\d+)", str(error))
+        rows = text.splitlines()
+        if line is not None and re.search(r'"[^"]*\\', rows[min(int(line[1]), len(rows)) - 1]):
+            raise UserError(f"{backslashes} ({error})") from None
+        raise UserError(f"{path}: not valid TOML: {error}") from None
+    if any(_has_controls(table) for table in (values.get("data"), values.get("init"))):  # "\n" and "\t" of a path
+        raise UserError(backslashes)
+    return values
+
+
+def _has_controls(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_has_controls, value.values()))
+    if isinstance(value, list):
+        return any(map(_has_controls, value))
+    return isinstance(value, str) and any(ord(character) < 32 for character in value)
 
 
 def parse_recipe(values: dict[str, Any], where: str) -> Recipe:
@@ -189,38 +218,10 @@ def _short(value: Any) -> str:
 
 def to_toml(values: dict[str, Any]) -> str:
     """Tables, lists of tables and plain values to text that `tomllib` reads back as the same; None is left out."""
-    return "\n".join(_lines(values, ())).strip() + "\n"
+    return tomli_w.dumps(_without_none(values))
 
 
-def _lines(table: dict[str, Any], path: tuple[str, ...]) -> Iterator[str]:
-    plain = {key: value for key, value in table.items() if not _is_tables(value)}
-    for key, value in plain.items():
-        if value is not None:
-            yield f"{_key(key)} = {_inline(value)}"
-    for key, value in table.items():
-        if not _is_tables(value):
-            continue
-        name = ".".join(map(_key, (*path, key)))
-        for row in value if isinstance(value, list) else [value]:
-            yield ""
-            yield f"[[{name}]]" if isinstance(value, list) else f"[{name}]"
-            yield from _lines(row, (*path, key))
-
-
-def _is_tables(value: Any) -> bool:
-    """Whether a value gets a heading of its own: a table, or a list of nothing but tables."""
-    return isinstance(value, dict) or (
-        isinstance(value, list) and bool(value) and all(isinstance(v, dict) for v in value)
-    )
-
-
-def _inline(value: Any) -> str:
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_inline, value)) + "]"
-    # JSON's strings, numbers and booleans are TOML's; only DEL must be escaped there too.
-    return json.dumps(value, ensure_ascii=False, allow_nan=False).replace("\x7f", "\\u007f")
-
-
-def _key(key: str) -> str:
-    bare = bool(key) and all(c.isascii() and (c.isalnum() or c in "_-") for c in key)
-    return key if bare else _inline(key)
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_none(inner) for key, inner in value.items() if inner is not None}
+    return [_without_none(inner) for inner in value] if isinstance(value, list) else value

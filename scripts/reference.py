@@ -271,7 +271,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
         "rain",
         "jpeg",
     ),
-    "metrics/measures.py": ("psnr", "mae", "ssim_gaussian", "ssim_uniform", "ssim_volume", "luma8", "round8"),
+    "metrics/measures.py": ("psnr", "mae", "ssim_gaussian", "ssim_uniform", "ssim_volume", "luma8"),
     "metrics/protocols.py": ("find_protocol", "Protocol", "Scores"),
     "recipe_files.py": ("read_recipe", "find_recipe", "bundled_recipes", "parse_recipe"),
     "training/schedule.py": ("stage_at", "learning_rate", "cosine_split", "split_batch"),

@@ -1,9 +1,15 @@
 """What a machine is asked about, it answers; whatever PyTorch lacks."""
 
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 import torch
 
 from restormer_cli import hardware
+from restormer_cli.errors import UserError
 
 CPU = torch.device("cpu")
 ASKED = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
@@ -27,3 +33,94 @@ def test_a_pytorch_that_cannot_say_means_fp32(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(hardware.platform, "machine", lambda: "arm64")
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     assert not hardware.multiplies_bf16(CPU)
+
+
+# --- Containers -----------------------------------------------------------------------------------------------
+
+GB = 10**9
+
+
+@pytest.fixture
+def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Lays out control groups: `groups("0::/a/b", {"a/memory.max": "5", …})`."""
+    monkeypatch.setattr(hardware, "CONTROL_GROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(hardware, "OWN_GROUPS", tmp_path / "own")
+
+    def lay_out(own: str, files: dict[str, object]) -> None:
+        (tmp_path / "own").write_text(own)
+        for name, text in files.items():
+            (tmp_path / "cgroup" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "cgroup" / name).write_text(f"{text}\n")
+
+    return lay_out
+
+
+def test_page_cache_counts_as_free(groups) -> None:
+    """Reading much data does not turn exact runs into tiles."""
+    stat = f"anon {GB}\ninactive_file {4 * GB}\nactive_file {2 * GB}\nslab_reclaimable {GB}\n"
+    groups("0::/", {"memory.max": 10 * GB, "memory.current": 9 * GB, "memory.stat": stat})
+    assert hardware._container_limit() == 8 * GB
+
+
+def test_the_tightest_of_the_parents_counts(groups) -> None:
+    limits = {"memory.max": "max", "a/memory.max": 4 * GB, "a/memory.current": GB}
+    groups("0::/a/b", limits | {"memory.current": 0, "a/b/memory.max": 6 * GB, "a/b/memory.current": GB})
+    assert hardware._container_limit() == 3 * GB
+
+
+def test_version_1(groups) -> None:
+    files = {"limit_in_bytes": 6 * GB, "usage_in_bytes": 5 * GB, "stat": f"inactive_file 7\ntotal_inactive_file {GB}"}
+    groups("9:memory:/x\n4:cpu,cpuacct:/x", {f"memory/x/memory.{name}": text for name, text in files.items()})
+    assert hardware._container_limit() == 2 * GB
+
+
+def test_a_group_that_cannot_be_seen_leaves_its_mount(groups) -> None:
+    groups("0::/docker/1234", {"memory.max": 2 * GB, "memory.current": GB})
+    assert hardware._container_limit() == GB
+
+
+def test_no_limit_is_none(groups) -> None:
+    groups("0::/", {"memory.max": "max", "memory.current": GB, "cpu.max": "max 100000"})
+    assert hardware._container_limit() == sys.maxsize
+    assert hardware._container_cores() == math.inf
+
+
+@pytest.mark.parametrize(
+    ("own", "files"),
+    [
+        ("0::/a", {"a/cpu.max": "150000 100000"}),
+        ("1:cpu,cpuacct:/", {"cpu/cpu.cfs_quota_us": "150000", "cpu/cpu.cfs_period_us": "100000"}),
+    ],
+)
+def test_a_quota_decides_the_threads(groups, monkeypatch, own, files) -> None:
+    monkeypatch.setattr(hardware.os, "sched_getaffinity", lambda _: set(range(16)), raising=False)
+    groups(own, files)
+    assert hardware.available_cores() == 2
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(8)
+        hardware.limit_threads()
+        assert torch.get_num_threads() == 2
+        hardware.limit_threads(processes=4)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+# --- Devices --------------------------------------------------------------------------------------------------
+
+
+def test_apples_gpu_is_taken_only_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert hardware.choose_device("auto").type == "cpu"
+    assert "--device mps" in str(hardware.about_device("auto"))
+    assert hardware.choose_device("mps").type == "mps"
+    assert hardware.about_device("mps") is None
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert hardware.about_device("auto") is None
+
+
+def test_memory_without_a_unit_is_told_the_unit():
+    with pytest.raises(UserError, match=r"--memory 6: .*--memory 6GB"):
+        hardware.parse_memory("6")

@@ -203,7 +203,7 @@ def test_a_wrong_value_is_named_with_its_place(tmp_path: Path, change: str, mess
 
 def test_bytes_that_are_no_text_are_not_toml(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_bytes(b"task = '\xff\xfe'")
-    with pytest.raises(UserError, match="not valid TOML"):
+    with pytest.raises(UserError, match="is not UTF-8"):
         read_recipe(str(tmp_path / "mine.toml"))
 
 
@@ -391,3 +391,25 @@ def test_reading_a_recipe_needs_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=RECIPES.parent)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_a_recipe_with_a_byte_order_mark_is_read(tmp_path):
+    path = tmp_path / "a.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + MINIMAL.replace("\n", "\r\n").encode())
+    assert read_recipe(str(path)).task == "deblur"
+
+
+@pytest.mark.parametrize(
+    ("data", "cause"),
+    [
+        (MINIMAL.encode("utf-16"), "is saved in UTF-16: save it as UTF-8"),
+        (MINIMAL.replace('"in"', r'"D:\new\train"').encode(), "backslashes in double quotes"),
+        (MINIMAL.replace('"in"', r'"C:\Users\me"').encode(), "backslashes in double quotes"),
+        (MINIMAL.replace('"in"', '"f\xfcr"').encode("latin-1"), "is not UTF-8"),
+    ],
+)
+def test_what_windows_does_to_a_recipe_is_named(tmp_path, data, cause):
+    path = tmp_path / "a.toml"
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=cause):
+        read_recipe(str(path))

@@ -46,7 +46,7 @@ Restore = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
-class Contestant:
+class Method:
     """One way of restoring a picture."""
 
     kind: str
@@ -121,7 +121,7 @@ def needs_onnx(kind: str) -> bool:
     return kind in ("onnxruntime", "openvino")
 
 
-def prepare(contestant: Contestant, network: Network, threads: int, onnx: Path | None = None) -> Restore:
+def prepare(contestant: Method, network: Network, threads: int, onnx: Path | None = None) -> Restore:
     """The contestant, ready to run; `onnx` is the exported network where one is needed.
 
     Raises UserError where it cannot be had.
@@ -144,7 +144,7 @@ def prepare(contestant: Contestant, network: Network, threads: int, onnx: Path |
     return restore
 
 
-def ours_options(contestant: Contestant) -> dict[str, Any]:
+def ours_options(contestant: Method) -> dict[str, Any]:
     """The Restorer's arguments; only those that are asked for, so that its own defaults hold."""
     options: dict[str, Any] = {"device": contestant.device, "precision": contestant.precision}
     if contestant.tile:
@@ -156,13 +156,13 @@ def ours_options(contestant: Contestant) -> dict[str, Any]:
     return options
 
 
-def _ours(contestant: Contestant, network: Network) -> Restore:
+def _ours(contestant: Method, network: Network) -> Restore:
     from restormer_cli.engine.restorer import Restorer
 
     return Restorer(network.build(), **ours_options(contestant))
 
 
-def _plain(contestant: Contestant, network: Network) -> Restore:
+def _plain(contestant: Method, network: Network) -> Restore:
     """The textbook network, as it is or compiled: planes (1, c, h, w) in and out."""
     import torch
 
@@ -184,12 +184,9 @@ def _plain(contestant: Contestant, network: Network) -> Restore:
 
 
 def _onnxruntime(onnx: Path, precision: str, threads: int) -> Restore:
-    import onnxruntime
+    from restormer_cli.engine.runtimes import onnx_session
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(onnx), options, providers=["CPUExecutionProvider"])
+    session = onnx_session(onnx, threads)
     (source,) = session.get_inputs()
     return lambda planes: np.asarray(session.run(None, {source.name: planes})[0])
 
@@ -197,14 +194,10 @@ def _onnxruntime(onnx: Path, precision: str, threads: int) -> Restore:
 def _openvino(onnx: Path, precision: str, threads: int) -> Restore:
     import openvino
 
-    options = {
-        "INFERENCE_NUM_THREADS": threads,
-        "PERFORMANCE_HINT": "LATENCY",
-        # Said in both cases: its default is bf16 wherever the processor has it.
-        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
-    }
+    from restormer_cli.engine.runtimes import openvino_request
+
     core = openvino.Core()
-    request = core.compile_model(core.read_model(str(onnx)), "CPU", options).create_infer_request()
+    request = openvino_request(core, core.read_model(str(onnx)), threads, "bf16" if precision == "bf16" else "f32")
     return lambda planes: np.array(request.infer([planes])[0])
 
 

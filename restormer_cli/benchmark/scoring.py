@@ -11,18 +11,19 @@ import numpy as np
 import torch
 
 from restormer_cli.benchmark.classical import METHODS, hints_for, tune
-from restormer_cli.benchmark.methods import OURS, Contestant, Restore, prepare
+from restormer_cli.benchmark.methods import Method, Restore, prepare
 from restormer_cli.benchmark.networks import Network
-from restormer_cli.data.pairs import Sample
+from restormer_cli.data.pairs import Pair
 from restormer_cli.degradations.operators import published_gaussian
 from restormer_cli.degradations.spec import Degradation
 from restormer_cli.engine.adapter import restore_pixels
+from restormer_cli.engine.restorer import Restorer
 from restormer_cli.errors import Failed, RestormerError, UserError, one_line
 from restormer_cli.images.io import read_picture
-from restormer_cli.metrics.measures import round8
 from restormer_cli.metrics.perceptual import Perceptual
 from restormer_cli.metrics.protocols import Protocol, Scores
 from restormer_cli.model.config import ModelConfig
+from restormer_cli.pixels import round8
 
 TUNING_SIDE, TUNING_PICTURES = 128, 6
 WARM_UP_SIDE = 64
@@ -32,7 +33,7 @@ WARM_UP_SIDE = 64
 class Source:
     """Where samples come from and what is done to them before anybody sees them."""
 
-    samples: tuple[Sample, ...]
+    samples: tuple[Pair, ...]
     degradation: Degradation | None = None
     crop: int | None = None
     """Side of the centre crop, cut before degrading; None: whole pictures."""
@@ -49,11 +50,11 @@ class Views:
 
 
 @dataclass(frozen=True)
-class Judged:
+class ImageScore:
     """One picture by one contestant; no contestant: the degraded picture itself."""
 
-    sample: Sample
-    contestant: Contestant | None
+    sample: Pair
+    contestant: Method | None
     height: int
     width: int
     scores: Scores | None = None
@@ -67,10 +68,10 @@ class Judged:
 class Tuning:
     """A classical method is being tuned."""
 
-    contestant: Contestant
+    contestant: Method
 
 
-def load(source: Source, sample: Sample) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+def load(source: Source, sample: Pair) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Degraded and clean picture, float32 (h, w, c), and the second view where there is one. Raises UserError."""
     clean = read_picture(sample.clean).pixels
     others = [read_picture(path).pixels for path in (sample.degraded, sample.right) if path is not None]
@@ -122,8 +123,8 @@ def centre(picture: np.ndarray, side: int | None) -> np.ndarray:
     return np.ascontiguousarray(picture[top : top + side, left : left + side])
 
 
-def judge(
-    contestants: Sequence[Contestant],
+def evaluate(
+    contestants: Sequence[Method],
     network: Network,
     source: Source,
     protocol: Protocol,
@@ -132,7 +133,7 @@ def judge(
     onnx: Path | None = None,
     perceptual: Perceptual | None = None,
     keep_views: bool = False,
-) -> Iterator[Tuning | Judged]:
+) -> Iterator[Tuning | ImageScore]:
     """Yields, per picture, its own score and each contestant's, in turn; a picture that cannot be read is told, and
     the others go on. With `keep_views` the first contestant's pictures come along."""
     torch.set_num_threads(threads)
@@ -143,16 +144,16 @@ def judge(
             contestant = tune_contestant(contestant, source, protocol)
         tuned.append(contestant)
     runs = [(contestant, _runner(contestant, network, threads, onnx)) for contestant in tuned]
-    warm: set[tuple[Contestant, tuple[int, ...]]] = set()
+    warm: set[tuple[Method, tuple[int, ...]]] = set()
     for sample in source.samples:
         try:
             degraded, clean, right = load(source, sample)
         except RestormerError as error:
-            yield Judged(sample, None, 0, 0, error=str(error))
+            yield ImageScore(sample, None, 0, 0, error=str(error))
             continue
         measure = partial(_measure, protocol, perceptual, clean)
         height, width = clean.shape[:2]
-        yield Judged(sample, None, height, width, *measure(degraded))
+        yield ImageScore(sample, None, height, width, *measure(degraded))
         for index, (contestant, run) in enumerate(runs):
             try:
                 # What compiles for a shape does so on first sight of it; the others warm up once.
@@ -165,10 +166,10 @@ def judge(
                 restored = run(degraded, right)
                 seconds = time.perf_counter() - begun
             except RestormerError as error:
-                yield Judged(sample, contestant, height, width, error=f"{one_line(str(sample.clean))}: {error}")
+                yield ImageScore(sample, contestant, height, width, error=f"{one_line(str(sample.clean))}: {error}")
                 continue
             views = Views(*map(round8, (degraded, restored, clean))) if keep_views and index == 0 else None
-            yield Judged(sample, contestant, height, width, *measure(restored), seconds=seconds, views=views)
+            yield ImageScore(sample, contestant, height, width, *measure(restored), seconds=seconds, views=views)
 
 
 def _measure(
@@ -177,7 +178,7 @@ def _measure(
     return protocol.score(result, clean), () if perceptual is None else perceptual(result, clean)
 
 
-def tune_contestant(contestant: Contestant, source: Source, protocol: Protocol) -> Contestant:
+def tune_contestant(contestant: Method, source: Source, protocol: Protocol) -> Method:
     """A classical method, told what can be known, with the strength that is given, or else the best one for crops of
     these very pictures."""
     step = max(1, len(source.samples) // TUNING_PICTURES)
@@ -202,27 +203,28 @@ def tune_contestant(contestant: Contestant, source: Source, protocol: Protocol) 
 
 @dataclass(frozen=True, eq=False)
 class _Peer:
-    """A contestant's function in the shape that `restore_pixels` takes a Restorer in."""
+    """A contestant's function, as `restore_pixels` takes a network."""
 
-    run: Any
+    run: Restore
     config: ModelConfig
     precision: str
     tile: int | None = None
+    exported: bool = True
 
-    def __call__(self, picture: np.ndarray) -> np.ndarray:
+    def __call__(self, picture: np.ndarray, notice: Any = None) -> np.ndarray:
         return self.run(picture)
 
 
-def _runner(contestant: Contestant, network: Network, threads: int, onnx: Path | None) -> Any:
+def _runner(contestant: Method, network: Network, threads: int, onnx: Path | None) -> Any:
     """(degraded, right or None) -> restored: channels are matched as in `restore`."""
     run = prepare(contestant, network, threads, onnx)
     if contestant.classical:
         return partial(_classical, contestant.kind, run)
-    restorer = run if contestant.kind == OURS else _Peer(run, network.config, contestant.precision)
+    restorer = run if isinstance(run, Restorer) else _Peer(run, network.config, contestant.precision)
 
     def restore(degraded: np.ndarray, right: np.ndarray | None) -> np.ndarray:
         try:
-            return restore_pixels(restorer, degraded, right)  # pyright: ignore[reportArgumentType]
+            return restore_pixels(restorer, degraded, right)
         except Failed as error:
             raise Failed(f"{contestant.name}: {error}") from None
 

@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from restormer_cli.errors import Failed, RestormerError, UserError
-from restormer_cli.hardware import Peak, available_memory
+from restormer_cli.hardware import Peak, free
 
 if TYPE_CHECKING:  # importing them would load torch
-    from restormer_cli.benchmark.methods import Contestant
+    from restormer_cli.benchmark.methods import Method
     from restormer_cli.benchmark.networks import Network
 
 
@@ -35,10 +35,10 @@ SETTLE = 0.05
 
 
 @dataclass(frozen=True)
-class Cell:
+class Timing:
     """What one contestant needs at one size; seconds per picture, sizes in bytes."""
 
-    contestant: "Contestant"
+    contestant: "Method"
     height: int
     width: int
     seconds: tuple[float, ...] = ()
@@ -70,10 +70,10 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Turn:
+class TimingProgress:
     """Whose turn it is; round 0 is the warm-up."""
 
-    contestant: "Contestant"
+    contestant: "Method"
     height: int
     width: int
     round: int
@@ -81,23 +81,23 @@ class Turn:
 
 
 def measure(
-    entries: Sequence[tuple["Contestant", "Network"]],
+    entries: Sequence[tuple["Method", "Network"]],
     size: tuple[int, int],
     *,
     rounds: int,
     threads: int,
     onnx: Path | None = None,
     stages: bool = True,
-) -> Iterator[Turn | Cell]:
+) -> Iterator[TimingProgress | Timing]:
     """Run every contestant with its network on one picture of `size` (h, w); yields a Turn before each run, then a
-    Cell each, in the same order. Networks may differ, but not in what they take."""
+    Timing each, in the same order. Networks may differ, but not in what they take."""
     picture = test_picture(*size, entries[0][1].config.in_channels)
     with ExitStack() as stack:
-        lanes = [stack.enter_context(_Lane(c, network, picture, threads, onnx)) for c, network in entries]
+        lanes = [stack.enter_context(_Entry(c, network, picture, threads, onnx)) for c, network in entries]
         for number in range(rounds + 1):
             for lane in lanes:
                 if lane.error is None:
-                    yield Turn(lane.contestant, *size, number, rounds)
+                    yield TimingProgress(lane.contestant, *size, number, rounds)
                     _make_room(lane, lanes)
                     time.sleep(SETTLE)
                     lane.run(timed=number > 0)
@@ -117,11 +117,11 @@ def test_picture(height: int, width: int, channels: int) -> np.ndarray:
     return (smooth + noise).astype(np.float32)
 
 
-class _Lane:
+class _Entry:
     """A contestant, its process, and what has been measured of it so far."""
 
     def __init__(
-        self, contestant: "Contestant", network: "Network", picture: np.ndarray, threads: int, onnx: Path | None
+        self, contestant: "Method", network: "Network", picture: np.ndarray, threads: int, onnx: Path | None
     ) -> None:
         self.contestant = contestant
         self.task = (contestant, network, picture, threads, onnx)
@@ -131,7 +131,7 @@ class _Lane:
         self.facts: dict[str, Any] = {}
         self.error: str | None = None
 
-    def __enter__(self) -> "_Lane":
+    def __enter__(self) -> "_Entry":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -166,30 +166,29 @@ class _Lane:
             self.worker.close()
             self.worker = None
 
-    def cell(self, size: tuple[int, int], reference: np.ndarray | None) -> Cell:
+    def cell(self, size: tuple[int, int], reference: np.ndarray | None) -> Timing:
         """What came out."""
         if self.error is not None or not self.seconds:
-            return Cell(self.contestant, *size, error=self.error or "was not timed")
+            return Timing(self.contestant, *size, error=self.error or "was not timed")
         difference = None
         if reference is not None and self.output is not None and not self.contestant.classical:
             difference = float(np.abs(self.output - reference).max())
-        return Cell(self.contestant, *size, tuple(self.seconds), difference=difference, **self.facts)
+        return Timing(self.contestant, *size, tuple(self.seconds), difference=difference, **self.facts)
 
 
-def _is_reference(contestant: "Contestant") -> bool:
+def _is_reference(contestant: "Method") -> bool:
     return contestant.kind == "textbook" and contestant.precision == "fp32"
 
 
-def _make_room(lane: _Lane, lanes: list[_Lane]) -> None:
+def _make_room(lane: _Entry, lanes: list[_Entry]) -> None:
     """End the other, waiting processes where this one might not find the memory it needs."""
-    free = available_memory()
-    if free is None:
-        return
+    import torch
+
     known = lane.facts.get("peak")
     held = sum(other.facts.get("peak") or 0 for other in lanes if other.worker is not None)
     # Nobody's need is known before its warm-up; the largest so far, doubled, is a guess on the safe side.
     need = known or 2 * max([other.facts.get("peak") or 0 for other in lanes] or [0])
-    if free < need + (1 << 30) and held:
+    if held and free(torch.device("cpu")) < need + (1 << 30):
         for other in lanes:
             if other is not lane:
                 other.rest()
@@ -268,7 +267,7 @@ def _serve_export(connection: Connection, network: "Network", target: Path, thre
 
 def _serve(
     connection: Connection,
-    contestant: "Contestant",
+    contestant: "Method",
     network: "Network",
     picture: np.ndarray,
     threads: int,

@@ -2,14 +2,17 @@
 
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Annotated, Any
+from dataclasses import fields
+from typing import Annotated, Any, TypeVar
 
 import typer
 from typer.core import TyperCommand, TyperOption
 
 from restormer_cli.errors import RestormerError, UserError
+
+T = TypeVar("T")
 
 ENVIRONMENT = "Every flag can come from the environment too: RESTORMER_TILE=512 is --tile 512."
 
@@ -80,3 +83,12 @@ def split_numbers(flag: str, text: str | None) -> tuple[int, ...]:
     if not all(word.isdecimal() for word in words):
         raise UserError(f"{flag} {text}: write whole numbers with commas between them, such as 256,384,0")
     return tuple(int(word) for word in words)
+
+
+def from_flags(request: type[T], flags: Mapping[str, Any], **others: Any) -> T:
+    """Return a verb's request: each field has the value of the flag of its name, or stands in `others`.
+
+    `flags` are the `locals()` of the verb's function, as it begins.
+    """
+    named = {field.name: flags[field.name] for field in fields(request) if field.name not in others}  # pyright: ignore
+    return request(**named, **others)

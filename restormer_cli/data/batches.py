@@ -6,7 +6,7 @@ batch by taking rows of it.
 """
 
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -145,8 +145,31 @@ def training_batches(recipe: Recipe) -> Generator[Reading | Note, None, Training
     )
 
 
-def validation_pictures(recipe: Recipe) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(degraded, clean) float32 (h, w, c), cut at the centre; degradations are seeded by the picture's place."""
+class ValidationPictures(Sequence[tuple[np.ndarray, np.ndarray]]):
+    """(degraded, clean) float32 (h, w, c), cut at the centre, each made when it is asked for: none is held as floats.
+
+    Degradations are seeded by the picture's place.
+    """
+
+    def __init__(self, pictures: Pictures, crop: int, degradation: Degradation | None) -> None:
+        self._pictures, self._crop, self._degradation = pictures, crop, degradation
+
+    def __len__(self) -> int:
+        return len(self._pictures.pairs)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        clean = to_float(_centre(self._pictures.clean(index), self._crop))
+        views = [to_float(_centre(view, self._crop)) for view in self._pictures.views(index)]
+        if views:
+            return np.concatenate(views, axis=2), clean
+        assert self._degradation is not None  # the recipe sees to it
+        return self._degradation.pair(clean, np.random.default_rng(index))
+
+
+def validation_pictures(recipe: Recipe) -> Sequence[tuple[np.ndarray, np.ndarray]]:
+    """The recipe's; none where it names none."""
     where, data = recipe.data.validate_, recipe.data
     if where is None:
         return []
@@ -156,17 +179,7 @@ def validation_pictures(recipe: Recipe) -> list[tuple[np.ndarray, np.ndarray]]:
     decoded.close()
     steps = recipe.validation.degrade or recipe.degrade.steps
     degradation = parse_degradation(steps) if steps else None
-    pairs = []
-    for index in range(len(pictures.pairs)):
-        clean = to_float(_centre(pictures.clean(index), recipe.validation.crop))
-        views = [to_float(_centre(view, recipe.validation.crop)) for view in pictures.views(index)]
-        if views:
-            degraded = np.concatenate(views, axis=2)
-        else:
-            assert degradation is not None  # the recipe sees to it
-            degraded, clean = degradation.pair(clean, np.random.default_rng(index))
-        pairs.append((degraded, clean))
-    return pairs
+    return ValidationPictures(pictures, recipe.validation.crop, degradation)
 
 
 def _finish(reading: Generator[object, None, T]) -> T:

@@ -24,16 +24,18 @@ import numpy as np
 from restormer_cli.errors import RestormerError
 from restormer_cli.files import cache_folder, write_atomically
 from restormer_cli.images.io import read_picture
+from restormer_cli.pixels import LUMA
 
 GB = 10**9
 MOST_GB = {"disk": 100.0, "memory": 6.0, "off": 0.0}
+VERSION = 1
+"""Of what `decode` makes of a file: raised when that changes, so that older entries are not used."""
 SPARE = 2 * GB
 """Bytes that the disk cache leaves free on its disk: a checkpoint must still fit."""
 OPEN_MAPS = 200
 """Files mapped at once; each holds a descriptor, and a process may have 1024."""
 HEADER = 128
 """Bytes in front of the pixels in an entry: a .npy header, padded."""
-LUMA = np.array([[0.299], [0.587], [0.114]], np.float32)
 """BT.601, as the published gray training data are made."""
 
 
@@ -45,7 +47,7 @@ def decode(path: Path, channels: int) -> np.ndarray:
     picture = read_picture(path)
     pixels = picture.pixels
     if channels == 1 and pixels.shape[2] == 3:
-        pixels = pixels @ LUMA
+        pixels = pixels @ LUMA[:, None]
     elif channels == 3 and pixels.shape[2] == 1:
         pixels = np.repeat(pixels, 3, axis=2)
     deep = picture.depth > 8
@@ -219,10 +221,12 @@ class Files:
             self._index(path.parent)[path.name] = entry
 
     def _file(self, content: str) -> Path:
-        return self._folder / "pictures" / content[:2] / f"{content}-{self.channels}.npy"
+        return self._folder / "pictures" / content[:2] / f"{content}-{self.channels}-v{VERSION}.npy"
 
     def _index_file(self, folder: Path) -> Path:
-        name = blake2b(f"{folder.resolve()}\n{self.channels}".encode(errors="surrogateescape"), digest_size=16)
+        name = blake2b(
+            f"{folder.resolve()}\n{self.channels}\n{VERSION}".encode(errors="surrogateescape"), digest_size=16
+        )
         return self._folder / "index" / f"{name.hexdigest()}.json"
 
     def _index(self, folder: Path) -> dict[str, Entry]:
@@ -274,7 +278,11 @@ class Files:
                 self._evict(size, mine)
             if self._used + size > self.limit:
                 return False
-        existing = next(place for place in (self._folder, *self._folder.resolve().parents) if place.exists())
+            existing = next(place for place in (self._folder, *self._folder.resolve().parents) if place.exists())
+            short = size + SPARE - shutil.disk_usage(existing).free
+            if short > 0:  # the disk is what is short: old entries go here too
+                self._count()
+                self._evict(size, {self._file(entry.content) for entry in self._known.values()}, self._used - short)
         if shutil.disk_usage(existing).free < size + SPARE:
             self.trouble = f"the disk of {self._folder} is nearly full: {SPARE / GB:g} GB are left free"
             return False
@@ -284,10 +292,11 @@ class Files:
         self._used = float(sum(status.st_size for _, status in self._entries()))
         self._unseen = 0.0
 
-    def _evict(self, size: int, mine: set[Path]) -> None:
+    def _evict(self, size: int, mine: set[Path], most: float = float("inf")) -> None:
+        """Delete what was used longest ago, but none of `mine`, until `size` more fit the limit, `most` at the most."""
         self._count()
         for file, status in sorted(self._entries(), key=lambda entry: entry[1].st_mtime_ns):
-            if self._used + size <= self.limit:
+            if self._used + size <= self.limit and self._used <= most:
                 return
             if file not in mine:
                 with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Which pictures belong together: the rows of [data], checked by name before anything is decoded."""
+"""Pairs of clean and degraded pictures, found by their names before anything is decoded, for training and bench."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -24,9 +24,15 @@ class Pair:
     """A clean picture, where its degraded twin is (None: made on the fly), and a dual-pixel camera's second view."""
 
     name: str
+    """Path below the folder, without its extension (but where two clean pictures would share it)."""
     clean: Path
     degraded: Path | None = None
     right: Path | None = None
+
+    @property
+    def group(self) -> str:
+        """The folder that it lies in, such as `indoor`; nothing at the top."""
+        return self.name.rpartition("/")[0]
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -40,20 +46,23 @@ def check_names(recipe: Recipe) -> None:
     complain([f"{role}: {problem}" for role, row in rows if row is not None for problem in _pair_up(row)[1]])
 
 
-def find_pairs(where: Pairs, *, role: str) -> list[Pair]:
-    """The pairs of a [data] row, in natural order. Raises UserError listing everything that is wrong with names."""
+def find_pairs(where: Pairs, *, role: str, table: str = "[data] ") -> list[Pair]:
+    """Return the pairs in natural order. Raises UserError listing everything that is wrong with names.
+
+    `role` (train, validate or --clean) and `table`, the recipe's, stand in the message.
+    """
     pairs, problems = _pair_up(where)
-    complain([f"{role}: {problem}" for problem in problems])
+    complain([f"{role}: {problem}" for problem in problems], table)
     return pairs
 
 
-def complain(problems: list[str]) -> None:
+def complain(problems: list[str], table: str = "[data] ") -> None:
     """Raise UserError with all of the problems in one line, if there are any."""
     if problems:
         told = "; ".join(one_line(problem) for problem in problems[:MOST_TOLD])
         count = "" if len(problems) == 1 else f"{len(problems)} problems: "
         more = f"; … and {len(problems) - MOST_TOLD} more" if len(problems) > MOST_TOLD else ""
-        raise UserError(f"[data] {count}{told}{more}")
+        raise UserError(f"{table}{count}{told}{more}")
 
 
 def missing_folders(where: Pairs) -> list[str]:
@@ -117,7 +126,7 @@ def _pictures(place: str, where: Pairs, problems: list[str]) -> dict[str, Path]:
         if len(same) > 1 and where.degraded is not None:
             problems.append(f"{place}: {' and '.join(path.name for path in same)} share the name {name}")
     if where.degraded is None:  # without partners to find, names need not differ
-        return {name if len(same) == 1 else path.name: path for name, same in found.items() for path in same}
+        return {name if len(same) == 1 else name + path.suffix: path for name, same in found.items() for path in same}
     return {name: same[0] for name, same in found.items()}
 
 
@@ -129,58 +138,3 @@ def _from_package(place: str) -> list[Path]:
     assert spec.origin is not None
     paths = [Path(spec.origin).parent / "data" / name for name in SKIMAGE_PHOTOGRAPHS]
     return [path for path in paths if path.is_file()]
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A clean picture and its degraded twin (None: made on the fly), or two for dual-pixel weights."""
-
-    name: str
-    """Where it is below the folder, without its extension."""
-    clean: Path
-    degraded: Path | None = None
-    right: Path | None = None
-
-    @property
-    def group(self) -> str:
-        """The folder that it lies in, such as `indoor`; nothing at the top."""
-        return self.name.rpartition("/")[0]
-
-
-def find_samples(clean: Path, degraded: Path | None, right: Path | None = None) -> tuple[Sample, ...]:
-    """Pairs by their names, whatever their extensions, in folders below too.
-
-    Raises UserError for a folder that is empty, and for pictures without a partner, naming the first.
-    """
-    by_name = {"--clean": _by_name(clean, "--clean")}
-    for flag, folder in (("--degraded", degraded), ("--right", right)):
-        if folder is not None:
-            by_name[flag] = _by_name(folder, flag)
-    first = by_name["--clean"]
-    for flag, found in by_name.items():
-        for here, there, where in ((first, found, flag), (found, first, "--clean")):
-            lonely = [path for name, path in here.items() if name not in there]
-            if lonely:
-                more = f" and {len(lonely) - 1} more" if len(lonely) > 1 else ""
-                raise UserError(
-                    f"{one_line(str(lonely[0]))}{more}: without a partner of the same name in the {where} folder: "
-                    "pairs go by name, extensions aside"
-                )
-    views = [by_name.get(flag, {}) for flag in ("--degraded", "--right")]
-    return tuple(Sample(name, path, *(view.get(name) for view in views)) for name, path in first.items())
-
-
-def _by_name(folder: Path, flag: str) -> dict[str, Path]:
-    paths = find_pictures(folder, recursive=True)
-    if not paths:
-        raise UserError(f"{flag} {one_line(str(folder))}: no pictures in it")
-    named: dict[str, Path] = {}
-    for path in paths:
-        name = path.relative_to(folder).with_suffix("").as_posix()
-        if name in named:
-            raise UserError(
-                f"{flag} {one_line(str(folder))}: {path.name} and {named[name].name} have one name: pairs go by name, "
-                "extensions aside; take one away"
-            )
-        named[name] = path
-    return named

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from restormer_cli.data.cache import LUMA
 from restormer_cli.data.pictures import Pictures, Reading, in_threads
+from restormer_cli.pixels import LUMA
 from restormer_cli.recipe import Cut, Data
 
 
@@ -35,7 +35,7 @@ KERNELS = (3, 7, 11, 15)
 def edges(pixels: np.ndarray, crops: np.ndarray) -> np.ndarray:
     """The mean Sobel magnitude of each crop (n, 4) of a picture's luma, with each of four kernels: (n, 4)."""
     peak = np.float32(np.iinfo(pixels.dtype).max)
-    gray = (pixels if pixels.shape[2] == 1 else pixels @ LUMA).astype(np.float32)[..., 0] / peak
+    gray = (pixels if pixels.shape[2] == 1 else pixels @ LUMA[:, None]).astype(np.float32)[..., 0] / peak
     result = np.empty((len(crops), len(KERNELS)))
     for column, size in enumerate(KERNELS):
         response = _sobel(gray, size)

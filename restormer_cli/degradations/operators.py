@@ -11,6 +11,8 @@ from io import BytesIO
 import numpy as np
 from numpy.typing import NDArray
 
+from restormer_cli.pixels import round8 as rounded
+
 Image = NDArray[np.float32]
 
 
@@ -237,7 +239,7 @@ def jpeg(image: Image, rng: np.random.Generator, *, quality: float, subsampling:
     """
     import PIL.Image  # 30 ms that --help should not pay
 
-    pixels = _to_8_bit(image)
+    pixels = rounded(image)
     file = BytesIO()
     picture = PIL.Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
     picture.save(file, "JPEG", quality=int(quality), subsampling=_SUBSAMPLING[int(subsampling)])
@@ -255,8 +257,4 @@ def clip(image: Image, rng: np.random.Generator) -> Image:
 
 def round8(image: Image, rng: np.random.Generator) -> Image:
     """Clamp to [0, 1] and round to 8 bits, as a file does: (h, w, c) -> (h, w, c), values k / 255."""
-    return _to_8_bit(image).astype(np.float32) / np.float32(255)
-
-
-def _to_8_bit(image: Image) -> NDArray[np.uint8]:
-    return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
+    return rounded(image).astype(np.float32) / np.float32(255)

@@ -350,8 +350,9 @@ KINDS = {
             Parameter("angle", Span(-90, 90), Span(-360, 360), "degrees from horizontal"),
             Parameter("shake", Span(0, 0), Span(0, 10), "of the steady speed"),
         ),
-        # No point of a path is farther from its mean than half its length; one more pixel to interpolate.
-        reach=lambda length, **_: length / 2 + 1,
+        # No point of a straight path is farther from its mean than half its length; of a shaken one, which may linger
+        # at an end, than its length. One more pixel to interpolate.
+        reach=lambda length, shake, **_: length * (1 if shake else 0.5) + 1,
     ),
     "rain": Kind(
         rain,

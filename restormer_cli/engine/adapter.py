@@ -8,20 +8,37 @@ self-ensemble and strength are all settled here, so that photographs and video f
 
 from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 
-from restormer_cli.engine.restorer import Restorer
 from restormer_cli.errors import Failed, UserError
-
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-"""Rec. 601, by which the published gray networks' training pictures were made gray."""
+from restormer_cli.hardware import is_out_of_memory, lacks_compiler
+from restormer_cli.model.config import ModelConfig
+from restormer_cli.pixels import LUMA
 
 Network = Callable[[np.ndarray], np.ndarray]
 
 
+class Prepared(Protocol):
+    """What restores a picture in the network's own channels: a Restorer, or a way of `bench` to run the network."""
+
+    @property
+    def config(self) -> ModelConfig: ...
+    @property
+    def precision(self) -> str: ...
+    @property
+    def tile(self) -> int | None: ...
+    @property
+    def exported(self) -> bool:
+        """Whether it looks for no smaller tiles by itself where memory runs out."""
+        ...
+
+    def __call__(self, picture: np.ndarray, notice: Callable[[str], None] | None = None) -> np.ndarray: ...
+
+
 def restore_pixels(
-    restorer: Restorer,
+    restorer: Prepared,
     pixels: np.ndarray,
     right: np.ndarray | None = None,
     *,
@@ -48,7 +65,9 @@ def restore_pixels(
     try:
         restored = _through(network, restorer.config.in_channels, pixels, right, ensemble)
     except (MemoryError, RuntimeError) as error:  # torch raises RuntimeError, on a GPU a kind of it
-        if isinstance(error, RuntimeError) and "memory" not in str(error):
+        if lacks_compiler(error):
+            raise Failed("--compile: needs a C++ compiler, and there is none: install g++, or leave it out") from None
+        if not is_out_of_memory(error):
             raise
         if restorer.exported:
             smaller = f"a --tile smaller than {restorer.tile}" if restorer.tile else "--tile 512"
@@ -60,7 +79,7 @@ def restore_pixels(
     return restored if strength == 1 else pixels + np.float32(strength) * (restored - pixels)
 
 
-def check_views(restorer: Restorer, pixels: np.ndarray, right: np.ndarray | None) -> None:
+def check_views(restorer: Prepared, pixels: np.ndarray, right: np.ndarray | None) -> None:
     """Raises UserError where these weights cannot take this picture, or these two views."""
     takes, has = restorer.config.in_channels, pixels.shape[2]
     if restorer.config.dual_pixel:
@@ -99,7 +118,7 @@ def _turned(network: Network, pixels: np.ndarray) -> np.ndarray:
     for mirrored in (False, True):
         for quarters in range(4):
             there = np.rot90(pixels[:, ::-1] if mirrored else pixels, quarters)
-            back = np.rot90(network(np.ascontiguousarray(there)), -quarters)
+            back = np.rot90(network(there.copy()), -quarters)
             total += back[:, ::-1] if mirrored else back
     return total / 8
 
@@ -113,6 +132,6 @@ def _mirrored(network: Network, views: np.ndarray) -> np.ndarray:
     swapped = np.concatenate([views[..., 3:], views[..., :3]], axis=2)
     total = np.zeros((*views.shape[:2], 3), np.float32)
     for step in (1, -1):
-        total += network(np.ascontiguousarray(views[::step]))[::step]
-        total += network(np.ascontiguousarray(swapped[::step, ::-1]))[::step, ::-1]
+        total += network(views[::step].copy())[::step]
+        total += network(swapped[::step, ::-1].copy())[::step, ::-1]
     return total / 4

@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from restormer_cli.engine.packed import Convolution, PreparedBlock, Product
+from restormer_cli.engine.packed import PackedBlock, PackedConv, PackedLinear
 from restormer_cli.engine.tlc import Cells
 from restormer_cli.model.restormer import Gram
 
@@ -66,10 +66,10 @@ class Band:
 
 
 @dataclass(frozen=True)
-class Walk:
+class BlockPasses:
     """The two walks of one block down the map x (h, w, c), in place, `rows` rows at a time."""
 
-    block: PreparedBlock
+    block: PackedBlock
     x: Tensor
     v: Tensor | None
     """Where v is kept; None: computed again in the second walk."""
@@ -79,7 +79,7 @@ class Walk:
     def gather(self, band: Band) -> dict[int, Gram]:
         """The first walk: the sums of every cell in the band; fills v."""
         block, c = self.block, self.block.channels
-        rolling = Rolling(block.qkv, block.qkv_dwconv, band, self)
+        rolling = LineBuffer(block.qkv, block.qkv_dwconv, band, self)
         sums: dict[int, Gram] = {}
         for a, b in self._strips():
             parts, first, end = rolling.push(block.norm1(band.around.read(self.x, a, b)), b)
@@ -95,19 +95,19 @@ class Walk:
                 sums[cell] = part
         return sums
 
-    def matrices(self, sums: Sequence[dict[int, Gram]]) -> list[Product]:
+    def matrices(self, sums: Sequence[dict[int, Gram]]) -> list[PackedLinear]:
         """The bands' sums -> M of every cell, prepared."""
         down, across = self.cells.shape
         parts = [[band[cell] for band in sums if cell in band] for cell in range(down * across)]
         totals = [Gram(*(torch.stack(terms).sum(0) for terms in zip(*cell, strict=True))) for cell in parts]
         matrices = self.cells.means(self.block.matrix(self.cells.windows(totals)))
-        return [Product(matrix, self.block.project_out_bias, self.x.dtype) for matrix in matrices]
+        return [PackedLinear(matrix, self.block.project_out_bias, self.x.dtype) for matrix in matrices]
 
-    def finish(self, band: Band, edges: "Edges", matrices: list[Product]) -> None:
+    def finish(self, band: Band, edges: "Halos", matrices: list[PackedLinear]) -> None:
         """The second walk: mix, then feed forward, each strip in place."""
         block, x, outer = self.block, self.x, band.around
-        recalled = Rolling(block.v, block.v_dwconv, outer, self) if self.v is None else None
-        feed = Rolling(block.ffn_in, block.ffn_dwconv, band, self)
+        recalled = LineBuffer(block.v, block.v_dwconv, outer, self) if self.v is None else None
+        feed = LineBuffer(block.ffn_in, block.ffn_dwconv, band, self)
         for a, b in self._strips():
             if recalled is None:
                 assert self.v is not None
@@ -123,7 +123,7 @@ class Walk:
             if first < end:
                 self._add(x[first:end, band.own], block.ffn_out, block.gate(parts))
 
-    def _mix(self, x: Tensor, v: Tensor, a: int, b: int, band: Band, matrices: list[Product]) -> Tensor:
+    def _mix(self, x: Tensor, v: Tensor, a: int, b: int, band: Band, matrices: list[PackedLinear]) -> Tensor:
         """x + M v, with every cell's own M."""
         if len(matrices) == 1:
             return matrices[0](v, onto=x)
@@ -131,7 +131,7 @@ class Walk:
             x[rows, columns] = matrices[cell](v[rows, columns].contiguous(), onto=x[rows, columns].contiguous())
         return x
 
-    def _add(self, x: Tensor, product: Product, rows: Tensor) -> None:
+    def _add(self, x: Tensor, product: PackedLinear, rows: Tensor) -> None:
         """x += product(rows), rounded once."""
         if x.dtype.itemsize >= 4:
             x += product(rows)
@@ -143,7 +143,7 @@ class Walk:
             yield a, min(a + self.rows, self.x.shape[0])
 
 
-class Edges:
+class Halos:
     """The map as it was before the second walk began to change it, around the borders between bands."""
 
     def __init__(self, x: Tensor, bands: list[Band], reach: int) -> None:
@@ -165,14 +165,16 @@ class Edges:
         return rows
 
 
-class Rolling:
+class LineBuffer:
     """A product and depth-wise 3×3 convolutions, fed strip after strip: rows in, the rows that are then complete out.
 
     The last two rows are carried over, so each is computed once; the product writes where the convolutions read. The
     channels may be split over several convolutions. Without a convolution there is but the product.
     """
 
-    def __init__(self, product: Product, layers: tuple[Convolution, ...] | None, band: Band, walk: Walk) -> None:
+    def __init__(
+        self, product: PackedLinear, layers: tuple[PackedConv, ...] | None, band: Band, walk: BlockPasses
+    ) -> None:
         self.product = product
         self.layers = layers
         self.band = band

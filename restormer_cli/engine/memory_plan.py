@@ -10,6 +10,7 @@ from restormer_cli.engine.tlc import Cells
 from restormer_cli.engine.whole_map import predicted_bytes
 from restormer_cli.errors import UserError
 from restormer_cli.hardware import free, held
+from restormer_cli.launcher import local_place
 from restormer_cli.model.config import ModelConfig
 
 SHARE = 0.7
@@ -17,6 +18,11 @@ SHARE = 0.7
 TILES = (2048, 1536, 1024, 768, 512, 384, 256, 192, 128, 64)
 LIBRARIES = 60 << 20
 """What the libraries of products take for themselves when first used (measured: scripts/measure/memory.py)."""
+
+
+HEAP = 48 << 20
+"""On the host: codecs, loaded with the first picture, and what lies unused between buffers (measured: peaks of
+`restore docs/samples/ out/` under budgets of 560 to 860 MB, two threads: at most 45 MB above the buffers)."""
 
 
 @dataclass(frozen=True)
@@ -53,15 +59,19 @@ def plan(
     window: int | None,
     budget: int | None,
     whole_map: bool = False,
+    base: int | None = None,
 ) -> Plan:
     """The fastest way that fits: whole maps (if `whole_map`), strips with v kept, with v recomputed where that saves
     enough, or tiles.
 
     `budget` is for the whole process in bytes; None takes most of what is free. A `tile` that was asked for is kept.
+    `base` is what the process holds beside the picture's buffers (None: what it holds now, in which buffers of earlier
+    pictures may be counted that the allocator keeps).
     Raises UserError where the smallest tiles do not fit a budget that was asked for.
     """
-    base = held(device)
-    limit = base + int(SHARE * free(device)) if budget is None else budget
+    now = held(device)
+    limit = now + int(SHARE * free(device) / _sharers(device)) if budget is None else budget
+    base = now if base is None else base
     height, width = height + -height % 8, width + -width % 8
 
     def need(keep_v: bool, side: int | None = None, mapped: bool = False) -> int:
@@ -97,6 +107,11 @@ def plan(
     return in_tiles(TILES[-1])
 
 
+def _sharers(device: torch.device) -> int:
+    """Processes of one run that take of the same memory: those on this machine, unless each has a GPU."""
+    return 1 if device.type == "cuda" else local_place()[1]
+
+
 def _buffers(
     config: ModelConfig,
     height: int,
@@ -122,7 +137,7 @@ def _buffers(
     if device.type != "cpu":  # on a GPU one strip is worked on at a time: what is widest, what it is made from, copies
         widest = max(3 * config.level1_channels, 2 * config.hidden(config.level1_channels))
         strips = 4 * min(STRIP_BYTES[device.type], height * width * widest * itemsize) + LIBRARIES
-    libraries = LIBRARIES if device.type == "cpu" else 0
+    libraries = LIBRARIES + HEAP if device.type == "cpu" else 0
     return 2 * level1 + embedded + pictures + max(encoding, decoding, result) + strips + libraries
 
 

@@ -27,7 +27,7 @@ REGISTER = 8 if torch.backends.cpu.get_cpu_capability() == "AVX2" else 16
 """Floats of a vector register, and what hidden widths are rounded up to."""
 
 
-class Product:
+class PackedLinear:
     """x Wᵀ + b over the last axis, by the fastest product that this processor has for the shape.
 
     `widths`: `into` will spread the outputs over several tensors, so many channels each.
@@ -90,7 +90,7 @@ def _multiply(pixels: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor |
     return torch.mm(pixels, weight, out=out) if bias is None else torch.addmm(bias, pixels, weight, out=out)
 
 
-class Convolution:
+class PackedConv:
     """A 3×3 convolution of complete rows and columns: (rows + 2, columns + 2, c) -> (rows, columns, c').
 
     `gelu`: and GELU of it, in oneDNN while the result is still in registers.
@@ -139,7 +139,7 @@ class Norm:
         return self.scale(x, self.weight)
 
 
-class PreparedBlock:
+class PackedBlock:
     """A block's weights; the steps are named as in `model.restormer`."""
 
     def __init__(self, block: Block, dtype: torch.dtype, compiled: bool = False) -> None:
@@ -155,13 +155,13 @@ class PreparedBlock:
             return None if tensor is None else tensor[first:]
 
         weight, bias = attention.qkv.weight.flatten(1), attention.qkv.bias
-        self.qkv = Product(weight, bias, dtype, (3 * channels,))
-        self.v = Product(weight[2 * channels :], rows(bias, 2 * channels), dtype, (channels,))
+        self.qkv = PackedLinear(weight, bias, dtype, (3 * channels,))
+        self.v = PackedLinear(weight[2 * channels :], rows(bias, 2 * channels), dtype, (channels,))
         self.qkv_dwconv = self.v_dwconv = None
         if attention.qkv_dwconv is not None:
             weight, bias = attention.qkv_dwconv.weight, attention.qkv_dwconv.bias
-            self.qkv_dwconv = (Convolution(weight, bias, dtype, depthwise=True),)
-            self.v_dwconv = (Convolution(weight[2 * channels :], rows(bias, 2 * channels), dtype, depthwise=True),)
+            self.qkv_dwconv = (PackedConv(weight, bias, dtype, depthwise=True),)
+            self.v_dwconv = (PackedConv(weight[2 * channels :], rows(bias, 2 * channels), dtype, depthwise=True),)
         self.project_out_bias = attention.project_out.bias
 
         # Hidden widths like 255 fall between vector registers; channels of zeros change nothing.
@@ -178,7 +178,7 @@ class PreparedBlock:
 
         weight = padded(feed.project_in.weight.flatten(1))
         assert weight is not None
-        self.ffn_in = Product(weight, padded(feed.project_in.bias), dtype, widths)
+        self.ffn_in = PackedLinear(weight, padded(feed.project_in.bias), dtype, widths)
         self.ffn_dwconv = None
         if feed.dwconv is not None:
             weight, bias = padded(feed.dwconv.weight), padded(feed.dwconv.bias)
@@ -186,10 +186,10 @@ class PreparedBlock:
             biases = (None,) * parts if bias is None else bias.chunk(parts)
             # On a GPU torch.compile fuses GELU with the product of gate and value instead.
             self.ffn_dwconv = tuple(
-                Convolution(part, more, dtype, depthwise=True, gelu=place == 0 and not compiled)
+                PackedConv(part, more, dtype, depthwise=True, gelu=place == 0 and not compiled)
                 for place, (part, more) in enumerate(zip(weight.chunk(parts), biases, strict=True))
             )
-        self.ffn_out = Product(F.pad(feed.project_out.weight.flatten(1), (0, spare)), feed.project_out.bias, dtype)
+        self.ffn_out = PackedLinear(F.pad(feed.project_out.weight.flatten(1), (0, spare)), feed.project_out.bias, dtype)
         self.gate = multiply if self.ffn_dwconv and not compiled else _compiled(gate) if compiled else gate
 
     def gram(self, qkv: Tensor) -> Gram:
@@ -258,7 +258,7 @@ def prefers_onednn(outputs: int, inputs: int, dtype: torch.dtype, widths: tuple[
     targets = [x.new_empty(1, rows, width) for width in widths]
 
     def trial(packed: bool) -> Callable[[], object]:
-        product = Product(weight, None, dtype, widths, packed=packed)
+        product = PackedLinear(weight, None, dtype, widths, packed=packed)
         return (lambda: product.into(x, targets)) if widths else (lambda: product(x))
 
     ways = trial(True), trial(False)
@@ -276,7 +276,7 @@ def _seconds(work: Callable[[], object]) -> float:
     return perf_counter() - begun
 
 
-def convolution(layer: nn.Module, dtype: torch.dtype) -> Convolution:
+def convolution(layer: nn.Module, dtype: torch.dtype) -> PackedConv:
     """The prepared form of a dense 3×3 layer."""
     assert isinstance(layer, nn.Conv2d)
-    return Convolution(layer.weight, layer.bias, dtype, depthwise=False)
+    return PackedConv(layer.weight, layer.bias, dtype, depthwise=False)

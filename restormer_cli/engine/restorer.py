@@ -13,7 +13,7 @@ from restormer_cli.engine.runtimes import Exported, plan_graph
 from restormer_cli.engine.strips import Strips
 from restormer_cli.engine.whole_map import WholeMap, fits, tensor_float_32
 from restormer_cli.errors import UserError
-from restormer_cli.hardware import choose_device, parse_memory
+from restormer_cli.hardware import choose_device, give_back, held, parse_memory
 from restormer_cli.model.padding import multiple_of_8, pad_to_multiple_of_8
 from restormer_cli.model.restormer import Restormer
 
@@ -61,13 +61,20 @@ class Restorer:
         self.window = window
         self.memory = None if memory is None else parse_memory(memory)
         self.compile = compile
+        self.waiting = 0
+        """Bytes of other pictures that wait beside the one that is restored: plans leave them room."""
+        self.done: Plan | None = None
+        """How the newest picture ran in the end, which is not as planned where memory ran out."""
         self._networks: dict[tuple[str, str], Strips | WholeMap] = {}
         if isinstance(model, Exported):
             self._model = model
+            self._base = held(self.device)
             return
         here = next(model.parameters()).device == self.device
         self._model = model if here else deepcopy(model).to(self.device)
         self._network(self.precision, "map" if self._whole_maps else "strips")
+        give_back()
+        self._base = held(self.device)  # once: later the allocator may hold buffers that the next picture uses again
 
     @property
     def exported(self) -> bool:
@@ -77,7 +84,9 @@ class Restorer:
     def plan(self, height: int, width: int) -> Plan:
         """How a picture of this size would run now. Raises UserError where `memory` is too little for any way."""
         if isinstance(self._model, Exported):
-            return plan_graph(self._model, height, width, tile=self.tile, budget=self.memory)
+            return plan_graph(
+                self._model, height, width, tile=self.tile, budget=self.memory, base=self._base + self.waiting
+            )
         return plan(
             self.config,
             height,
@@ -89,6 +98,7 @@ class Restorer:
             window=self.window,
             budget=self.memory,
             whole_map=self._whole_maps,
+            base=self._base + (self.waiting if self.device.type == "cpu" else 0),
         )
 
     @property
@@ -131,6 +141,9 @@ class Restorer:
                 notice(f"memory ran out: going on with {what}")
             if restored is None and self.device.type == "cuda":
                 torch.cuda.empty_cache()
+        self.done = chosen
+        if self.memory is not None and self.device.type == "cpu":
+            give_back()
         return restored[0].permute(1, 2, 0).contiguous().cpu().numpy()
 
     def _planned(self, x: Tensor, chosen: Plan, notice: Notice) -> Tensor:

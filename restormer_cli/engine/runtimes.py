@@ -19,6 +19,7 @@ from restormer_cli.engine.memory_plan import SHARE, TILES, Plan
 from restormer_cli.errors import UserError
 from restormer_cli.extras import require
 from restormer_cli.hardware import free, held
+from restormer_cli.launcher import local_place
 from restormer_cli.model.config import ModelConfig
 
 RUNTIMES = (".onnx", ".pt2", ".xml")
@@ -94,13 +95,16 @@ class Exported:
         return self._runtime.run(picture.contiguous())
 
 
-def plan_graph(network: Exported, height: int, width: int, *, tile: int | None, budget: int | None) -> Plan:
+def plan_graph(
+    network: Exported, height: int, width: int, *, tile: int | None, budget: int | None, base: int | None = None
+) -> Plan:
     """The whole picture where it fits, else the largest tiles that do; `budget` is for the whole process, in bytes.
 
-    Raises UserError where the smallest tiles do not fit a budget that was asked for.
+    `base`: as for `memory_plan.plan`. Raises UserError where the smallest tiles do not fit a budget that was asked for.
     """
-    base = held(network.device)
-    limit = base + int(SHARE * free(network.device)) if budget is None else budget
+    now = held(network.device)
+    limit = now + int(SHARE * free(network.device) / local_place()[1]) if budget is None else budget
+    base = now if base is None else base
 
     def need(side: int | None) -> int:
         h, w = (height, width) if side is None else (min(height, side), min(width, side))
@@ -120,17 +124,34 @@ def plan_graph(network: Exported, height: int, width: int, *, tile: int | None, 
     return Plan("whole" if side is None else "tiles", True, side, None, network.precision, need(side))
 
 
+def onnx_session(path: Path, threads: int) -> Any:
+    """An `onnxruntime.InferenceSession` of a file on the CPU, for `restore` and `bench` alike."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    # From its second run on a session lays out all of a shape's memory at once, twice what the first run needed. The
+    # arena stays on: without it every map is fetched from the system again, which takes half the time.
+    options.enable_mem_pattern = False
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def openvino_request(core: Any, model: Any, threads: int, precision: str = "f32") -> Any:
+    """An inference request of a model that `core` has read, on the CPU, for `restore` and `bench` alike."""
+    # The precision is always said: the default is bf16 wherever the processor has it, whatever the model says.
+    options = {
+        "INFERENCE_NUM_THREADS": threads,
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": precision,
+    }
+    return core.compile_model(model, "CPU", options).create_infer_request()
+
+
 class OnnxRuntime:
     def __init__(self, path: Path) -> None:
         require(str(path), "export", "onnxruntime")
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 3
-        # Its arena rounds every block up to a power of two: half the memory without it, at the same speed.
-        options.enable_cpu_mem_arena = False
-        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self._session = onnx_session(path, torch.get_num_threads())
         self.metadata = _read_values(self._session.get_modelmeta().custom_metadata_map)
 
     def run(self, picture: Tensor) -> Tensor:
@@ -147,12 +168,7 @@ class OpenVino:
         if not model.has_rt_info("restormer_cli"):
             raise UserError(f"{path}: was not written by `restormer export`: export the weights again")
         self.metadata = json.loads(str(model.get_rt_info("restormer_cli").astype(str)))
-        options = {
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-            # Its default is bf16 wherever the processor has it, whatever the model says.
-            "INFERENCE_PRECISION_HINT": "f32",
-        }
-        self._request = core.compile_model(model, "CPU", options).create_infer_request()
+        self._request = openvino_request(core, model, torch.get_num_threads())
 
     def run(self, picture: Tensor) -> Tensor:
         return torch.from_numpy(np.array(self._request.infer([picture.numpy()])[0]))

@@ -8,8 +8,8 @@ them (docs/how-it-works.md). So a block is two walks:
 
 A walk goes down the rows of a band of columns, a strip of a few rows at a time: the wide intermediates of a strip
 never leave the cache, and no full-size temporary exists beyond x and v. On a CPU every core walks a band of its own.
-A 3×3 convolution needs a pixel around: `Rolling` carries two rows from strip to strip, and a band reads one column of
-each neighbour, from `Edges` where x is already being changed. The result is the textbook network's up to rounding
+A 3×3 convolution needs a pixel around: `LineBuffer` carries two rows from strip to strip, and a band reads one column
+of each neighbour, from `Halos` where x is already being changed. The result is the textbook network's up to rounding
 (test_strips_equal_the_whole_image).
 """
 
@@ -20,10 +20,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from restormer_cli.engine.bands import BAND, Band, Edges, Walk, count_bands
-from restormer_cli.engine.packed import Convolution, PreparedBlock, Product, convolution
+from restormer_cli.engine.bands import BAND, Band, BlockPasses, Halos, count_bands
+from restormer_cli.engine.packed import PackedBlock, PackedConv, PackedLinear, convolution
 from restormer_cli.engine.tlc import Cells
-from restormer_cli.engine.workers import Crew
+from restormer_cli.engine.workers import WorkerPool
 from restormer_cli.model.restormer import Level, Restormer
 
 STRIP_BYTES = {"cpu": 4 << 20, "cuda": 512 << 20, "mps": 128 << 20}
@@ -70,16 +70,16 @@ class Strips:
         self.strip_bytes = strip_bytes or STRIP_BYTES.get(self.device.type, 2 << 20)
         self.band = band or (BAND if on_cpu else 1 << 30)
         self.threads = threads if on_cpu and not compiled else 1
-        self.crew = Crew()
+        self.crew = WorkerPool()
         layers = dict(model.named_children())
         with torch.inference_mode():
             self.blocks = {
-                name: [PreparedBlock(block, dtype, compiled) for block in level]  # type: ignore[arg-type]
+                name: [PackedBlock(block, dtype, compiled) for block in level]  # type: ignore[arg-type]
                 for name, level in layers.items()
                 if isinstance(level, Level)
             }
             self.reductions = {
-                name: Product(layer.weight.flatten(1), layer.bias, dtype)
+                name: PackedLinear(layer.weight.flatten(1), layer.bias, dtype)
                 for name, layer in layers.items()
                 if isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1)
             }
@@ -98,7 +98,7 @@ class Strips:
 
         `keep_v`: whether v of the level-1 decoder is kept, or computed twice, which saves its memory.
         """
-        with self.crew.at_work(min(self._threads(), len(self._bands(picture.shape[3])))):
+        with self.crew.running(min(self._threads(), len(self._bands(picture.shape[3])))):
             return self._run(picture, keep_v)
 
     def _run(self, picture: Tensor, keep_v: bool) -> Tensor:
@@ -151,9 +151,9 @@ class Strips:
         for block in self.blocks[name]:
             bands = self._bands(width)
             rows = min(height, self._rows(bands, max(3 * channels, block.ffn_width)))
-            walk = Walk(block, x, v, cells, rows)
+            walk = BlockPasses(block, x, v, cells, rows)
             matrices = walk.matrices(self.crew.map(walk.gather, bands))
-            edges = Edges(x, bands, 1 if v is not None else 2)
+            edges = Halos(x, bands, 1 if v is not None else 2)
             self.crew.map(partial(walk.finish, edges=edges, matrices=matrices), bands)
 
     def _threads(self) -> int:
@@ -177,7 +177,7 @@ class Strips:
         rows += rows % 2
         return [(a, min(a + rows, height)) for a in range(0, height, rows)]
 
-    def _convolved(self, layer: Convolution, x: Tensor, take: Callable[[int, int, Tensor], None]) -> None:
+    def _convolved(self, layer: PackedConv, x: Tensor, take: Callable[[int, int, Tensor], None]) -> None:
         """A 3×3 convolution of the whole map, (h, w, c): `take` gets the first row, the end, and (rows, w, c')."""
         height, width, channels = x.shape
 
@@ -192,7 +192,7 @@ class Strips:
             space[top - a + 1 : bottom - a + 1, 1:-1] = x[top:bottom]
             take(a, b, layer(space))
 
-    def _convolve(self, layer: Convolution, x: Tensor, result: Tensor) -> None:
+    def _convolve(self, layer: PackedConv, x: Tensor, result: Tensor) -> None:
         """(h, w, c) -> `result`, (h, w, c')."""
 
         def take(a: int, b: int, rows: Tensor) -> None:

@@ -18,7 +18,7 @@ from restormer_cli.model.restormer import Gram
 
 
 @dataclass(frozen=True)
-class Axis:
+class WindowAxis:
     """The windows along one side of the map."""
 
     side: int
@@ -56,13 +56,13 @@ class Axis:
 class Cells:
     """The map cut at all window borders; a single cell where attention is global."""
 
-    rows: Axis
-    columns: Axis
+    rows: WindowAxis
+    columns: WindowAxis
 
     @classmethod
     def of(cls, height: int, width: int, window: int | None) -> "Cells":
         """The cells of a map of height × width pixels; None: one window, the whole map."""
-        rows, columns = (Axis(side, side if window is None else min(window, side)) for side in (height, width))
+        rows, columns = (WindowAxis(side, side if window is None else min(window, side)) for side in (height, width))
         return cls(rows, columns)
 
     @property

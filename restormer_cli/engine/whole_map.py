@@ -242,7 +242,7 @@ class WholeMap:
         layers = dict(model.named_children())
         with torch.inference_mode():
             self.levels = {
-                name: [PreparedBlock(block, dtype) for block in level]  # type: ignore[arg-type]
+                name: [PackedBlock(block, dtype) for block in level]  # type: ignore[arg-type]
                 for name, level in layers.items()
                 if isinstance(level, Level)
             }
@@ -362,7 +362,7 @@ class WholeMap:
             self._block(block, x)
         return x
 
-    def _block(self, block: "PreparedBlock", x: Tensor) -> None:
+    def _block(self, block: "PackedBlock", x: Tensor) -> None:
         ops, (count, _, width, channels) = self.operations, x.shape
         v, normed = torch.empty_like(x), ops.layer_norm(x, *block.norm1)
         pieces = list(self._cut(x, 5 * channels))
@@ -417,7 +417,7 @@ class WholeMap:
         return _multiplied(x, *self.reductions[name])
 
 
-class PreparedBlock:
+class PackedBlock:
     """A block's weights: in the run's type for products, in float32 or better for everything else."""
 
     def __init__(self, block: Block, dtype: torch.dtype) -> None:

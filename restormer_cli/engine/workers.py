@@ -16,14 +16,14 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class Crew:
-    """Does a list of jobs: on threads while `at_work`, otherwise one after the other."""
+class WorkerPool:
+    """Does a list of jobs: on threads while `running`, otherwise one after the other."""
 
     def __init__(self) -> None:
         self._pool: ThreadPoolExecutor | None = None
 
     @contextmanager
-    def at_work(self, size: int) -> Iterator[None]:
+    def running(self, size: int) -> Iterator[None]:
         """`size` threads for as long as the `with` lasts; for fewer than two, none."""
         if size < 2:
             yield

@@ -17,7 +17,7 @@ import stat
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -32,12 +32,15 @@ from restormer_cli.images.formats.png import PNG_MAGIC, png_orientation
 from restormer_cli.images.formats.raster import (
     FLOAT_BITS,
     SUBSAMPLING,
+    Beside,
     Options,
     Raster,
     Unreadable,
+    beyond_srgb,
     peak,
     sample_type,
     third_party,
+    upright_xmp,
 )
 from restormer_cli.images.formats.sniff import sniff
 from restormer_cli.images.formats.table import CODECS, READABLE, WRITABLE, Codec
@@ -45,6 +48,10 @@ from restormer_cli.images.formats.tiff import tiff_size
 
 MAX_PIXELS = 512_000_000
 """The largest picture that is read unless told otherwise: 512 megapixels, 6 GB as float32 RGB."""
+
+
+BEYOND = 2.0
+"""A float picture whose values exceed this counts otherwise than from 0 to 1, or has lights far beyond white."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +85,7 @@ class Picture:
     colour: tuple[tuple[bytes, bytes], ...] = ()
     lossless: bool = True
     premultiplied: bool = False
+    beside: Beside = field(default_factory=Beside, repr=False)
 
     @property
     def depth(self) -> int:
@@ -181,6 +189,8 @@ def _picture(raster: Raster, form: str, path: Path) -> Picture:
     if raster.bits == FLOAT_BITS and (broken := samples.size - np.count_nonzero(np.isfinite(samples))):
         raise Unreadable(f"{broken:,} of its samples are no numbers (NaN or infinite); replace them first")
     colours = 3 if samples.shape[2] >= 3 else 1
+    if raster.bits == FLOAT_BITS and (top := float(samples[..., :colours].max())) > BEYOND:
+        notes.append(f"its values reach {top:,.4g} where white is 1; weights know 0 to 1: scale it for a good result")
     alpha = samples[..., colours:].copy() if samples.shape[2] > colours else None
     pixels, hidden = _pixels(samples[..., :colours], alpha, raster.bits)
     dpi = (raster.dpi[1], raster.dpi[0]) if raster.dpi and orientation >= 5 else raster.dpi
@@ -198,6 +208,7 @@ def _picture(raster: Raster, form: str, path: Path) -> Picture:
         colour=raster.colour,
         lossless=raster.lossless,
         premultiplied=raster.premultiplied and alpha is not None,
+        beside=replace(raster.beside, xmp=raster.beside.xmp and upright_xmp(raster.beside.xmp)),
     )
 
 
@@ -273,6 +284,13 @@ def check_writable(path: str | Path, like: Picture, *, channels: int | None = No
         losses.append(f"{name} cannot hold its EXIF")
     if like.icc and not icc:
         losses.append(f"{name} cannot hold its colour profile; colours may look different")
+    icc_says = bool(icc)
+    if not icc_says and beyond_srgb(like.colour) and not codec.colour(like.colour, bits, like.lossless):
+        losses.append(f"{name} as written here cannot say what its colours mean (not sRGB); they will look different")
+    holds = codec.beside if bits <= codec.metadata_depth else frozenset()
+    lost = [word for field_name, word in like.beside.names().items() if field_name not in holds]
+    if lost:
+        losses.append(f"{name} as written here does not keep its {' and '.join(lost)}")
     return tuple(losses)
 
 
@@ -321,11 +339,12 @@ def write_picture(
     quality: int = 95,
     subsampling: str = "4:4:4",
     lossless: bool | None = None,
+    new: bool = False,
 ) -> None:
     """`encode_picture` in the format of the extension, written whole or not at all.
 
     A failure leaves neither half a file nor a temporary one, and an existing file as it was. Raises UserError
-    for what the user asked, Failed for what the system refused.
+    for what the user asked, Failed for what the system refused, AlreadyThere where the file must be `new` and is not.
     """
     check_writable(path, like, channels=pixels.shape[2])
     target, shown = Path(os.path.realpath(path)), one_line(str(path))  # through a link, not over it
@@ -334,7 +353,7 @@ def write_picture(
     if not target.parent.is_dir():
         raise UserError(f"{shown}: there is no folder {one_line(str(target.parent))}; create it first")
     data = encode_picture(pixels, like, format_of(path), quality=quality, subsampling=subsampling, lossless=lossless)
-    write_atomically(target, lambda file: file.write(data))
+    write_atomically(target, lambda file: file.write(data), new=new)
 
 
 def _raster(pixels: np.ndarray, like: Picture, codec: Codec) -> Raster:
@@ -351,7 +370,8 @@ def _raster(pixels: np.ndarray, like: Picture, codec: Codec) -> Raster:
         samples = np.concatenate([samples, _rescale(like.alpha, like.bits, bits)], axis=2)
     exif, icc = _metadata_for(codec, like, pixels.shape[2], bits)
     premultiplied = like.premultiplied and codec.premultiplied
-    return Raster(samples, bits, icc, exif, None, like.dpi, like.colour, premultiplied=premultiplied)
+    beside = like.beside if bits <= codec.metadata_depth else Beside()
+    return Raster(samples, bits, icc, exif, None, like.dpi, like.colour, premultiplied=premultiplied, beside=beside)
 
 
 def quantise(pixels: np.ndarray, bits: int) -> np.ndarray:

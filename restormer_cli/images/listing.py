@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections import deque
+from collections import Counter, deque
 from pathlib import Path
 
 from restormer_cli.errors import UserError, one_line
@@ -40,6 +40,30 @@ def find_pictures(
             elif path.suffix.lower() in READABLE and path.is_file():
                 found.append(path)
     return sorted(found, key=lambda path: [natural(part) for part in path.relative_to(root).parts])
+
+
+CURES = {
+    ".heic": "convert it to PNG or TIFF", ".heif": "convert it to PNG or TIFF",
+    ".gif": "convert it to PNG", ".psd": "export it as TIFF", ".jp2": "convert it to TIFF",
+    **dict.fromkeys((".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".pef"), "develop it to TIFF"),
+}  # fmt: skip
+"""What people keep in folders of pictures and we do not read, by extension, and what to do."""
+
+
+def left_out(folder: Path, films: frozenset[str]) -> str | None:
+    """What is in a folder, deep down, and is not restored with it: "3 left out: 2 .heic (…), 1 .mp4 (…)"."""
+    counts: Counter[str] = Counter()
+    for here, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            suffix = Path(here, name).suffix.lower()
+            if not name.startswith(".") and suffix not in READABLE and (suffix in CURES or suffix in films):
+                counts[suffix] += 1
+    if not counts:
+        return None
+    cures = {suffix: CURES.get(suffix, "a video: name it on its own") for suffix in counts}
+    rows = ", ".join(f"{count} {suffix} ({cures[suffix]})" for suffix, count in sorted(counts.items()))
+    return f"{counts.total()} left out: {rows}"
 
 
 def _listing(folder: Path, seen: set[tuple[int, int]]) -> list[Path]:

@@ -9,8 +9,9 @@ aspect, chapters and tags are carried over. Only a few frames are in memory, how
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -27,7 +28,25 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 READABLE_FILMS = frozenset(
-    [".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".wmv", ".flv", ".3gp"]
+    [
+        ".mp4",
+        ".m4v",
+        ".mov",
+        ".mkv",
+        ".webm",
+        ".avi",
+        ".mpg",
+        ".mpeg",
+        ".ts",
+        ".m2ts",
+        ".mts",
+        ".wmv",
+        ".flv",
+        ".3gp",
+        ".vob",
+        ".mxf",
+        ".gif",
+    ]
 )
 WRITABLE_FILMS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 ENCODERS = {
@@ -40,6 +59,8 @@ ENCODERS = {
     "ffv1": "ffv1",
 }
 """What a film was coded with -> what codes its restored frames; anything else becomes H.264, in WebM VP9."""
+LATE = 2_000_000
+"""Microseconds; a film that begins later (broadcasts count from midnight) is moved to the beginning."""
 EXTRA = "pip install 'restormer-cli[video]'"
 
 
@@ -87,6 +108,8 @@ class Film:
     path: Path
     container: "InputContainer"
     stream: "VideoStream"
+    notes: list[str] = field(default_factory=list)
+    """What the frames told on their way."""
     damaged: int = 0
     """Packets so far that could not be decoded; their frames are left out, the others keep their time."""
 
@@ -122,7 +145,8 @@ class Film:
         self.stream.thread_type = "AUTO"
         copied = out.copied if out is not None else {}
         wanted = [self.stream, *(stream for stream in self.container.streams if stream.index in copied)]
-        count = 0
+        count, ended = 0, 0.0
+        size = (self.width, self.height)  # FFmpeg's own follows the frames
         try:
             for packet in self.container.demux(wanted):
                 if packet.stream is not self.stream:
@@ -135,12 +159,30 @@ class Film:
                     self.damaged += 1
                     continue
                 for frame in decoded:
-                    count += 1
+                    if (frame.width, frame.height) != size:  # pyright: ignore
+                        now = f"{frame.width} × {frame.height}"  # pyright: ignore
+                        self.notes.append(f"its size becomes {now} after {count:,} frames; only these are kept")
+                        raise _SizeChange
+                    count, ended = count + 1, frame.time or 0.0  # pyright: ignore
+                    if count == 1 and frame.interlaced_frame:  # pyright: ignore
+                        self.notes.append("it is interlaced and the result does not say so: deinterlace it first")
                     yield _to_frame(frame)  # pyright: ignore
+        except _SizeChange:
+            return
         except FFmpegError:  # the file ends too early: what came is kept
             self.damaged += 1
         if not count:
             raise UserError(f"{one_line(str(self.path))}: not one frame can be decoded; copy or download it again")
+        self._check_end(count, ended)
+
+    def _check_end(self, count: int, ended: float) -> None:
+        """Note where far less came than the file's header promises."""
+        stream, rate = self.stream, float(self.stream.average_rate or 25)
+        start = float((stream.start_time or 0) * (stream.time_base or 0))
+        promised = _promised(stream)
+        come = ended - start + 1 / rate
+        if promised is not None and promised - come > max(4 / rate, 0.02 * promised):
+            self.notes.append(f"it ends early: {come:.2f} of {promised:.2f} seconds are there")
 
     @contextmanager
     def writer(self, stream: IO[bytes], target: Path, quality: int = 95) -> "Iterator[Writer]":
@@ -152,7 +194,11 @@ class Film:
         from av.error import FFmpegError
 
         try:
-            container = av.open(stream, "w", format=container_of(target))
+            form = container_of(target)
+            # QuickTime's own keys (location, make, model, date) are only written where the muxer is asked to.
+            own = form in ("mp4", "mov") and any(key.startswith("com.") for key in self.container.metadata)
+            options = {"movflags": "use_metadata_tags"} if own else {}
+            container = av.open(stream, "w", format=form, options=options)
             with container:
                 writer = Writer(self, container, target, quality)
                 yield writer
@@ -161,6 +207,29 @@ class Film:
             if isinstance(error, OSError):
                 raise OSError(error.errno, error.strerror) from None  # whoever holds the stream tells of its disk
             raise Failed(f"{one_line(str(target))}: cannot be encoded ({reason(error)}): try a .mkv") from None
+
+
+class _SizeChange(Exception):
+    """The frames have another size from here on."""
+
+
+def _promised(stream: "VideoStream") -> float | None:
+    """Seconds of pictures by the header; Matroska's stand in a tag."""
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    try:
+        hours, minutes, seconds = stream.metadata.get("DURATION", "").split(":")
+        return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+    except ValueError:
+        return None
+
+
+OF_THE_FILE = frozenset({"major_brand", "minor_version", "compatible_brands", "encoder", "alpha_mode", "duration"})
+"""Tags, in small letters, that describe the file that was read, not the film."""
+
+
+def _tags(metadata: dict[str, str]) -> dict[str, str]:
+    return {key: value for key, value in metadata.items() if key.lower() not in OF_THE_FILE}
 
 
 def container_of(target: Path) -> str:
@@ -201,12 +270,19 @@ class Writer:
             codec.sample_aspect_ratio = self.stream.sample_aspect_ratio = source.sample_aspect_ratio
         for what in ("color_range", "color_primaries", "color_trc", "colorspace"):
             setattr(codec, what, getattr(source.codec_context, what))
-        self.stream.metadata.update(source.metadata)
-        self.container.metadata.update(film.container.metadata)
+        if name == "libx265" and self.container.format.name in ("mp4", "mov"):
+            codec.codec_tag = "hvc1"  # Apple's players take nothing else
+        if source.metadata.get("alpha_mode") == "1" and not _has_alpha(source.format):
+            self.notes.append("its transparency is not kept")
+        self.stream.metadata.update(_tags(source.metadata))
+        self.container.metadata.update(_tags(film.container.metadata))
         self.container.set_chapters(film.container.chapters())
         if source.codec_context.color_trc in (16, 18):  # PQ and HLG, of which the network has seen nothing
             self.notes.append("it is HDR, which no weights were trained on, and its mastering data are not kept")
         self._turned = False
+        self._waiting: list[Packet] = []
+        begin = film.container.start_time or 0
+        self._shift = Fraction(begin, 1_000_000) if begin > LATE else Fraction(0)
         for stream in film.container.streams:
             if stream is not source:
                 self._add_copy(stream)
@@ -224,12 +300,25 @@ class Writer:
 
         wanted = self.film.stream.format
         offered = [form.name for form in codec.codec.video_formats or ()]
+        if codec.name in ("libx264", "libx265") and (whole := self._whole_chroma(wanted, offered)):
+            self.notes.append(f"{wanted.name} becomes {whole}, since its size is odd")
+            return whole
         if not offered or wanted.name in offered:
             return wanted.name
         best, _ = find_best_pix_fmt_of_list(offered, wanted.name, has_alpha=_has_alpha(wanted))
         assert best is not None
         self.notes.append(f"{wanted.name} becomes {best.name}")
         return best.name
+
+    def _whole_chroma(self, wanted: Any, offered: list[str]) -> str | None:
+        """The format with whole chroma, for a size that has no half; None where none is needed."""
+        chroma = [component for component in wanted.components if component.is_chroma]
+        across = any(wanted.chroma_width(64) < 64 for _ in chroma[:1]) and self.film.width % 2
+        down = any(wanted.chroma_height(64) < 64 for _ in chroma[:1]) and self.film.height % 2
+        if not (across or down):
+            return None
+        best = wanted.name.replace("yuvj", "yuv").replace("420", "444").replace("422", "444").replace("411", "444")
+        return best if best in offered else None
 
     def _add_copy(self, stream: "Stream") -> None:
         """Take a stream over as it is. Sound that the container cannot hold is refused, anything else left out."""
@@ -238,12 +327,14 @@ class Writer:
         name = context.codec.canonical_name if context is not None and context.codec is not None else None
         if name is not None and stream.type in ("audio", "subtitle") and name in self.container.supported_codecs:
             copy = self.container.add_stream_from_template(stream)  # pyright: ignore
-            copy.metadata.update(stream.metadata)
+            copy.metadata.update(_tags(stream.metadata))
+            with suppress(AttributeError, TypeError, ValueError):
+                copy.disposition = stream.disposition  # default, forced  # pyright: ignore
             self.copied[stream.index] = copy
-        elif stream.type == "audio":
+        elif stream.type == "audio" and name is not None:
             raise UserError(f"{one_line(str(self.target))}: its sound, {name}, does not fit in there: name a .mkv")
         else:
-            self.notes.append(f"its {kind} track {name or ''}".rstrip() + " is left out")
+            self.notes.append(f"its {kind} track {name or 'of an unknown kind'} is left out")
 
     def write(self, pixels: np.ndarray, frame: Frame) -> None:
         """One restored frame, float (h, w, 1 or 3), at the time of its original."""
@@ -252,17 +343,33 @@ class Writer:
             self._turned = True
             if original.rotation:
                 self.stream.set_display_rotation(original.rotation)
+            self._release()
         new = _from_pixels(pixels, frame.alpha, original, self.stream.codec_context.pix_fmt)
         new.pts, new.time_base, new.duration = original.pts, original.time_base, original.duration
+        if self._shift and new.pts is not None and original.time_base is not None:
+            new.pts -= round(self._shift / original.time_base)
         self.container.mux(self.stream.encode(new))
 
     def copy(self, packet: "Packet") -> None:
         """A packet of sound or subtitles."""
+        if self._shift and packet.time_base:
+            back = round(self._shift / packet.time_base)
+            packet.dts = None if packet.dts is None else packet.dts - back
+            packet.pts = None if packet.pts is None else packet.pts - back
         packet.stream = self.copied[packet.stream.index]
-        self.container.mux(packet)
+        # The first packet writes the header, and only the first frame knows the rotation that belongs in it.
+        self._waiting.append(packet)
+        if self._turned:
+            self._release()
+
+    def _release(self) -> None:
+        for packet in self._waiting:
+            self.container.mux(packet)
+        self._waiting.clear()
 
     def finish(self) -> None:
         """What the encoder still holds."""
+        self._release()
         self.container.mux(self.stream.encode(None))
 
 

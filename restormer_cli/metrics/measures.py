@@ -71,11 +71,6 @@ def luma8(image: np.ndarray) -> np.ndarray:
     return np.floor(luma + 0.5).astype(np.uint8)[..., None]
 
 
-def round8(image: np.ndarray) -> np.ndarray:
-    """Floats, 0 black and 1 white -> uint8, clamped and rounded (ties to even, as writers of files do)."""
-    return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
-
-
 def _ssim(x: np.ndarray, y: np.ndarray, peak: float, blur: Blur, unbias: float = 1.0) -> np.ndarray:
     """The map of local similarities, K1 = 0.01, K2 = 0.03."""
     c1, c2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2

@@ -11,7 +11,8 @@ import numpy as np
 
 from restormer_cli.errors import UserError
 from restormer_cli.metrics.align import align
-from restormer_cli.metrics.measures import luma8, mae, psnr, round8, ssim_gaussian, ssim_uniform, ssim_volume
+from restormer_cli.metrics.measures import luma8, mae, psnr, ssim_gaussian, ssim_uniform, ssim_volume
+from restormer_cli.pixels import round8
 
 
 @dataclass(frozen=True)

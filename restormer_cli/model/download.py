@@ -1,7 +1,6 @@
 """A file over HTTP, whole or not at all: resumed where it broke off, its length checked, its hash returned."""
 
 import errno
-import hashlib
 import json
 import os
 import time
@@ -16,6 +15,7 @@ from urllib.parse import urlsplit
 
 from restormer_cli import __version__
 from restormer_cli.errors import Failed
+from restormer_cli.files import sha256_of
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes that are there, and the bytes of the whole file where the server tells."""
@@ -61,7 +61,7 @@ def download(
             there = f"{length:,} of {total:,} bytes are there" if total is not None else "nothing could be fetched"
             raise Failed(f"{url}: the connection broke and stays broken; {there}: run it again, it goes on from there")
         pause(min(8.0, 2.0**tries / 2))
-    digest = _sha256(part)
+    digest = sha256_of(part)
     os.replace(part, target)
     with suppress(OSError):
         note.unlink()
@@ -172,8 +172,3 @@ def _remember(note: Path, values: dict) -> None:
 
 def _length(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

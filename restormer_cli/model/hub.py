@@ -19,7 +19,7 @@ from typing import Any
 from filelock import FileLock
 
 from restormer_cli.errors import Failed, UserError
-from restormer_cli.files import cache_folder, write_atomically
+from restormer_cli.files import cache_folder, sha256_of, write_atomically
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.download import Progress, download
 
@@ -137,7 +137,7 @@ def _convert(original: Path, path: Path, header: dict[str, Any], wanted: ModelCo
         raise Failed(f"{original.name} came, but is not the network that the paper trained for {path.stem}")
     path.parent.mkdir(parents=True, exist_ok=True)
     save_weights(path, weights.model, weights.header | header)
-    return _sha256(path)
+    return sha256_of(path)
 
 
 # --- Hugging Face -------------------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ def _from_hugging_face(name: str, cache: Path, notice: Notice, progress: Progres
         raise Failed(f"{name}: is not in {path.parent}, and the network is switched off: unset RESTORMER_OFFLINE")
     notice(f"{name}: {_hf_licence(repo, revision)}")
     got = _hf_download(name, repo, revision, file, progress)
-    length, digest = got.stat().st_size, _sha256(got)
+    length, digest = got.stat().st_size, sha256_of(got)
     records.check(name, length, digest)
     source = {"repository": repo, "revision": revision, "file": file, "sha256": digest}
     records.add(name, f"hf:{repo}", length, digest, _convert(got, path, {"source": source}))
@@ -235,7 +235,7 @@ class Records:
 
     def has_sound(self, name: str, path: Path) -> bool:
         """Whether the converted file is there and as it was written."""
-        return name in self.values and path.is_file() and _sha256(path) == self.values[name].get("converted")
+        return name in self.values and path.is_file() and sha256_of(path) == self.values[name].get("converted")
 
     def check(self, name: str, length: int, digest: str) -> None:
         """Raises Failed where a download is not what came the first time."""
@@ -253,8 +253,3 @@ class Records:
         self.values[name] = entry
         text = json.dumps(self.values, indent=2)
         write_atomically(self.path, lambda stream: stream.write(text.encode()))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -5,6 +5,8 @@ Our files hold the official state-dict keys and, in the header, JSON: `format`, 
 shapes. Every file is taken as hostile: nothing in it is ever executed, and the state dict is loaded strictly.
 """
 
+import argparse
+import itertools
 import json
 import pickle
 import warnings
@@ -27,7 +29,9 @@ from restormer_cli.model.restormer import Restormer
 FORMAT = "restormer-cli/1"
 WRAPPERS = ("params_ema", "params", "state_dict", "model")
 """Keys under which people keep a state dict in a `.pth`, the first one found wins."""
-PREFIXES = ("module.", "netG.", "net_g.", "_orig_mod.")
+FIRST = "patch_embed.proj.weight"
+LEFT_BEHIND = ("total_ops", "total_params")
+"""What thop leaves in a network that it has counted."""
 MAX_CHANNELS = 4096
 MAX_BLOCKS = 256
 """More blocks in a level than any sane file holds; keeps a hostile one from building a giant network."""
@@ -167,6 +171,10 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         start = stream.read(16)
     if not start:
         raise UserError(f"{path}: is empty")
+    if start.startswith(b"version https://"):
+        raise UserError(f"{path}: is a Git LFS pointer, not the weights: fetch them with git lfs pull")
+    if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise UserError(f"{path}: is a web page, not weights: download the file itself, in a browser if need be")
     # The header's length comes first: it may well begin with the byte 0x80, as a pickle does.
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= path.stat().st_size:
         return _read_safetensors(path)
@@ -208,7 +216,7 @@ def _from_text(text: str) -> Any:
 def _read_pickle(path: Path) -> dict[str, Tensor]:
     try:
         # A stream, since torch.load goes by the extension of a path.
-        with path.open("rb") as stream, warnings.catch_warnings():
+        with path.open("rb") as stream, warnings.catch_warnings(), torch.serialization.safe_globals(_harmless()):
             warnings.simplefilter("ignore")  # about odd pickle protocols; whatever loads is checked below
             content = torch.load(stream, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
@@ -218,24 +226,40 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
     except Exception:
         # torch.load meets a damaged file with a dozen kinds (RuntimeError, KeyError, struct.error, BadZipFile, …).
         raise UserError(f"{path}: damaged or not a PyTorch file") from None
-    for wrapper in WRAPPERS:
-        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
-            content = content[wrapper]
-            break
+    if isinstance(content, dict):
+        inside = (key for key, value in content.items() if isinstance(value, dict) and _is_state(value))
+        known = (key for key in WRAPPERS if isinstance(content.get(key), dict))
+        content = content.get(next(itertools.chain(known, inside), None), content)
     if not isinstance(content, dict) or not content:
         raise UserError(f"{path}: holds no state dict")
+    if all(isinstance(key, str) for key in content):
+        content = {key: value for key, value in content.items() if not key.endswith(LEFT_BEHIND)}
     for key, value in content.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
             raise UserError(f"{path}: holds no state dict: {key!r} is not a tensor")
     return _strip(content)
 
 
+def _harmless() -> list[Any]:
+    """What training loops keep beside the tensors, made of plain values: numpy's numbers, parsed arguments."""
+    import numpy as np
+
+    scalar = np.float64(0).__reduce__()[0]
+    numbers = [type(np.dtype(kind)) for kind in ("f8", "f4", "f2", "i8", "i4", "i2", "i1", "u8", "u4", "u2", "u1", "?")]
+    names = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
+    return [*names, np.dtype, *numbers, argparse.Namespace]
+
+
+def _is_state(values: Mapping[Any, Any]) -> bool:
+    return any(isinstance(key, str) and key.endswith(FIRST) for key in values)
+
+
 def _strip(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Drop a prefix that every key shares, as DataParallel and others leave it; repeated where nested."""
-    keys = dict(state)
-    while prefix := next((p for p in PREFIXES if keys and all(key.startswith(p) for key in keys)), None):
-        keys = {key.removeprefix(prefix): value for key, value in keys.items()}
-    return keys
+    """Drop the prefix that every key shares, as DataParallel, Lightning, MMagic and others leave it."""
+    prefix = next((key.removesuffix(FIRST) for key in state if key.endswith(FIRST)), "")
+    if prefix and all(key.startswith(prefix) for key in state):
+        return {key.removeprefix(prefix): value for key, value in state.items()}
+    return dict(state)
 
 
 def _build(config: ModelConfig, state: Mapping[str, Tensor]) -> Restormer:

@@ -16,7 +16,7 @@ from rich.progress import (
 from rich.text import Text
 
 from restormer_cli import launcher
-from restormer_cli.errors import printable
+from restormer_cli.errors import one_line
 
 # rich's own reading of NO_COLOR would still make text bold and draw panels.
 stderr = Console(
@@ -26,7 +26,7 @@ stderr = Console(
 
 def complain(message: str) -> None:
     """One red line, whatever characters a file's name brings along."""
-    line = printable(" ".join(message.split()))
+    line = one_line(message)
     if not launcher.is_first():
         line = f"process {launcher.rank()}: {line}"
     stderr.print(Text(f"error: {line}", style="bold red"))

@@ -3,7 +3,8 @@
 import os
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,14 +12,17 @@ import accelerate
 import numpy
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType, broadcast_object_list
+from accelerate.utils import DistributedType, InitProcessGroupKwargs, broadcast_object_list
 
 from restormer_cli import __version__, launcher
 from restormer_cli.errors import RestormerError, UserError
-from restormer_cli.hardware import choose_device
+from restormer_cli.hardware import choose_device, limit_threads
+from restormer_cli.training.schedule import Split
 
 T = TypeVar("T")
 
+PATIENCE = timedelta(hours=2)
+"""For collectives: the first comes after data are read and hashed and the run is opened; NCCL's limit is 10 minutes."""
 TORCHRUN = "torchrun --nproc-per-node N -m restormer_cli …"
 
 
@@ -34,12 +38,19 @@ def make_accelerator(device: str, track: str | None, folder: Path) -> Accelerato
     if os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true" and "MASTER_ADDR" in os.environ and not launched:
         # It would train alone, with a fraction of what was asked for, and say nothing.
         raise UserError(f"accelerate launch --cpu starts one process only: for more, use {TORCHRUN}")
+    launcher.check()
+    if launched and launcher.processes() > 1:
+        launcher.wait_for_first()
     before = os.environ.get("ACCELERATE_TORCH_DEVICE")
     if device not in ("auto", "cpu"):
         os.environ["ACCELERATE_TORCH_DEVICE"] = device  # Accelerate's only way to choose among several
     try:
         on_cpu = choose_device(device).type == "cpu"
-        accelerator = Accelerator(cpu=on_cpu, mixed_precision="no", log_with=track, project_dir=folder)
+        patience = InitProcessGroupKwargs(timeout=PATIENCE)
+        limit_threads(launcher.local_place()[1])
+        accelerator = Accelerator(
+            cpu=on_cpu, mixed_precision="no", log_with=track, project_dir=folder, kwargs_handlers=[patience]
+        )
     finally:
         if before is None:
             os.environ.pop("ACCELERATE_TORCH_DEVICE", None)
@@ -49,6 +60,15 @@ def make_accelerator(device: str, track: str | None, folder: Path) -> Accelerato
             f"try {TORCHRUN}"
         )
     return accelerator
+
+
+def check_sharded(accelerator: Accelerator, splits: Sequence[Split]) -> None:
+    """Raises UserError where FSDP's processes would wait for one another for ever: each takes part in every pass."""
+    if accelerator.distributed_type == DistributedType.FSDP and not all(split.in_step for split in splits):
+        raise UserError(
+            "run.uneven: under FSDP every process needs as many micro-batches as the others: "
+            "choose stage batches and run.micro_batch that split evenly, or use plain processes"
+        )
 
 
 def is_unsharded_fsdp(accelerator: Accelerator) -> bool:

@@ -1,5 +1,6 @@
 """The network with its optimiser and average on the devices: one step forward, all of its state out and in."""
 
+import json
 import math
 import warnings
 from collections.abc import Iterator
@@ -12,8 +13,9 @@ from accelerate.utils import DistributedType
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from restormer_cli.errors import UserError
-from restormer_cli.hardware import multiplies_bf16
+from restormer_cli.engine.whole_map import tensor_float_32
+from restormer_cli.errors import Failed, UserError
+from restormer_cli.hardware import is_out_of_memory, multiplies_bf16
 from restormer_cli.model.restormer import Block, Level, Restormer
 from restormer_cli.model.weights import load_weights
 from restormer_cli.recipe import Recipe
@@ -75,6 +77,7 @@ class Learner:
         """The same precision without gradients; pictures have many sizes, so nothing is compiled for them."""
         with ExitStack() as stack:
             stack.enter_context(torch.no_grad())
+            stack.enter_context(tensor_float_32(False))
             stack.enter_context(self.autocast())
             if self.recipe.run.compile:
                 stack.enter_context(torch.compiler.set_stance("force_eager"))
@@ -88,6 +91,12 @@ class Learner:
         Returns the global batch's mean loss, whether any process says `stop`, and whether the step was taken: it is
         not where the loss or the gradient is not finite.
         """
+        with tensor_float_32(False):  # fp32 is exact: cuDNN alone would round to TF32, as products do not
+            return self._step(micro_batches, batch, rate, stop)
+
+    def _step(
+        self, micro_batches: list[tuple[Tensor, Tensor]], batch: int, rate: float, stop: bool
+    ) -> tuple[float, bool, bool]:
         accelerator = self.accelerator
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -138,7 +147,9 @@ class Learner:
             state = {"model": initial_network(self.recipe).state_dict(), "optimizer": self.fresh}
         try:
             self._load(state)
-        except (RuntimeError, ValueError, KeyError):
+        except (RuntimeError, ValueError, KeyError, MemoryError) as error:
+            if is_out_of_memory(error):
+                raise Failed(f"not enough memory to take up the checkpoint on {self.accelerator.device}") from None
             raise UserError("the checkpoint is of another network than [model] describes: give another --out") from None
 
     def _load(self, state: dict[str, Any]) -> None:
@@ -185,7 +196,10 @@ def initial_network(recipe: Recipe) -> Restormer:
         torch.manual_seed(recipe.seed)
         network = load_weights(recipe.init).model if recipe.init else Restormer(recipe.model)
     if network.config != recipe.model:
-        raise UserError(f"init = {recipe.init}: is another network than [model] describes")
+        own = ", ".join(f"{key} = {json.dumps(value)}" for key, value in network.config.to_dict().items())
+        raise UserError(
+            f"init = {recipe.init}: is another network than [model] describes; its own: model = {{ {own} }}"
+        )
     return network.to(torch.get_default_dtype()).train()
 
 
@@ -201,7 +215,9 @@ def _configure(network: Restormer, recipe: Recipe) -> None:
         import torch._dynamo
 
         shapes = 8 * len(recipe.stage) * 2  # levels × patches × (training, a shorter last micro-batch)
-        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, shapes)
+        config = torch._dynamo.config
+        limit = "recompile_limit" if hasattr(config, "recompile_limit") else "cache_size_limit"  # before torch 2.7
+        setattr(config, limit, max(getattr(config, limit), shapes))
 
 
 def _average(network: Restormer, decay: float) -> AveragedModel | None:

@@ -6,25 +6,28 @@ metrics.jsonl        a line per iteration, validation or rollback
 weights.safetensors  the newest result
 checkpoints/         the newest states to go on from
 pictures/            validation pictures: input, output, target
+.lock                process id and host of who trains in it now
 """
 
 import errno
 import json
 import os
 import zipfile
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 import torch
 
 from restormer_cli.errors import Failed, RestormerError, UserError
-from restormer_cli.files import make_folder, sweep, write_atomically
+from restormer_cli.files import locked, make_folder, sweep, write_atomically
 from restormer_cli.recipe import Recipe
 from restormer_cli.recipe_files import differences, resolved
 
 FORMAT = 1
 """Of checkpoints."""
+
+LOCK = ".lock"
 
 ACCEPT = "--accept-changes"
 
@@ -58,21 +61,39 @@ class Run:
                 return state, problems
         return None, problems
 
+    def iterations(self) -> list[int]:
+        """Of the checkpoints that are there, whole or not; ascending."""
+        return sorted(int(path.stem) for path in self.checkpoints.glob("*.pt") if path.stem.isdigit())
+
     def write(self, name: str, text: str) -> None:
         """A small text file, atomically."""
         write_atomically(self.folder / name, lambda stream: stream.write(text.encode()))
 
-    def save(self, state: dict[str, Any], keep: int) -> None:
-        """A checkpoint, atomically and safely on the disk; older ones beyond `keep` go, and later ones.
+    def lock(self) -> AbstractContextManager[None]:
+        """Held for the run's life: two runs in one folder would delete each other's checkpoints.
+
+        Entering it raises UserError where another process holds it.
+        """
+        return locked(
+            self.folder / LOCK,
+            lambda holder: UserError(f"{self.folder}: {holder} trains in it: stop that one, or choose another --out"),
+        )
+
+    def save(self, state: dict[str, Any], keep: int, *, later: bool = False, sound: int = 0) -> None:
+        """A checkpoint, atomically and safely on the disk; older ones beyond `keep` go, and with `later` later ones.
+
+        `sound`: the iteration of one that stays in any case, to go back to.
 
         Raises Failed where it cannot be written; the older ones are then still there.
         """
         make_folder(self.checkpoints)
         write_atomically(self.checkpoints / f"{state['iteration']:08d}.pt", lambda stream: _store(state, stream))
         _sync(self.checkpoints)  # the new name too is on the disk before an old file goes
-        numbers = sorted(int(path.stem) for path in self.checkpoints.glob("*.pt") if path.stem.isdigit())
+        numbers = self.iterations()
         kept = [number for number in numbers if number <= state["iteration"]][-keep:]
-        for number in set(numbers) - set(kept):
+        for number in set(numbers) - {*kept, sound}:
+            if number > state["iteration"] and not later:
+                continue
             (self.checkpoints / f"{number:08d}.pt").unlink(missing_ok=True)
 
 
@@ -116,12 +137,20 @@ class MetricsLog:
 def check_unused(folder: Path, *, resume: bool) -> bool:
     """Whether there is no folder, or nothing in it; makes none. Raises UserError for one in use without `resume`."""
     try:
-        unused = not folder.exists() or not any(folder.iterdir())
+        unused = not folder.exists() or all(path.name == LOCK for path in folder.iterdir())
     except OSError as error:
         raise UserError(f"{folder}: cannot hold a run: {error.strerror}") from None
     if not (unused or resume):
         raise UserError(f"{folder}: is not empty: go on with --resume, or choose another --out")
     return unused
+
+
+def make_run_folder(folder: Path) -> None:
+    """Make it, with those above. Raises UserError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot hold a run: {error.strerror}") from None
 
 
 def open_run(
@@ -133,17 +162,19 @@ def open_run(
     `Run.newest` raises.
     """
     run = Run(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot hold a run: {error.strerror}") from None
+    make_run_folder(folder)
     if check_unused(folder, resume=resume):
-        return None, []
+        return None, [f"{folder}: nothing to go on from; a new training begins"] if resume else []
     for place in (run.folder, run.checkpoints, run.pictures):
         sweep(place)
     state, notes = run.newest()
+    if state is None and (notes or run.weights.is_file()):
+        why = notes[0] if notes else f"{run.checkpoints}: no checkpoint is left"
+        raise UserError(
+            f"{why}; to begin again would replace what is trained: bring a checkpoint back, or choose another --out"
+        )
     if notes:
-        where = f"from iteration {state['iteration']}, the one before" if state else "from the start: no other is left"
+        where = f"from iteration {state['iteration']}, the one before" if state else ""
         notes = [f"{note}; going on {where}" for note in notes]
     if state is not None:
         changed = list(differences(json.loads(state["recipe"]), json.loads(resolved(recipe))))
@@ -151,6 +182,8 @@ def open_run(
             raise UserError(
                 f"{folder}: was trained with another recipe: {'; '.join(changed)}. Undo that, or go on with {ACCEPT}"
             )
+        if state["iteration"] >= recipe.iterations:
+            notes.append(f"{folder}: is finished: all {recipe.iterations:,} iterations are done")
         notes += [f"changed since iteration {state['iteration']}: {change}" for change in changed]
     return state, notes
 

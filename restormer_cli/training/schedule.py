@@ -24,6 +24,11 @@ class Split:
         """Whether all devices have equally many rows."""
         return len({share[-1].stop - share[0].start for share in self.shares}) == 1
 
+    @property
+    def in_step(self) -> bool:
+        """Whether all devices have equally many micro-batches."""
+        return len({len(share) for share in self.shares}) == 1
+
     def __str__(self) -> str:
         sizes = sorted({share[-1].stop - share[0].start for share in self.shares}, reverse=True)
         micro = max(len(rows) for share in self.shares for rows in share)

@@ -6,11 +6,11 @@ torch's, numpy's or Python's own generators (test_a_step_draws_no_random_numbers
 """
 
 import json
-import math
 import time
 from collections.abc import Callable, Generator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,15 @@ from torch import Tensor
 from restormer_cli.data.batches import TrainingBatches, ahead, training_batches
 from restormer_cli.data.pictures import Note, Reading
 from restormer_cli.errors import Failed
-from restormer_cli.hardware import EMULATED, multiplies_bf16
+from restormer_cli.files import finite
+from restormer_cli.hardware import EMULATED, about_device, is_out_of_memory, lacks_compiler, multiplies_bf16
 from restormer_cli.model.weights_file import save_weights
 from restormer_cli.recipe import Recipe
 from restormer_cli.recipe_files import recipe_toml, resolved
-from restormer_cli.training.distributed import environment, is_unsharded_fsdp, make_accelerator, on_main
+from restormer_cli.training.distributed import check_sharded, environment, is_unsharded_fsdp, make_accelerator, on_main
 from restormer_cli.training.learner import Learner
 from restormer_cli.training.provenance import describe_data, describe_device, earlier_legs, training_record
-from restormer_cli.training.run_folder import FORMAT, MetricsLog, Run, check_unused, open_run
+from restormer_cli.training.run_folder import FORMAT, MetricsLog, Run, check_unused, make_run_folder, open_run
 from restormer_cli.training.schedule import Split, learning_rate, split_batch, stage_at
 from restormer_cli.training.tracking import Tracker, check_tracker
 from restormer_cli.training.validation import Validation, ValidationLog
@@ -67,7 +68,7 @@ class Stopped:
 
     iteration: int
     kept: int
-    """The iteration of the newest checkpoint: the same, unless its step failed; 0 where there is none."""
+    """The iteration of the newest checkpoint."""
 
 
 Log = StepLog | ValidationLog | RolledBack | Stopped | Reading | Note
@@ -99,24 +100,38 @@ def fit(
         split_batch(stage.batch, accelerator.num_processes, recipe.run.micro_batch, uneven=recipe.run.uneven)
         for stage in recipe.stage
     ]
+    check_sharded(accelerator, splits)
     # The main process alone looks at the folder, so that machines need not share a disk. It does so before the data are
     # read, which may take minutes, and makes it after, so that data that are not there leave nothing behind.
     on_main(accelerator, lambda: check_unused(folder, resume=resume))
     training = yield from training_batches(recipe)
     validation = Validation(recipe, accelerator)
     learner = Learner(recipe, accelerator)
-    state, notes = on_main(accelerator, lambda: open_run(folder, recipe, resume=resume, accept_changes=accept_changes))
-    if is_unsharded_fsdp(accelerator):
-        notes.append("FSDP was asked for, but Accelerate does it on GPUs only: every process has the whole network")
-    notes += about_precision(learner, state)
-    yield from (Note(note) for note in notes)
     with ExitStack() as stack:
+        state, notes = on_main(accelerator, partial(_open, stack, folder, recipe, resume, accept_changes))
+        if is_unsharded_fsdp(accelerator):
+            notes.append("FSDP was asked for, but Accelerate does it on GPUs only: every process has the whole network")
+        notes += about_precision(learner, state)
+        notes += filter(None, [about_device(device)])
+        yield from (Note(note) for note in notes)
         loop = Loop(recipe, folder, learner, training, validation, splits)
         stack.callback(loop.close)
         loop.begin(state)
         ready()
         last = recipe.iterations if stop_after is None else min(recipe.iterations, loop.done + stop_after)
         yield from loop.run(last, asked_to_stop)
+
+
+def _open(
+    stack: ExitStack, folder: Path, recipe: Recipe, resume: bool, accept_changes: bool
+) -> tuple[dict[str, Any] | None, list[str]]:
+    """`open_run` under the folder's lock, which `stack` gives back."""
+    with ExitStack() as held:
+        make_run_folder(folder)
+        held.enter_context(Run(folder).lock())
+        opened = open_run(folder, recipe, resume=resume, accept_changes=accept_changes)
+        stack.push(held.pop_all())
+    return opened
 
 
 def about_precision(learner: Learner, state: dict[str, Any] | None) -> list[str]:
@@ -157,6 +172,9 @@ class Loop:
         self.tracker: Tracker | None = None
         self.done = self.kept = self.skipped = self.in_a_row = 0
         self.scale = 1.0
+        self.went_back = False
+        self.sound = 0  # the newest checkpoint after a step that was taken
+        self.sound = 0
         self.score: ValidationLog | None = None
         self.seconds = 0.0
         self.machines: list[str] = []
@@ -176,6 +194,8 @@ class Loop:
             self.machines = list(dict.fromkeys([*self.machines, describe_device(self.accelerator)]))
             self.files.write("recipe.toml", recipe_toml(self.recipe))
             self.files.write("environment.json", json.dumps(environment(self.accelerator), indent=1))
+            # We hold the folder, so what is later than the newest whole one is damaged.
+            self.went_back = any(iteration > self.done for iteration in self.files.iterations())
             self.metrics = MetricsLog(self.files.metrics, 0 if state is None else state["metrics_bytes"])
         self.tracker = Tracker(self.accelerator, self.recipe, self.files.folder.name)
 
@@ -210,13 +230,20 @@ class Loop:
                 return True
             ending = self.done == last
             if self.validation.pairs and (self.done % recipe.validation.every == 0 or ending):
-                with self.learner.evaluating():
-                    self.score = self.validation.score(self.learner.result, self.done, self.files.pictures)
+                try:
+                    with self.learner.evaluating():
+                        self.score = self.validation.score(self.learner.result, self.done, self.files.pictures)
+                except (MemoryError, RuntimeError) as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    where = f"iteration {self.done}: not enough memory on {self.accelerator.device} for validation"
+                    raise Failed(f"{where}: --set validation.crop=256, or a smaller one, takes less") from None
                 self._tell(self.score)
                 yield self.score
-            # A state whose last step failed may be one from which every step fails: nothing to go back to.
-            sound = self.in_a_row == 0 or self.done == recipe.iterations
-            if sound and (self.done % recipe.checkpoint.every == 0 or ending or stopping):
+            # A state whose last step failed may be one from which every step fails: nothing to go back to. A run that
+            # stops goes on from there all the same (skipped steps change no weights), beside the last sound one.
+            due = self.done % recipe.checkpoint.every == 0 and self.in_a_row == 0
+            if due or ending or stopping:
                 self._save()
             if stopping and self.done < recipe.iterations:
                 yield Stopped(self.done, self.kept)
@@ -234,7 +261,10 @@ class Loop:
         iteration = self.done + 1
         index, stage = stage_at(iteration, self.recipe.stage)
         rate = learning_rate(iteration, self.recipe) * self.scale
-        loss, stopping, taken = self.learner.step(micro_batches, stage.batch, rate, asked_to_stop())
+        try:
+            loss, stopping, taken = self.learner.step(micro_batches, stage.batch, rate, asked_to_stop())
+        except (MemoryError, RuntimeError) as error:
+            raise self._explained(error, index, max(len(clean) for _, clean in micro_batches)) from None
         self.done = iteration
         self.in_a_row = 0 if taken else self.in_a_row + 1
         self.skipped += not taken
@@ -242,6 +272,21 @@ class Loop:
         self.seconds += seconds
         skipped = 0 if taken else self.skipped
         return StepLog(iteration, index, stage.patch, stage.batch, loss, rate, seconds, waited, skipped), stopping
+
+    def _explained(self, error: Exception, index: int, rows: int) -> Exception:
+        """The error in one line with the cure that fits, where there is one; else as it is."""
+        run, stage = self.recipe.run, self.recipe.stage[index]
+        if lacks_compiler(error):
+            return Failed("run.compile: needs a C++ compiler, and there is none: install g++, or set it to false")
+        if not is_out_of_memory(error):
+            return error
+        cures = [f"--set run.micro_batch={rows // 2}"] if rows > 1 else []
+        cures += [] if run.activation_checkpointing else ["--set run.activation_checkpointing=true"]
+        cures += [f"--set stage.{index}.patch={max(8, stage.patch // 16 * 8)}"]
+        return Failed(
+            f"iteration {self.done + 1}: not enough memory on {self.accelerator.device} for {rows} patches of "
+            f"{stage.patch} at once: try {', or '.join(cures)}"
+        )
 
     def _batch(self, iteration: int) -> list[tuple[Tensor, Tensor]]:
         """This process's rows of an iteration's global batch, by micro-batches of (degraded, clean)."""
@@ -263,7 +308,7 @@ class Loop:
         state, _ = on_main(self.accelerator, lambda: self.files.newest(sound=True))
         skipped = self.skipped
         self._take_up(state)
-        self.scale, self.in_a_row, self.skipped = 0.5, 0, skipped
+        self.scale, self.in_a_row, self.skipped, self.went_back = 0.5, 0, skipped, True
         log = RolledBack(at, self.done, self.scale)
         self._tell(log)
         return log
@@ -273,6 +318,7 @@ class Loop:
         state = state or {"iteration": 0, "skipped": 0, "in_a_row": 0, "scale": 1.0, "score": None, "seconds": 0.0}
         self.done = self.kept = state["iteration"]
         self.skipped, self.in_a_row = state["skipped"], state["in_a_row"]
+        self.sound = state.get("sound", 0 if self.in_a_row else self.done)
         self.scale, self.seconds = state["scale"], state["seconds"]
         self.score = None if state["score"] is None else ValidationLog(**state["score"])
 
@@ -280,6 +326,8 @@ class Loop:
         """Weights first: when the checkpoint says that a run has ended, they are there."""
         state = self.learner.state()  # every process takes part
         self.kept = self.done
+        if self.in_a_row == 0:
+            self.sound = self.done
         if not self.main:
             return
         assert self.metrics is not None
@@ -288,6 +336,7 @@ class Loop:
             "iteration": self.done,
             "skipped": self.skipped,
             "in_a_row": self.in_a_row,
+            "sound": self.sound,
             "scale": self.scale,
             "score": None if self.score is None else asdict(self.score),
             "seconds": self.seconds,
@@ -298,7 +347,8 @@ class Loop:
             "precision": self.learner.precision,
         }
         save_weights(self.files.weights, self.learner.network_of(state), self._header())
-        self.files.save(state, self.recipe.checkpoint.keep)
+        self.files.save(state, self.recipe.checkpoint.keep, later=self.went_back, sound=self.sound)
+        self.went_back = False
 
     def _header(self) -> dict[str, Any]:
         recipe, score = self.recipe, self.score
@@ -313,8 +363,8 @@ class Loop:
         }
         if score is not None:
             leg["validation"] = {
-                "psnr": _finite(score.psnr),
-                "input_psnr": _finite(score.input_psnr),
+                "psnr": finite(score.psnr),
+                "input_psnr": finite(score.input_psnr),
                 "pictures": score.pictures,
             }
         training = training_record(leg, self.earlier)
@@ -325,13 +375,13 @@ class Loop:
         """To metrics.jsonl and to trackers."""
         entry = asdict(log)
         if isinstance(log, StepLog):
-            entry["loss"] = _finite(log.loss)
+            entry["loss"] = finite(log.loss)
             if not log.skipped:
                 del entry["skipped"]
         else:
             kind = "validation" if isinstance(log, ValidationLog) else "rolled_back"
             entry = {kind: entry.pop("iteration"), **entry}
-            entry |= {key: _finite(value) for key, value in entry.items() if isinstance(value, float)}
+            entry |= {key: finite(value) for key, value in entry.items() if isinstance(value, float)}
         if self.metrics is not None:
             self.metrics.append(entry)
         if self.tracker is not None:
@@ -342,8 +392,3 @@ class Loop:
             self.metrics.close()
         if self.tracker is not None:
             self.tracker.close()
-
-
-def _finite(value: float) -> float | None:
-    """JSON has no NaN and no infinity, which the PSNR of identical pictures is."""
-    return value if math.isfinite(value) else None

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from restormer_cli.data.batches import validation_pictures
 from restormer_cli.data.pictures import as_picture
 from restormer_cli.files import make_folder, write_atomically
-from restormer_cli.metrics.measures import luma8, psnr, round8
+from restormer_cli.metrics.measures import luma8, psnr
+from restormer_cli.pixels import round8
 from restormer_cli.recipe import Recipe
 
 SHOWN = 4
@@ -50,11 +51,12 @@ class Validation:
         rounds = -(-count // accelerator.num_processes)
         for turn in range(rounds):
             index = mine[turn] if turn < len(mine) else 0
-            output = self._restore(model, self.pairs[index][0])
+            pair = self.pairs[index]
+            output = self._restore(model, pair[0])
             if turn < len(mine):
-                scores[index] = self._psnr(index, output)
+                scores[index] = self._psnr(pair, output)
                 if turn < SHOWN and accelerator.is_main_process:  # another machine may have no such folder
-                    self._keep(folder, iteration, index, output)
+                    self._keep(folder / f"{iteration:08d}-{index}.png", pair, output)
         model.train(was_training)
         if accelerator.num_processes > 1:
             scores = accelerator.reduce(scores.to(accelerator.device), "sum")
@@ -67,19 +69,19 @@ class Validation:
         picture = torch.from_numpy(degraded).permute(2, 0, 1)[None].to(self.accelerator.device, parameter.dtype)
         return model(picture)[0].float().clamp(0, 1).permute(1, 2, 0).cpu().numpy()
 
-    def _psnr(self, index: int, output: np.ndarray) -> Tensor:
-        degraded, clean = self.pairs[index]
+    def _psnr(self, pair: tuple[np.ndarray, np.ndarray], output: np.ndarray) -> Tensor:
+        degraded, clean = pair
         degraded = as_picture(degraded, clean.shape[2])
         if self.channel == "y" and clean.shape[2] == 3:
             degraded, clean, output = (luma8(round8(picture)) / 255 for picture in (degraded, clean, output))
         return torch.tensor([psnr(picture, clean, peak=1.0) for picture in (output, degraded)])
 
-    def _keep(self, folder: Path, iteration: int, index: int, output: np.ndarray) -> None:
-        degraded, clean = self.pairs[index]
+    def _keep(self, path: Path, pair: tuple[np.ndarray, np.ndarray], output: np.ndarray) -> None:
+        degraded, clean = pair
         strip = np.concatenate([as_picture(degraded, clean.shape[2]), output, clean], axis=1)
-        samples = np.rint(strip.clip(0, 1) * 255).astype(np.uint8)
+        samples = round8(strip)
         import imagecodecs
 
         data = bytes(imagecodecs.png_encode(np.ascontiguousarray(samples), level=4))
-        make_folder(folder)
-        write_atomically(folder / f"{iteration:08d}-{index}.png", lambda stream: stream.write(data))
+        make_folder(path.parent)
+        write_atomically(path, lambda stream: stream.write(data))

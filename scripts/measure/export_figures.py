@@ -150,12 +150,9 @@ def _timed(kind: str, path: Path) -> None:
     peak.start()  # a new process begins with the peak of the one that it was forked from
     picture = np.random.default_rng(0).random((512, 512, 3), np.float32)
     if kind == "onnx":
-        import onnxruntime
+        from restormer_cli.engine.runtimes import onnx_session
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.enable_cpu_mem_arena = False
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = onnx_session(path, torch.get_num_threads())
         planes = np.ascontiguousarray(picture.transpose(2, 0, 1))[None]
         seconds = _median(lambda: session.run(None, {"input": planes}))
     else:

@@ -15,9 +15,10 @@ from restormer_cli.benchmark.scoring import degrade
 from restormer_cli.degradations.spec import parse_degradation
 from restormer_cli.engine.restorer import Restorer
 from restormer_cli.images.io import read_picture
-from restormer_cli.metrics.measures import psnr, round8
+from restormer_cli.metrics.measures import psnr
 from restormer_cli.model.cards import read_cards
 from restormer_cli.model.weights import load_weights
+from restormer_cli.pixels import round8
 
 if TYPE_CHECKING:
     from result_pages import Measured

@@ -8,14 +8,21 @@ import pytest
 import tifffile
 
 from restormer_cli.benchmark import scoring
-from restormer_cli.benchmark.methods import OURS, Contestant
+from restormer_cli.benchmark.methods import OURS, Method
 from restormer_cli.benchmark.networks import find_network
-from restormer_cli.benchmark.scoring import Judged, Source, judge, load, published_sigma
-from restormer_cli.data.pairs import Sample, find_samples
+from restormer_cli.benchmark.scoring import ImageScore, Source, evaluate, load, published_sigma
+from restormer_cli.data.pairs import Pair, find_pairs
 from restormer_cli.degradations.spec import parse_degradation
 from restormer_cli.errors import UserError
 from restormer_cli.images.io import read_picture
 from restormer_cli.metrics.protocols import PROTOCOLS
+from restormer_cli.recipe import Pairs
+
+
+def find_samples(clean: Path, degraded: Path | None, right: Path | None = None) -> tuple[Pair, ...]:
+    """The pairs of folders, as `bench` asks for them."""
+    named = {key: str(path) for key, path in (("degraded", degraded), ("right", right)) if path is not None}
+    return tuple(find_pairs(Pairs(clean=str(clean), **named), role="--clean", table=""))
 
 
 @pytest.fixture
@@ -49,13 +56,9 @@ def test_without_degraded_pictures_there_are_only_clean_ones(folder):
 @pytest.mark.parametrize(
     ("clean", "degraded", "words"),
     [
-        (
-            ["a.png", "b.png", "c.png"],
-            ["a.png"],
-            "b.png and 1 more: without a partner of the same name in the --deg",
-        ),
-        (["a.png"], ["a.png", "x.png"], "x.png: without a partner of the same name in the --clean"),
-        (["a.png"], ["b/a.png"], "a.png: without a partner"),
+        (["a.png", "b.png", "c.png"], ["a.png"], r"^2 problems: --clean: b has no partner in .*/degraded; .*c has no"),
+        (["a.png"], ["a.png", "x.png"], r"^--clean: x has no partner in .*/clean$"),
+        (["a.png"], ["b/a.png"], "a has no partner"),
     ],
 )
 def test_a_picture_without_a_partner_is_named(folder, clean, degraded, words):
@@ -65,17 +68,18 @@ def test_a_picture_without_a_partner_is_named(folder, clean, degraded, words):
 
 def test_an_empty_side_is_named(folder, tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=r"--degraded .*empty: no pictures in it"):
+    with pytest.raises(UserError, match=r"--clean: a has no partner in .*/empty"):
         find_samples(folder("clean", "a.png"), tmp_path / "empty")
-    with pytest.raises(UserError, match=r"--clean .*empty: no pictures in it"):
+    with pytest.raises(UserError, match=r"--clean: no pictures in .*empty"):
         find_samples(tmp_path / "empty", folder("degraded", "a.png"))
 
 
-def test_two_files_of_one_name_are_refused(folder):
+def test_two_clean_files_of_one_name_need_other_names_only_where_partners_are_sought(folder):
     clean = folder("clean", "a.png")
-    (clean / "a.jpg").write_bytes((clean / "a.png").read_bytes())
-    with pytest.raises(UserError, match="have one name"):
-        find_samples(clean, None)
+    (clean / "a.tif").write_bytes((clean / "a.png").read_bytes())
+    assert [pair.name for pair in find_samples(clean, None)] == ["a.png", "a.tif"]
+    with pytest.raises(UserError, match=r"a\.png and a\.tif share the name a"):
+        find_samples(clean, folder("degraded", "a.png"))
 
 
 def test_pairs_of_different_size_are_refused(folder):
@@ -137,16 +141,16 @@ def test_the_crop_is_the_centre_of_both_before_degrading(folder):
 # --- Judging --------------------------------------------------------------------------------------------------
 
 
-def run(weights: Path, source: Source, *contestants: Contestant, **options) -> list[Judged]:
-    events = judge(contestants, find_network(str(weights)), source, PROTOCOLS["plain"], threads=1, **options)
-    return [event for event in events if isinstance(event, Judged)]
+def run(weights: Path, source: Source, *contestants: Method, **options) -> list[ImageScore]:
+    events = evaluate(contestants, find_network(str(weights)), source, PROTOCOLS["plain"], threads=1, **options)
+    return [event for event in events if isinstance(event, ImageScore)]
 
 
 def test_every_picture_by_every_contestant_and_the_input_itself(folder, colour_weights):
     clean = folder("clean", "a.png", "b.png", height=24, width=32)
     source = Source(find_samples(clean, None), parse_degradation("gaussian:25"))
-    ours, tiled = Contestant(OURS), Contestant(OURS, tile=16, overlap=8)
-    rows = run(colour_weights, source, ours, tiled, Contestant("tv"), keep_views=True)
+    ours, tiled = Method(OURS), Method(OURS, tile=16, overlap=8)
+    rows = run(colour_weights, source, ours, tiled, Method("tv"), keep_views=True)
     kinds = [row.contestant and row.contestant.name for row in rows]
     assert kinds == 2 * [None, "restormer", "restormer tile 16", "tv"]
     assert all(row.error is None and row.scores is not None for row in rows)
@@ -161,14 +165,14 @@ def test_every_picture_by_every_contestant_and_the_input_itself(folder, colour_w
 def test_gray_pictures_go_through_colour_weights(folder, colour_weights):
     clean = folder("clean", "a.png", height=16, width=24, channels=1)
     source = Source(find_samples(clean, None), parse_degradation("gaussian:25"))
-    _, row = run(colour_weights, source, Contestant(OURS))
+    _, row = run(colour_weights, source, Method(OURS))
     assert row.error is None
 
 
 def test_the_textbook_scores_as_we_do(folder, colour_weights):
     clean = folder("clean", "a.png", height=21, width=27)
     source = Source(find_samples(clean, None), parse_degradation("gaussian:25"))
-    _, ours, textbook = run(colour_weights, source, Contestant(OURS), Contestant("textbook"))
+    _, ours, textbook = run(colour_weights, source, Method(OURS), Method("textbook"))
     assert ours.scores is not None
     assert textbook.scores is not None
     assert ours.scores.psnr == pytest.approx(textbook.scores.psnr, abs=0.01)
@@ -180,7 +184,7 @@ def test_a_bad_picture_costs_that_picture_only(folder, colour_weights):
     broken[3, 4, 1] = np.nan
     tifffile.imwrite(clean / "b.tif", broken, photometric="rgb")
     source = Source(find_samples(clean, None), parse_degradation("gaussian:25"))
-    rows = run(colour_weights, source, Contestant(OURS))
+    rows = run(colour_weights, source, Method(OURS))
     assert [row.sample.name for row in rows] == ["a", "a", "b", "c", "c"]
     assert rows[2].error is not None
     assert "b.tif: 1 of its samples are no numbers" in rows[2].error
@@ -189,8 +193,8 @@ def test_a_bad_picture_costs_that_picture_only(folder, colour_weights):
 def test_two_views_for_dual_pixel_weights(folder, dual_pixel_weights):
     clean, left, right = (folder(name, "a.png", height=16, width=24) for name in ("clean", "left", "right"))
     (sample,) = find_samples(clean, left, right)
-    assert sample == Sample("a", clean / "a.png", left / "a.png", right / "a.png")
-    _, row = run(dual_pixel_weights, Source((sample,)), Contestant(OURS))
+    assert sample == Pair("a", clean / "a.png", left / "a.png", right / "a.png")
+    _, row = run(dual_pixel_weights, Source((sample,)), Method(OURS))
     assert row.error is None
 
 
@@ -199,7 +203,7 @@ def test_tuning_uses_crops_of_at_most_six_pictures(folder, monkeypatch):
     seen = []
     monkeypatch.setattr(scoring, "tune", lambda name, hints, pairs, score: (seen.extend(pairs), (2.0, 30.0))[1])
     source = Source(find_samples(clean, None), parse_degradation("gaussian:25"))
-    tuned = scoring.tune_contestant(Contestant("tv"), source, PROTOCOLS["plain"])
+    tuned = scoring.tune_contestant(Method("tv"), source, PROTOCOLS["plain"])
     assert [degraded.shape for degraded, _ in seen] == [(128, 128, 3)] * 6
     assert tuned.hints is not None
     assert (tuned.hints.strength, tuned.hints.sigma) == (2.0, 25 / 255)
@@ -209,7 +213,7 @@ def test_a_given_strength_is_taken_as_it_is(folder, monkeypatch):
     clean = folder("clean", "a.png")
     monkeypatch.setattr(scoring, "tune", lambda *_: pytest.fail("tuned"))
     source = Source(find_samples(clean, None), parse_degradation("defocus:3+gaussian:2"))
-    given = scoring.tune_contestant(Contestant("wiener", strength=0.02), source, PROTOCOLS["plain"])
+    given = scoring.tune_contestant(Method("wiener", strength=0.02), source, PROTOCOLS["plain"])
     assert given.hints is not None
     assert (given.hints.strength, given.hints.sigma) == (0.02, 2 / 255)
     assert given.hints.kernel is not None  # it is still told the blur

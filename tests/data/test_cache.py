@@ -323,3 +323,34 @@ def test_several_processes_may_fill_it_at_once(tmp_path: Path, folder: Path) -> 
     assert not list(folder.rglob("*.part"))
     for number in range(12):
         assert any(np.array_equal(np.load(entry), noise(number)) for entry in entries(folder))
+
+
+def test_old_entries_go_where_the_disk_is_short(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, decodings: list[Path]
+) -> None:
+    """Within the cache's own bound, but the disk has no room for one more: what another run kept goes."""
+    old, new = save(tmp_path / "old.png", noise(1)), save(tmp_path / "new.png", noise(2))
+    before = Decoded(3, "disk")
+    before.read(old)
+    before.close()
+    usage, (kept,) = shutil.disk_usage(tmp_path), entries(folder)
+    monkeypatch.setattr(
+        cache.shutil, "disk_usage", lambda _: usage._replace(free=cache.SPARE + (0 if kept.exists() else 1 << 20))
+    )
+    after = Decoded(3, "disk")
+    after.read(new)
+    assert after.close() is None
+    assert not kept.exists()
+    assert len(entries(folder)) == 1
+
+
+def test_an_entry_of_another_version_is_not_used(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, decodings: list[Path]
+) -> None:
+    path = save(tmp_path / "a.png", noise())
+    for version in (1, 2):
+        monkeypatch.setattr(cache, "VERSION", version)
+        decoded = Decoded(3, "disk")
+        decoded.read(path)
+        decoded.close()
+    assert decodings == [path, path]

@@ -110,7 +110,9 @@ def test_a_flood_of_problems_is_counted(tmp_path: Path) -> None:
 
 def test_clean_pictures_without_partners_may_share_a_name(tmp_path: Path) -> None:
     clean = make(tmp_path / "clean", "a.png", "a.jpg", "b.png")
-    assert {pair.clean.name for pair in find_pairs(Pairs(clean=clean), role="train")} == {"a.png", "a.jpg", "b.png"}
+    assert {pair.name for pair in find_pairs(Pairs(clean=clean), role="train")} == {"a.png", "a.jpg", "b"}
+    make(tmp_path / "clean", "x/a.png", "x/a.jpg", "y/a.png", "y/a.jpg")  # in two folders: none hides another
+    assert len(find_pairs(Pairs(clean=clean), role="train")) == 7
 
 
 def test_the_photographs_in_scikit_image() -> None:

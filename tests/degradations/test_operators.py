@@ -741,3 +741,11 @@ def test_a_mistake_is_one_line_that_names_it_and_the_cure(spec: str | list[str],
     assert "for example" in message
     for part in parts:
         assert part in message
+
+
+@pytest.mark.parametrize("shake", [0.0, 1.0, 10.0])
+def test_no_kernel_of_a_path_is_wider_than_the_reach(shake: float):
+    for length in (5, 9.3, 14):
+        reach = parse_degradation(f"motion:{length},shake={shake}").reach
+        sizes = [len(operators.motion_kernel(generator(i), length=length, angle=10, shake=shake)) for i in range(300)]
+        assert max(sizes) // 2 <= reach

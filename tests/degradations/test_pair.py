@@ -10,11 +10,11 @@ from skimage import data
 
 from restormer_cli.benchmark.scoring import Source, load
 from restormer_cli.data.batches import _centre, _finish, training_batches, validation_pictures
-from restormer_cli.data.pairs import find_samples
+from restormer_cli.data.pairs import find_pairs
 from restormer_cli.data.patches import cut_patch
 from restormer_cli.data.pictures import to_float
 from restormer_cli.degradations.spec import KINDS, parse_degradation
-from restormer_cli.recipe import Recipe
+from restormer_cli.recipe import Pairs, Recipe
 
 CHANGING = {"sensor"}
 
@@ -60,7 +60,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_bench_scores_against_the_picture_that_the_camera_would_have_taken(folder: Path):
     degradation = parse_degradation("sensor:3200,scale=1,demosaic=0")
-    samples = find_samples(folder, None)
+    samples = tuple(find_pairs(Pairs(clean=str(folder)), role="--clean", table=""))
     degraded, clean, _ = load(Source(samples, degradation), samples[0])
     stored = np.asarray(Image.open(folder / "a.png")).astype(np.float32) / np.float32(255)
     expected = degradation.pair_of_file(stored, "a.png", 0)

@@ -6,9 +6,10 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from restormer_cli.engine.adapter import LUMA, restore_pixels
+from restormer_cli.engine.adapter import restore_pixels
 from restormer_cli.engine.restorer import Restorer
 from restormer_cli.errors import Failed, UserError
+from restormer_cli.pixels import LUMA
 
 
 def noise(channels: int, height: int = 16, width: int = 24, seed: int = 0) -> np.ndarray:

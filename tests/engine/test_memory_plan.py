@@ -1,11 +1,13 @@
 """The plan: what runs within a budget, and what its prediction is made of."""
 
+import numpy as np
 import pytest
 import torch
 
 from restormer_cli.engine import memory_plan
 from restormer_cli.engine.memory_plan import Plan, plan
 from restormer_cli.engine.restorer import Restorer
+from restormer_cli.engine.strips import Strips
 from restormer_cli.errors import UserError
 from restormer_cli.hardware import parse_memory
 from restormer_cli.model.config import ModelConfig
@@ -90,3 +92,41 @@ def test_the_restorer_plans_as_it_was_told(tiny_network):
     restorer = Restorer(tiny_network(), device="cpu", tile=20, overlap=4, window=16, memory="1GB")
     chosen = restorer.plan(100, 100)
     assert (chosen.kind, chosen.tile, chosen.window, chosen.precision) == ("tiles", 24, 16, "fp32")
+
+
+def test_the_same_size_gets_the_same_plan_in_any_place_of_a_folder(monkeypatch, tiny_network):
+    """Buffers of earlier pictures that the allocator keeps are not counted a second time."""
+    restorer = Restorer(tiny_network(), device="cpu", memory="1GB")
+    first = restorer.plan(2000, 3000)
+    monkeypatch.setattr(memory_plan, "held", lambda device: 900_000_000)
+    assert restorer.plan(2000, 3000) == first
+
+
+def test_pictures_that_wait_are_counted(tiny_network):
+    restorer = Restorer(tiny_network(), device="cpu", memory="2GB")
+    alone = restorer.plan(500, 500).bytes
+    restorer.waiting = 10_000_000
+    assert restorer.plan(500, 500).bytes == alone + 10_000_000
+
+
+def test_how_a_picture_ran_is_known_after_memory_ran_out(monkeypatch, tiny_network):
+    restorer = Restorer(tiny_network(), device="cpu")
+    run = Strips.run
+    asked = []
+
+    def short_of_memory(strips, picture, keep_v=True):
+        asked.append(keep_v)
+        if keep_v:
+            raise MemoryError
+        return run(strips, picture, keep_v)
+
+    monkeypatch.setattr(Strips, "run", short_of_memory)
+    restorer(np.zeros((64, 64, 3), np.float32))
+    assert restorer.done is not None
+    assert (restorer.done.kind, asked) == ("recompute", [True, False])
+
+
+def test_several_processes_on_one_machine_share_what_is_free(monkeypatch):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert paper(3000, 4000, None).kind == "tiles"
+    assert paper(3000, 4000, None).bytes <= 0.7 * 20 * GB / 4

@@ -135,7 +135,7 @@ def test_weights_stay_full_at_the_border_of_the_picture():
 
 @settings(max_examples=30, deadline=None)
 @given(
-    height=st.integers(1, 50),
+    height=st.integers(1, 20),
     width=st.integers(1, 50),
     tile=st.integers(1, 5).map(lambda eighths: 8 * eighths),
     overlap=st.integers(0, 20),

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from restormer_cli.engine import packed
-from restormer_cli.engine.bands import Band, Rolling, Walk, count_bands
-from restormer_cli.engine.packed import Convolution, Product
+from restormer_cli.engine.bands import Band, BlockPasses, LineBuffer, count_bands
+from restormer_cli.engine.packed import PackedConv, PackedLinear
 from restormer_cli.engine.strips import Strips
 from restormer_cli.engine.tlc import Cells
 from restormer_cli.model.config import ModelConfig
@@ -123,7 +123,7 @@ def test_a_sum_onto_bfloat16_is_rounded_once():
     x, v, weight = (torch.randn(size, generator=generator).bfloat16() for size in ((32, 1, 32), (32, 1, 32), (32, 32)))
     once = (x.double() + v.double() @ weight.double().T).bfloat16()
     twice = x + (v.double() @ weight.double().T).bfloat16()
-    result = Product(weight, None, torch.bfloat16)(v, onto=x)
+    result = PackedLinear(weight, None, torch.bfloat16)(v, onto=x)
     assert (result != once).sum() < 0.2 * (twice != once).sum()
 
 
@@ -191,10 +191,10 @@ def test_rolling_computes_every_row_once_and_in_order(cuts):
     point = torch.randn(3, 2, dtype=torch.float64)
     weight = torch.randn(3, 1, 3, 3, dtype=torch.float64)
     rows = torch.randn(9, 7, 2, dtype=torch.float64)  # the first and the last column lie beyond the map
-    product = Product(point, torch.ones(3, dtype=torch.float64), torch.float64, (1, 2))
-    layers = tuple(Convolution(part, None, torch.float64, depthwise=True) for part in weight.split((1, 2)))
-    walk = Walk(None, rows[:, 1:-1], None, Cells.of(9, 5, None), 9)  # pyright: ignore[reportArgumentType]
-    rolling = Rolling(product, layers, Band(0, 5, 5), walk)
+    product = PackedLinear(point, torch.ones(3, dtype=torch.float64), torch.float64, (1, 2))
+    layers = tuple(PackedConv(part, None, torch.float64, depthwise=True) for part in weight.split((1, 2)))
+    walk = BlockPasses(None, rows[:, 1:-1], None, Cells.of(9, 5, None), 9)  # pyright: ignore[reportArgumentType]
+    rolling = LineBuffer(product, layers, Band(0, 5, 5), walk)
     parts, at = [], 0
     for count in cuts:
         done, start, end = rolling.push(rows[at : at + count], at + count)

@@ -4,12 +4,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restormer_cli.engine.tlc import Axis, Cells
+from restormer_cli.engine.tlc import Cells, WindowAxis
 
 
 @given(side=st.integers(1, 300), window=st.integers(1, 300))
 def test_windows_cover_every_pixel_and_cells_tile_the_side(side, window):
-    axis = Axis(side, min(window, side))
+    axis = WindowAxis(side, min(window, side))
     covered = [sum(start <= pixel < start + axis.window for start in axis.starts) for pixel in range(side)]
     assert min(covered) >= 1
     assert axis.starts[0] == 0
@@ -21,14 +21,14 @@ def test_windows_cover_every_pixel_and_cells_tile_the_side(side, window):
 
 
 def test_the_published_rule():
-    assert Axis(1280, 384).starts == (0, 299, 598, 896)
-    assert Axis(720, 384).starts == (0, 336)
-    assert Axis(384, 384).starts == (0,)
+    assert WindowAxis(1280, 384).starts == (0, 299, 598, 896)
+    assert WindowAxis(720, 384).starts == (0, 336)
+    assert WindowAxis(384, 384).starts == (0,)
 
 
 @given(first=st.integers(0, 90), length=st.integers(1, 90))
 def test_pieces_tile_any_range(first, length):
-    axis, end = Axis(180, 48), min(first + length, 180)
+    axis, end = WindowAxis(180, 48), min(first + length, 180)
     pieces = list(axis.pieces(first, end))
     assert [pixel for _, a, b in pieces for pixel in range(a, b)] == list(range(first, end))
     assert all(axis.borders[cell] <= a < b <= axis.borders[cell + 1] for cell, a, b in pieces)

@@ -671,7 +671,7 @@ def test_alpha_is_scaled_when_the_depth_changes():
     np.testing.assert_array_equal(webp[..., 3], np.rint(array[..., 3] / 257).astype(np.uint8))
 
 
-@pytest.mark.parametrize("extension", [".jpg", ".bmp"])
+@pytest.mark.parametrize("extension", [".jpg"])
 def test_transparency_is_refused_where_it_would_be_lost(extension, tmp_path):
     array = samples(4)
     picture = decode_picture(as_png(array), "in.png")

@@ -327,3 +327,116 @@ def test_memory_does_not_grow_with_the_film(tmp_path):
 def test_names():
     assert is_film(Path("a.MP4"))
     assert not is_film(Path("a.png"))
+
+
+# --- Facts that are not in the tags ---------------------------------------------------------------------------
+
+FILMS = Path(__file__).parent / "films"
+
+
+def told(source: Path, target: Path) -> str:
+    """All that is told of a film on its way."""
+    with open_film(source) as film, target.open("w+b") as stream, film.writer(stream, target) as out:
+        for frame in film.frames(out):
+            out.write(frame.pixels, frame)
+    return "; ".join([*out.notes, *film.notes])
+
+
+def test_a_turned_film_with_sound_stays_turned(tmp_path):
+    told(FILMS / "rot.mp4", tmp_path / "b.mp4")
+    with open_film(tmp_path / "b.mp4") as film:
+        assert next(film.frames()).original.rotation == -90
+    assert packets(tmp_path / "b.mp4", "audio") == packets(FILMS / "rot.mp4", "audio")
+
+
+def test_hevc_in_mp4_is_tagged_as_players_want_it(tmp_path):
+    source = make(tmp_path / "a.mkv", "libx265", "yuv420p", None)
+    told(source, tmp_path / "b.mp4")
+    with av.open(str(tmp_path / "b.mp4")) as film:
+        assert film.streams.video[0].codec_context.codec_tag == "hvc1"
+
+
+def test_a_film_of_quicktime_keeps_its_place_and_maker(tmp_path):
+    source, place = (
+        tmp_path / "a.mov",
+        {"com.apple.quicktime.location.ISO6709": "+48.1+011.5/", "com.apple.quicktime.make": "A"},
+    )
+    plain = make(tmp_path / "plain.mov", sound=None)
+    with av.open(str(plain)) as one, av.open(str(source), "w", options={"movflags": "use_metadata_tags"}) as two:
+        two.metadata.update(place)
+        copy = two.add_stream_from_template(one.streams.video[0])
+        for packet in one.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = copy
+                two.mux(packet)
+    for name in ("b.mov", "b.mp4"):
+        told(source, tmp_path / name)
+        with av.open(str(tmp_path / name)) as film:
+            assert place.items() <= film.metadata.items()
+
+
+def test_an_interlaced_film_is_told(tmp_path):
+    assert "interlaced" in told(FILMS / "inter.mp4", tmp_path / "b.mp4")
+
+
+def test_a_film_that_ends_early_is_told(tmp_path):
+    assert "ends early: 0.84 of 1.22 seconds" in told(FILMS / "trunc.mkv", tmp_path / "b.mkv")
+    assert told(make(tmp_path / "a.mkv"), tmp_path / "c.mkv") == ""
+
+
+def test_transparency_that_is_not_decoded_is_told_and_not_claimed(tmp_path):
+    assert "transparency is not kept" in told(FILMS / "alpha.webm", tmp_path / "b.webm")
+    with av.open(str(tmp_path / "b.webm")) as film:
+        assert "alpha_mode" not in {key.lower() for key in film.streams.video[0].metadata}
+
+
+@pytest.mark.parametrize("form", ["yuvj420p", "yuvj422p"])
+def test_a_film_of_odd_size_is_written(tmp_path, form):
+    source, target = tmp_path / "a.avi", tmp_path / "b.mkv"
+    with av.open(str(source), "w") as film:
+        stream = film.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 63, 47, form
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(waves(0)[:47, :63])).reformat(format=form)
+        film.mux(stream.encode(frame))
+        film.mux(stream.encode(None))
+    assert "since its size is odd" in told(source, target)
+    assert frames(target)[0][1].shape == (47, 63, 3)
+
+
+def test_a_film_whose_size_changes_is_kept_so_far(tmp_path):
+    source = tmp_path / "a.ts"
+    with source.open("wb") as joined:
+        for width in (64, 96):
+            part = tmp_path / f"{width}.ts"
+            with av.open(str(part), "w") as film:
+                stream = film.add_stream("mpeg2video", rate=25)
+                stream.width, stream.height, stream.pix_fmt = width, 48, "yuv420p"
+                for number in range(10):
+                    frame = av.VideoFrame.from_ndarray(np.full((48, width, 3), 90 + number, np.uint8))
+                    film.mux(stream.encode(frame.reformat(format="yuv420p")))
+                film.mux(stream.encode(None))
+            joined.write(part.read_bytes())
+    assert "its size becomes 96 × 48 after" in told(source, tmp_path / "b.mkv")
+    assert all(pixels.shape == (48, 64, 3) for _, pixels in frames(tmp_path / "b.mkv"))
+
+
+def test_a_film_that_begins_late_is_moved_to_its_beginning(tmp_path):
+    source = tmp_path / "a.ts"
+    with av.open(str(source), "w") as film:
+        stream = film.add_stream("mpeg2video", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(10):
+            frame = av.VideoFrame.from_ndarray(waves(number)).reformat(format="yuv420p")
+            frame.pts, frame.time_base = 50_001 * 25 + number, Fraction(1, 25)
+            film.mux(stream.encode(frame))
+        film.mux(stream.encode(None))
+    told(source, tmp_path / "b.mkv")
+    with av.open(str(tmp_path / "b.mkv")) as film:
+        assert film.duration < 2_000_000
+
+
+def test_films_by_other_names_are_films(tmp_path):
+    assert is_film(Path("a.VOB"))
+    assert is_film(Path("a.mxf"))
+    told(FILMS / "anim.gif", tmp_path / "b.mkv")
+    assert len(frames(tmp_path / "b.mkv")) > 1

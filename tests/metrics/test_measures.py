@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from restormer_cli.metrics.measures import luma8, mae, psnr, round8, ssim_gaussian, ssim_uniform, ssim_volume
+from restormer_cli.metrics.measures import luma8, mae, psnr, ssim_gaussian, ssim_uniform, ssim_volume
+from restormer_cli.pixels import round8
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """Weights survive every journey between files, and no file, however odd or hostile, does more than one clear error."""
 
+import argparse
 import itertools
 import json
 import os
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -567,6 +569,37 @@ def test_loading_draws_no_random_numbers_and_warns_of_nothing(tmp_path: Path) ->
         warnings.simplefilter("error")
         load_weights(tmp_path / "x.pth")
     assert torch.equal(torch.rand(1), expected)
+
+
+@pytest.mark.parametrize("prefix", ["net.", "model.", "generator.", "restormer.", "a.b.module."])
+def test_any_prefix_that_all_keys_share_is_dropped(tmp_path: Path, prefix: str) -> None:
+    state = tiny().state_dict()
+    torch.save({"state_dict": {prefix + key: value for key, value in state.items()}}, tmp_path / "a.ckpt")
+    assert torch.equal(load_weights(tmp_path / "a.ckpt").model.state_dict()["output.weight"], state["output.weight"])
+
+
+@pytest.mark.parametrize("key", ["model_state_dict", "net", "generator"])
+def test_a_state_dict_under_any_key_is_found(tmp_path: Path, key: str) -> None:
+    torch.save({"epoch": 3, "optimizer": {"state": {}}, key: tiny().state_dict()}, tmp_path / "a.pth")
+    assert load_weights(tmp_path / "a.pth").config.dim == 6
+
+
+def test_what_training_loops_leave_beside_the_tensors_is_passed_over(tmp_path: Path) -> None:
+    beside = {"epoch": np.int64(3), "best": np.float64(31.2), "args": argparse.Namespace(lr=1)}
+    counted = {"total_ops": torch.zeros(1), "encoder_level1.0.total_params": torch.zeros(1)}
+    torch.save({"params": {**tiny().state_dict(), **counted}, **beside}, tmp_path / "a.pth")
+    assert load_weights(tmp_path / "a.pth").config.dim == 6
+
+
+@pytest.mark.parametrize(
+    ("content", "cause"),
+    [(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 104\n", "Git LFS pointer"),
+     (b"<!DOCTYPE html><html>Google Drive", "web page"), (b"\n<html>", "web page")],
+)  # fmt: skip
+def test_what_is_no_weights_is_called_by_its_name(tmp_path: Path, content: bytes, cause: str) -> None:
+    (tmp_path / "a.pth").write_bytes(content)
+    with pytest.raises(UserError, match=cause):
+        load_weights(tmp_path / "a.pth")
 
 
 @pytest.mark.parametrize("blocks", [(0, 2, 1, 1), (0, 0, 1, 0), (1, 0, 1, 2)])

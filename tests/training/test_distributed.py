@@ -5,13 +5,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from accelerate.utils import DistributedType
 
 from restormer_cli.errors import UserError
 from restormer_cli.model.weights import load_weights
-from restormer_cli.training.distributed import make_accelerator, on_main
+from restormer_cli.training.distributed import check_sharded, make_accelerator, on_main
+from restormer_cli.training.schedule import split_batch
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
 
@@ -145,3 +148,19 @@ def test_the_main_process_alone_works_and_its_error_is_everyones(tmp_path: Path)
     with pytest.raises(UserError, match="no"):
         on_main(accelerator, fail)
     assert "ACCELERATE_TORCH_DEVICE" not in os.environ
+
+
+def test_uneven_micro_batches_are_refused_under_fsdp() -> None:
+    """They would wait for one another for ever."""
+    sharded = SimpleNamespace(distributed_type=DistributedType.FSDP)
+    uneven = split_batch(3, 2, 1, uneven=True)
+    with pytest.raises(UserError, match=r"run\.uneven: under FSDP every process needs as many micro-batches"):
+        check_sharded(sharded, [uneven])  # pyright: ignore
+    check_sharded(sharded, [split_batch(3, 2, None, uneven=True)])  # pyright: ignore
+    check_sharded(SimpleNamespace(distributed_type=DistributedType.MULTI_GPU), [uneven])  # pyright: ignore
+
+
+def test_a_number_of_processes_alone_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="start processes by torchrun"):
+        make_accelerator("cpu", None, tmp_path)

@@ -11,7 +11,7 @@ from restormer_cli.errors import Failed
 from restormer_cli.model.weights import load_weights
 from restormer_cli.recipe import Recipe
 from restormer_cli.training import losses
-from restormer_cli.training.trainer import RolledBack, StepLog, fit
+from restormer_cli.training.trainer import RolledBack, StepLog, Stopped, fit
 
 
 @pytest.fixture
@@ -123,3 +123,24 @@ def test_a_run_killed_after_going_back_ends_with_the_same_bits(
         return [{k: v for k, v in line.items() if k not in ("seconds", "waited")} for line in metrics(folder)]
 
     assert timeless(tmp_path / "whole") == timeless(tmp_path / "parts")
+
+
+def test_a_stop_on_a_skipped_step_keeps_where_it_is_and_the_last_sound_state(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = recipe.model_copy(update={"checkpoint": recipe.checkpoint.model_copy(update={"keep": 1})})
+    run(recipe, tmp_path / "whole")
+    break_steps(monkeypatch, {6, 7})
+    done = 0
+
+    def asked() -> bool:
+        nonlocal done
+        done += 1
+        return done == 7
+
+    assert run(recipe, tmp_path / "run", asked_to_stop=asked)[-1] == Stopped(7, kept=7)
+    assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == ["00000004.pt", "00000007.pt"]
+    break_steps(monkeypatch, {1})  # the third in a row: back to the sound one
+    logs = run(recipe, tmp_path / "run", resume=True)
+    assert RolledBack(8, to=4, scale=0.5) in logs
+    assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == ["00000012.pt"]

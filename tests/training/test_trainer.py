@@ -3,6 +3,10 @@
 import hashlib
 import json
 import math
+import os
+import platform
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +16,15 @@ import torch
 from PIL import Image
 
 from restormer_cli import files
+from restormer_cli.data import batches
 from restormer_cli.data.batches import validation_pictures
 from restormer_cli.data.pictures import Note
 from restormer_cli.errors import Failed, UserError
-from restormer_cli.metrics.measures import luma8, psnr, round8
+from restormer_cli.metrics.measures import luma8, psnr
 from restormer_cli.model.restormer import Restormer
 from restormer_cli.model.weights import load_weights
 from restormer_cli.model.weights_file import save_weights
+from restormer_cli.pixels import round8
 from restormer_cli.recipe import Recipe
 from restormer_cli.recipe_files import read_recipe
 from restormer_cli.training import learner, trainer
@@ -266,14 +272,14 @@ def test_a_torn_newest_checkpoint_falls_back_to_the_one_before(
 
 
 def test_a_torn_checkpoint_does_not_crowd_out_the_good_one(pictures: Path, tmp_path: Path) -> None:
-    values = recipe(pictures, checkpoint={"every": 2, "keep": 1})
+    values = recipe(pictures, checkpoint={"every": 2, "keep": 2})
     run(values, tmp_path / "run", stop_after=4)
     folder = tmp_path / "run" / "checkpoints"
-    assert [path.name for path in folder.iterdir()] == ["00000004.pt"]
+    assert sorted(path.name for path in folder.iterdir()) == ["00000002.pt", "00000004.pt"]
     (folder / "00000004.pt").write_bytes(b"torn")
-    run(values, tmp_path / "run", resume=True, stop_after=2)
-    assert [path.name for path in folder.iterdir()] == ["00000002.pt"]
-    assert checkpoint(tmp_path / "run", 2)["iteration"] == 2
+    run(values, tmp_path / "run", resume=True, stop_after=1)
+    assert sorted(path.name for path in folder.iterdir()) == ["00000002.pt", "00000003.pt"]
+    assert checkpoint(tmp_path / "run", 3)["iteration"] == 3
 
 
 def test_a_folder_in_use_needs_resume(straight: tuple[Path, Logs], pictures: Path, tmp_path: Path) -> None:
@@ -339,7 +345,11 @@ def test_what_is_not_computed_may_change_freely(pictures: Path, tmp_path: Path) 
 def test_a_finished_run_has_nothing_to_resume(straight: tuple[Path, Logs], pictures: Path) -> None:
     before = bits(straight[0])
     modified = (straight[0] / "weights.safetensors").stat().st_mtime_ns
-    assert run(recipe(pictures), straight[0], resume=True) == []
+    told = run(recipe(pictures), straight[0], resume=True)
+    assert [log.text for log in told if isinstance(log, Note)] == [
+        f"{straight[0]}: is finished: all {recipe(pictures).iterations} iterations are done"
+    ]
+    assert len(told) == 1
     assert (straight[0] / "weights.safetensors").stat().st_mtime_ns == modified
     assert_same_bits(bits(straight[0]), before)
     assert len(metrics(straight[0])) == 10
@@ -612,3 +622,67 @@ def test_the_y_channel_is_scored_where_the_recipe_says_so(
     ]
     assert score.input_psnr == pytest.approx(np.mean(expected))
     assert score.input_psnr > validations(straight[1])[-1].input_psnr + 1  # noise in Y is weaker
+
+
+def test_two_runs_in_one_folder_do_not_meet(pictures: Path, tmp_path: Path) -> None:
+    """The second is told whose the folder is, and both with the first's checkpoints whole."""
+    folder, values = tmp_path / "run", recipe(pictures)
+    first = fit(values, folder, device="cpu")
+    while not isinstance(log := next(first), StepLog) or log.iteration < 5:
+        pass
+    script = (
+        f"import sys; from restormer_cli.files import locked; lock = locked({str(folder / '.lock')!r}, Exception)\n"
+    )
+    script += "try:\n    lock.__enter__()\nexcept Exception as refused:\n    sys.exit(str(refused))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stderr.strip() == f"process {os.getpid()} on {platform.node()}"
+    with pytest.raises(UserError, match=rf"process {os.getpid()} on .* trains in it: stop that one, or choose another"):
+        run(values, folder, resume=True)
+    list(first)
+    assert not (folder / ".lock").exists()
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir())[-1] == "00000008.pt"
+
+
+def test_a_later_checkpoint_goes_only_after_a_rollback_of_ones_own(tmp_path: Path) -> None:
+    files = run_module.Run(tmp_path)
+    for iteration in (100, 200, 300):
+        files.save({"iteration": iteration, "format": 1}, keep=2)
+    files.save({"iteration": 150, "format": 1}, keep=2)
+    assert sorted(path.stem for path in files.checkpoints.iterdir()) == ["00000150", "00000200", "00000300"]
+    files.save({"iteration": 160, "format": 1}, keep=2, later=True)
+    assert sorted(path.stem for path in files.checkpoints.iterdir()) == ["00000150", "00000160"]
+
+
+def test_validation_pictures_are_made_when_they_are_needed(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None is held as floats, which was 24 GB for GoPro in every process; each time they are the same."""
+    made = []
+    to_float = batches.to_float
+    monkeypatch.setattr(batches, "to_float", lambda stored: made.append(stored.shape) or to_float(stored))
+    pairs = validation_pictures(recipe(pictures))
+    assert (len(pairs), made) == (2, [])
+    first, again = pairs[1], pairs[1]
+    assert len(made) == 2
+    assert all(np.array_equal(one, other) for one, other in zip(first, again, strict=True))
+
+
+@pytest.mark.parametrize("how", ["gone", "damaged"])
+def test_resuming_without_a_checkpoint_leaves_weights_and_log_alone(pictures: Path, tmp_path: Path, how: str) -> None:
+    folder = tmp_path / "run"
+    run(recipe(pictures), folder, stop_after=2)
+    (state,) = (folder / "checkpoints").iterdir()
+    if how == "gone":
+        (folder / "weights.safetensors").write_bytes(b"trained")
+        state.unlink()
+    else:
+        state.write_bytes(b"torn")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match="would replace what is trained: bring a checkpoint back"):
+        run(recipe(pictures), folder, resume=True)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_nothing_to_resume_is_told(pictures: Path, tmp_path: Path) -> None:
+    logs = run(recipe(pictures), tmp_path / "mistyped", resume=True, stop_after=1)
+    assert f"{tmp_path}/mistyped: nothing to go on from; a new training begins" in [
+        log.text for log in logs if isinstance(log, Note)
+    ]

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from restormer_cli.commands.ablate.document import to_dict
-from restormer_cli.commands.ablate.interleaved import Together, fit_lengths, in_lengths, seeded, time_steps
+from restormer_cli.commands.ablate.interleaved import InterleavedTraining, fit_lengths, in_lengths, seeded, time_steps
 from restormer_cli.commands.ablate.measure import price, read_scores, score
-from restormer_cli.commands.ablate.types import Arm, Finished, Lengths, Phase, Price, Request, Scored, Started
+from restormer_cli.commands.ablate.types import Arm, Budget, Finished, InferenceCost, Phase, Request, Scored, Started
 from restormer_cli.commands.ablate.verdict import answer
 from restormer_cli.errors import Failed, UserError
 from restormer_cli.files import sweep, write_atomically
@@ -35,7 +35,7 @@ class Ablation:
         self.accelerator = make_accelerator(request.device, None, started.folder)
         self.main = self.accelerator.is_main_process
         self.recipes = {arm.name: arm.recipe for arm in started.trainings}
-        self.prices: tuple[Price, ...] = ()
+        self.prices: tuple[InferenceCost, ...] = ()
         self.scored: list[Scored] = []
 
     def run(self) -> Iterator[object]:
@@ -83,25 +83,25 @@ class Ablation:
 
     # --- What is measured before training -----------------------------------------------------------------
 
-    def _prices(self) -> Iterator[Phase | Price]:
+    def _prices(self) -> Iterator[Phase | InferenceCost]:
         """Seconds and memory of every arm's network; the first process measures, the others go on."""
         if not self.main:
             return
         kept = self._read(PLAN)
         wanted = {arm.name: [arm.recipe.model.to_dict(), arm.window, self.started.device] for arm in self.started.arms}
         if kept.get("networks") == wanted:
-            prices = [Price(**row) for row in kept["prices"]]
+            prices = [InferenceCost(**row) for row in kept["prices"]]
             yield from prices
         else:
             prices = []
             for event in price(self.started, self.started.arms):
-                if isinstance(event, Price):
+                if isinstance(event, InferenceCost):
                     prices.append(event)
                 yield event
             self._write(PLAN, kept | {"networks": wanted, "prices": [asdict(row) for row in prices]})
         self.prices = tuple(prices)
 
-    def _lengths(self) -> Iterator[Phase | Lengths]:
+    def _lengths(self) -> Iterator[Phase | Budget]:
         """Equal time, or little time: what fits, measured once and kept, since a schedule cannot change on its way.
 
         With more seeds than it was measured for, a resumed ablation takes longer.
@@ -148,7 +148,7 @@ class Ablation:
             return
         for name in recipes:
             self._make(folders[name])
-        together = Together(recipes, folders, done, repetition, self.device, self.stop)
+        together = InterleavedTraining(recipes, folders, done, repetition, self.device, self.stop)
         yield from together
         if together.stopped:
             raise KeyboardInterrupt

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperOption
 
-from restormer_cli.commands.shell import Debug, Device, Verb, exit_codes
+from restormer_cli.commands.shell import Debug, Device, Verb, exit_codes, from_flags
 
 
 class AblateVerb(Verb):
@@ -83,29 +83,18 @@ def ablate(
     debug: Debug = False,
 ) -> None:
     """Train designs under one budget and say which is better, and how sure that is."""
+    flags = locals()
     with exit_codes(debug):
         from restormer_cli.commands.ablate import run as verb
         from restormer_cli.commands.ablate.types import Request
         from restormer_cli.commands.ablate.view import show_ablation, show_plan
 
-        request = Request(
+        request = from_flags(
+            Request,
+            flags,
             words=tuple(words or ()),
             options=tuple(name for option in context.command.params for name in option.opts if name.startswith("--")),
-            scale=scale,
-            seeds=seeds,
-            iterations=iterations,
-            minutes=minutes,
-            equal=equal,
-            any_budget=any_budget,
-            data=data,
-            validate=validate,
-            crop=crop,
             overrides=tuple(overrides or ()),
-            seed=seed,
-            precision=precision,
-            device=device,
-            out=out,
-            resume=resume,
         )
         if page is not None:
             from restormer_cli.report.html import check_page

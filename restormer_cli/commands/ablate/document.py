@@ -3,12 +3,12 @@
 Within a version keys are only ever added. Sizes are bytes, times seconds, PSNR dB; what could not be had is null.
 """
 
-import math
 from dataclasses import asdict
 from typing import Any
 
 from restormer_cli import __version__
 from restormer_cli.commands.ablate.types import Arm, Estimate, Finished, Scored
+from restormer_cli.files import finite
 
 SCHEMA = "restormer-ablate/1"
 
@@ -66,8 +66,8 @@ def _arm(finished: Finished, arm: Arm) -> dict[str, Any]:
         "seconds_per_megapixel": None if price is None else price.seconds,
         "peak": None if price is None else price.peak,
         "timed_side": None if price is None else price.side,
-        "psnr": _finite(mean.mean),
-        "psnr_error": _finite(mean.error),
+        "psnr": finite(mean.mean),
+        "psnr_error": finite(mean.error),
         "runs": [_run(finished, row) for row in rows],
     }
 
@@ -77,9 +77,9 @@ def _run(finished: Finished, row: Scored) -> dict[str, Any]:
         "seed": finished.started.seeds[row.repetition],
         "iterations": row.iterations,
         "training_seconds": row.seconds,
-        "psnr": _finite(row.psnr),
+        "psnr": finite(row.psnr),
         "pictures": [
-            {"name": name, "psnr": _finite(psnr), "input_psnr": _finite(before)}
+            {"name": name, "psnr": finite(psnr), "input_psnr": finite(before)}
             for (name, psnr), before in zip(row.pictures, row.inputs, strict=True)
         ],
         "curve": [list(point) for point in row.curve],
@@ -89,14 +89,9 @@ def _run(finished: Finished, row: Scored) -> dict[str, Any]:
 
 def _estimate(estimate: Estimate) -> dict[str, Any]:
     return {
-        "mean": _finite(estimate.mean),
-        "error": _finite(estimate.error),
-        "low": _finite(estimate.low),
-        "high": _finite(estimate.high),
+        "mean": finite(estimate.mean),
+        "error": finite(estimate.error),
+        "low": finite(estimate.low),
+        "high": finite(estimate.high),
         "confidence": estimate.confidence,
     }
-
-
-def _finite(value: float | None) -> float | None:
-    """JSON has no infinity."""
-    return value if value is not None and math.isfinite(value) else None

@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator
 
 from restormer_cli.commands.ablate.plan import with_iterations
-from restormer_cli.commands.ablate.types import Arm, Lengths, Step, Told
+from restormer_cli.commands.ablate.types import Arm, Budget, Notice, Step
 from restormer_cli.data.pictures import Note
 from restormer_cli.recipe import Recipe
 from restormer_cli.training.learner import Learner
@@ -26,7 +26,7 @@ PROBES = 5
 
 
 @dataclass
-class Lane:
+class ArmTraining:
     """One arm's training, part of the way."""
 
     arm: str
@@ -48,7 +48,7 @@ def seeded(recipe: Recipe, seed: int) -> Recipe:
 
 
 @dataclass
-class Together:
+class InterleavedTraining:
     """The trainings of one repetition; iterate it. `stopped` tells afterwards whether it was asked to stop."""
 
     recipes: Mapping[str, Recipe]
@@ -60,7 +60,7 @@ class Together:
     stop: StopRequest
     stopped: bool = field(default=False, init=False)
 
-    def __iter__(self) -> Iterator[Step | Told]:
+    def __iter__(self) -> Iterator[Step | Notice]:
         lanes = [self._lane(arm) for arm in self.recipes]
         try:
             while lanes and not self.stopped:
@@ -74,7 +74,7 @@ class Together:
             for lane in lanes:
                 lane.logs.close()
 
-    def _lane(self, arm: str) -> Lane:
+    def _lane(self, arm: str) -> ArmTraining:
         recipe = self.recipes[arm]
         # A folder that is still empty starts afresh.
         logs = fit(
@@ -85,9 +85,9 @@ class Together:
             asked_to_stop=self.stop,
             ready=self.stop.be_gentle,
         )
-        return Lane(arm, recipe, logs, self.done.get(arm, 0))
+        return ArmTraining(arm, recipe, logs, self.done.get(arm, 0))
 
-    def _turn(self, lane: Lane) -> Generator[Step | Told, None, bool]:
+    def _turn(self, lane: ArmTraining) -> Generator[Step | Notice, None, bool]:
         """A turn; True when the training is over, or was stopped."""
         lane.begun = True
         target = min(lane.recipe.iterations, lane.done + TURN)
@@ -100,23 +100,23 @@ class Together:
                 self.stopped = True
         return True
 
-    def _drain(self, lane: Lane) -> Iterator[Step | Told]:
+    def _drain(self, lane: ArmTraining) -> Iterator[Step | Notice]:
         for log in lane.logs:
             yield from self._tell(lane, log)
 
-    def _tell(self, lane: Lane, log: Log) -> Iterator[Step | Told]:
+    def _tell(self, lane: ArmTraining, log: Log) -> Iterator[Step | Notice]:
         if isinstance(log, StepLog):
             lane.done = log.iteration
             yield Step(lane.arm, self.repetition, log.iteration, lane.recipe.iterations, log.loss, log.seconds)
         elif isinstance(log, RolledBack):
             lane.done = log.to
             text = f"too many steps were not finite: back to iteration {log.to:,} with {log.scale} of the rate"
-            yield Told(lane.arm, self.repetition, text)
+            yield Notice(lane.arm, self.repetition, text)
         elif isinstance(log, Stopped):
             kept = f"iteration {log.kept:,} is kept" if log.kept else "nothing is kept yet"
-            yield Told(lane.arm, self.repetition, f"stopped after iteration {log.iteration:,}; {kept}")
+            yield Notice(lane.arm, self.repetition, f"stopped after iteration {log.iteration:,}; {kept}")
         elif isinstance(log, Note):
-            yield Told(lane.arm, self.repetition, log.text)
+            yield Notice(lane.arm, self.repetition, log.text)
 
 
 def time_steps(
@@ -141,7 +141,7 @@ def time_steps(
     }
 
 
-def fit_lengths(wanted: int, seconds: Mapping[str, float], *, equal: str, seeds: int, minutes: int | None) -> Lengths:
+def fit_lengths(wanted: int, seconds: Mapping[str, float], *, equal: str, seeds: int, minutes: int | None) -> Budget:
     """How many iterations each arm gets: `wanted`, or what the first arm's time allows, or what `minutes` allow.
 
     `seconds` are an iteration's, by arm, the first arm first; a whole ablation has `seeds` trainings of each.
@@ -152,10 +152,10 @@ def fit_lengths(wanted: int, seconds: Mapping[str, float], *, equal: str, seeds:
     if minutes is not None and whole > 60 * minutes:
         wanted = max(1, int(60 * minutes / (seeds * round_of_all)))
     each = {name: max(1, round(wanted * first / cost)) if equal == "time" else wanted for name, cost in seconds.items()}
-    return Lengths(wanted, tuple(each.items()), tuple(seconds.items()), whole)
+    return Budget(wanted, tuple(each.items()), tuple(seconds.items()), whole)
 
 
-def in_lengths(arms: Sequence[Arm], lengths: Lengths) -> tuple[Arm, ...]:
+def in_lengths(arms: Sequence[Arm], lengths: Budget) -> tuple[Arm, ...]:
     """The arms in their own number of iterations; a longer training keeps its stages' proportions."""
     iterations = dict(lengths.iterations)
     return tuple(replace(arm, recipe=with_iterations(arm.recipe, iterations[arm.trained_as])) for arm in arms)

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from restormer_cli.benchmark.methods import OURS, Contestant
+from restormer_cli.benchmark.methods import OURS, Method
 from restormer_cli.benchmark.networks import Network
-from restormer_cli.benchmark.scoring import Judged, Source, judge, published_sigma
-from restormer_cli.benchmark.timing import Cell, Turn, measure
-from restormer_cli.commands.ablate.types import Arm, Phase, Price, Scored, Started
-from restormer_cli.data.pairs import Sample, find_pairs
+from restormer_cli.benchmark.scoring import ImageScore, Source, evaluate, published_sigma
+from restormer_cli.benchmark.timing import Timing, TimingProgress, measure
+from restormer_cli.commands.ablate.types import Arm, InferenceCost, Phase, Scored, Started
+from restormer_cli.data.pairs import find_pairs
 from restormer_cli.degradations.spec import parse_degradation
 from restormer_cli.errors import Failed
 from restormer_cli.files import write_atomically
@@ -29,9 +29,7 @@ def source_of(recipe: Recipe, crop: int) -> Source:
     """The pictures that arms are scored on, and what is done to them before."""
     where = recipe.data.validate_
     assert where is not None  # plan.py sees to it
-    samples = tuple(
-        Sample(pair.name, pair.clean, pair.degraded, pair.right) for pair in find_pairs(where, role="validate")
-    )
+    samples = tuple(find_pairs(where, role="validate"))
     steps = () if where.degraded is not None else recipe.validation.degrade or recipe.degrade.steps
     return Source(samples, parse_degradation(steps) if steps else None, crop or None)
 
@@ -56,12 +54,12 @@ def score(
         protocol = protocol_of(recipe, source)
         kept = {"recipe": resolved(recipe), "window": arm.window, "crop": started.crop, "pictures": []}
         network = Network(arm.name, recipe.model, Run(folder).weights, recipe.task)
-        contestant = Contestant(OURS, device=started.device, window=arm.window)
+        contestant = Method(OURS, device=started.device, window=arm.window)
         inputs: dict[str, float] = {}
-        for event in judge([contestant], network, source, protocol, threads=started.machine.threads):
+        for event in evaluate([contestant], network, source, protocol, threads=started.machine.threads):
             if stop():
                 raise KeyboardInterrupt
-            if not isinstance(event, Judged):
+            if not isinstance(event, ImageScore):
                 continue
             if event.scores is None:
                 raise Failed(f"{arm.name}: cannot be scored: {event.error}")
@@ -112,20 +110,19 @@ def _history(folder: Path) -> tuple[float, tuple[tuple[int, float], ...]]:
     return seconds, tuple(curve)
 
 
-def price(started: Started, arms: Sequence[Arm]) -> Iterator[Phase | Price]:
+def price(started: Started, arms: Sequence[Arm]) -> Iterator[Phase | InferenceCost]:
     """Yields what goes on, then what each arm's network takes, in fresh processes that take turns."""
     lanes = [
-        (Contestant(OURS, device=started.device, window=arm.window), Network(arm.name, arm.recipe.model))
-        for arm in arms
+        (Method(OURS, device=started.device, window=arm.window), Network(arm.name, arm.recipe.model)) for arm in arms
     ]
-    cells: list[Cell] = []
+    cells: list[Timing] = []
     for event in measure(lanes, (SIDE, SIDE), rounds=ROUNDS, threads=started.machine.threads, stages=False):
-        if isinstance(event, Turn):
+        if isinstance(event, TimingProgress):
             yield Phase(f"timing {SIDE}×{SIDE}: round {event.round} of {event.rounds}")
         else:
             cells.append(event)
     for arm, cell in zip(arms, cells, strict=True):
         if cell.error is not None:
-            yield Price(arm.name, None, None, SIDE, cell.error)
+            yield InferenceCost(arm.name, None, None, SIDE, cell.error)
         else:
-            yield Price(arm.name, cell.median / (SIDE * SIDE / 1e6), cell.device_peak or cell.peak, SIDE)
+            yield InferenceCost(arm.name, cell.median / (SIDE * SIDE / 1e6), cell.device_peak or cell.peak, SIDE)

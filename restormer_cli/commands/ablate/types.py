@@ -91,7 +91,7 @@ class Phase:
 
 
 @dataclass(frozen=True)
-class Lengths:
+class Budget:
     """What was found by timing: how many iterations each training gets."""
 
     first: int
@@ -116,7 +116,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Told:
+class Notice:
     """Something about one training that the user should know, in words."""
 
     arm: str
@@ -125,7 +125,7 @@ class Told:
 
 
 @dataclass(frozen=True)
-class Price:
+class InferenceCost:
     """What running an arm's network takes: seconds per megapixel, and the most memory of its process in bytes."""
 
     arm: str
@@ -188,7 +188,7 @@ class Finished:
     """The answer, from the repetitions that are complete."""
 
     started: Started
-    prices: tuple[Price, ...]
+    prices: tuple[InferenceCost, ...]
     scored: tuple[Scored, ...]
     means: tuple[tuple[str, Estimate], ...]
     differences: tuple[Difference, ...]

@@ -14,12 +14,12 @@ With several comparisons each interval is widened (Bonferroni), so that together
 import numpy as np
 from scipy.stats import t as student
 
-from restormer_cli.commands.ablate.types import Difference, Estimate, Finished, Price, Scored, Started
+from restormer_cli.commands.ablate.types import Difference, Estimate, Finished, InferenceCost, Scored, Started
 
 CONFIDENCE = 0.95
 
 
-def answer(started: Started, prices: tuple[Price, ...], scored: tuple[Scored, ...]) -> Finished:
+def answer(started: Started, prices: tuple[InferenceCost, ...], scored: tuple[Scored, ...]) -> Finished:
     """The answer from the repetitions that every arm has completed (there must be one)."""
     complete = _complete(started, scored)
     tables = {arm.name: _table(complete, arm.name) for arm in started.arms}
@@ -90,11 +90,10 @@ def trust(differences: tuple[Difference, ...], seeds: int, pictures: int) -> str
     assert widest.low is not None
     assert widest.high is not None
     reach = (widest.high - widest.low) / 2
-    more = ", of which more would narrow it fastest" if seeds < 5 else ""
+    more = "; more seeds would help most" if seeds < 5 else ""
     return (
-        f"A difference below {reach:.2f} dB could not have been seen by {pictures} pictures and {seeds} "
-        f"seeds{more}. It speaks of these networks after so short a training on "
-        "such pictures: longer training and other data can turn it round."
+        f"With {pictures} pictures and {seeds} seeds, differences below {reach:.2f} dB cannot be detected{more}. "
+        "This holds for these short trainings on such pictures only: longer training or other data may reverse it."
     )
 
 

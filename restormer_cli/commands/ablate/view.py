@@ -84,14 +84,14 @@ class AblationView:
 
     def take(self, event: object) -> None:
         """Show one event."""
-        from restormer_cli.commands.ablate.types import Lengths, Phase, Price, Scored, Step, Told
+        from restormer_cli.commands.ablate.types import Budget, InferenceCost, Notice, Phase, Scored, Step
 
         if isinstance(event, Step):
             self.done[event.repetition, event.arm] = event.iteration
             self._doing(self.line(event))
         elif isinstance(event, Phase):
             self._doing(event.text)
-        elif isinstance(event, Lengths):
+        elif isinstance(event, Budget):
             self.lengths = dict(event.iterations)
             if event.first < self.started.iterations:
                 stderr.print(
@@ -103,7 +103,7 @@ class AblationView:
             if self.started.equal == "time":
                 lengths = ", ".join(f"{name} {count:,}" for name, count in event.iterations)
                 stderr.print(Text(f"iterations in equal time: {lengths}"))
-        elif isinstance(event, Price) and event.error is not None:
+        elif isinstance(event, InferenceCost) and event.error is not None:
             caution(f"note: {event.arm} could not be timed: {event.error}")
         elif isinstance(event, Scored):
             self.done[event.repetition, event.arm] = event.iterations
@@ -112,7 +112,7 @@ class AblationView:
                     f"seed {event.repetition + 1}  {event.arm}  {event.psnr:.2f} dB  {event.seconds:.0f} s of training"
                 )
             )
-        elif isinstance(event, Told):
+        elif isinstance(event, Notice):
             caution(f"note: {event.arm}, seed {event.repetition + 1}: {event.text}")
 
     def line(self, step: "Step") -> str:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from restormer_cli.commands.shell import Debug, exit_codes, split_list, split_numbers
+from restormer_cli.commands.shell import Debug, exit_codes, from_flags, split_list, split_numbers
 from restormer_cli.errors import CheckFailed
 
 
@@ -76,6 +76,7 @@ def bench(
     debug: Debug = False,
 ) -> None:
     """Measure speed, memory and quality, and compare."""
+    flags = locals()
     with exit_codes(debug):
         from restormer_cli.commands.bench import run as verb
         from restormer_cli.commands.bench.tables import worst_line
@@ -83,26 +84,16 @@ def bench(
         from restormer_cli.commands.bench.view import show_benchmark
         from restormer_cli.report.console import fetched
 
-        request = Request(
+        request = from_flags(
+            Request,
+            flags,
             network=fetched(network),
             sizes=split_list(sizes),
             against=split_list(against),
             tiles=split_numbers("--tile", tile),
-            overlap=overlap,
             windows=split_numbers("--window", window),
-            memory=memory,
             devices=split_list(device),
             precisions=split_list(precision),
-            runs=runs,
-            threads=threads,
-            seed=seed,
-            clean=clean,
-            degraded=degraded,
-            degrade=degrade,
-            right=right,
-            protocol=protocol,
-            dataset=dataset,
-            crop=crop,
             metrics=split_list(metrics),
             keep_views=page is not None,
             gates=Gates(min_psnr, max_seconds, max_memory),

@@ -3,15 +3,15 @@
 Within a version keys are only ever added. Sizes are bytes, times seconds; what could not be had is null.
 """
 
-import math
 from dataclasses import asdict
 from typing import Any
 
 from restormer_cli import __version__
-from restormer_cli.benchmark.methods import Contestant
-from restormer_cli.benchmark.timing import Cell
+from restormer_cli.benchmark.methods import Method
+from restormer_cli.benchmark.timing import Timing
 from restormer_cli.commands.bench.summary import measures
 from restormer_cli.commands.bench.types import Cost, Finished, Quality, Summary
+from restormer_cli.files import finite
 
 SCHEMA = "restormer-bench/1"
 
@@ -58,7 +58,7 @@ def to_dict(finished: Finished) -> dict[str, Any]:
     }
 
 
-def contestant_dict(contestant: Contestant) -> dict[str, Any]:
+def contestant_dict(contestant: Method) -> dict[str, Any]:
     """Who it is."""
     return {
         "name": contestant.name,
@@ -74,11 +74,6 @@ def contestant_dict(contestant: Contestant) -> dict[str, Any]:
     }
 
 
-def finite(value: float | None) -> float | None:
-    """JSON has no infinity: the PSNR of identical pictures is null."""
-    return value if value is not None and math.isfinite(value) else None
-
-
 def _cost(cost: Cost) -> dict[str, Any]:
     return {
         "cells": [_cell(cell) for cell in cost.cells],
@@ -86,7 +81,7 @@ def _cost(cost: Cost) -> dict[str, Any]:
     }
 
 
-def _cell(cell: Cell) -> dict[str, Any]:
+def _cell(cell: Timing) -> dict[str, Any]:
     timed = cell.error is None
     return contestant_dict(cell.contestant) | {
         "height": cell.height,

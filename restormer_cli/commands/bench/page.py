@@ -35,7 +35,7 @@ from restormer_cli.report.tables import cells, gigabytes
 if TYPE_CHECKING:  # importing them would load torch
     from matplotlib.figure import Figure
 
-    from restormer_cli.benchmark.scoring import Judged, Views
+    from restormer_cli.benchmark.scoring import ImageScore, Views
     from restormer_cli.commands.bench.types import Cost, Finished, Quality, Started
 
 CROP = 160
@@ -80,7 +80,7 @@ class BenchPage:
         if started.task is not None:
             self._pixels = share_of_page(len(started.task.source.samples))
 
-    def watch(self, event: "Judged") -> None:
+    def watch(self, event: "ImageScore") -> None:
         """Take a picture in; of those that come with views, only small pieces are kept."""
         if event.scores is None:
             return

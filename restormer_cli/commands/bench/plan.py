@@ -6,11 +6,11 @@ from dataclasses import replace
 import torch
 
 from restormer_cli.benchmark.classical import METHODS
-from restormer_cli.benchmark.methods import OURS, Contestant, check_kinds, read_kind
+from restormer_cli.benchmark.methods import OURS, Method, check_kinds, read_kind
 from restormer_cli.benchmark.networks import PAPER, Network, find_network
 from restormer_cli.benchmark.scoring import Source, published_sigma
 from restormer_cli.commands.bench.types import Request, Started, Task
-from restormer_cli.data.pairs import find_samples
+from restormer_cli.data.pairs import find_pairs
 from restormer_cli.degradations.spec import parse_degradation
 from restormer_cli.engine.restorer import PRECISIONS, check_ways
 from restormer_cli.errors import UserError
@@ -18,6 +18,7 @@ from restormer_cli.hardware import choose_device, describe_machine, parse_memory
 from restormer_cli.metrics.perceptual import check_metrics
 from restormer_cli.metrics.protocols import BY_TASK, Protocol, find_protocol
 from restormer_cli.model.cost import count_operations, count_parameters
+from restormer_cli.recipe import Pairs
 
 DEFAULT_SIZES = ("256", "512")
 DEFAULT_TASK = "denoise"
@@ -73,7 +74,7 @@ def _check_flags(request: Request) -> None:
             raise UserError("--max-memory: memory is measured by size: name some, such as --sizes 512")
 
 
-def list_contestants(request: Request) -> tuple[tuple[Contestant, ...], tuple[str, ...]]:
+def list_contestants(request: Request) -> tuple[tuple[Method, ...], tuple[str, ...]]:
     """Ours in every way that is asked for, then the others; and notes on those that do not offer a precision."""
     for precision in request.precisions:
         if precision not in PRECISIONS:
@@ -84,15 +85,15 @@ def list_contestants(request: Request) -> tuple[tuple[Contestant, ...], tuple[st
     found, notes = [], []
     for device in devices:
         for precision in request.precisions:
-            ours = Contestant(OURS, precision, device, overlap=request.overlap, memory=request.memory)
+            ours = Method(OURS, precision, device, overlap=request.overlap, memory=request.memory)
             for tile in request.tiles or (0,):
                 for window in request.windows or (0,):
                     check_ways(tile or None, request.overlap, window or None, request.memory)
                     found.append(replace(ours, tile=tile or None, window=window or None))
             for kind, strength in map(read_kind, request.against):
                 # Classical methods have one precision, whatever the network's.
-                given = Contestant(kind, strength=strength)
-                other = given if kind in METHODS else Contestant(kind, precision, device)
+                given = Method(kind, strength=strength)
+                other = given if kind in METHODS else Method(kind, precision, device)
                 if other.offers():
                     found.append(other)
                 else:
@@ -114,9 +115,11 @@ def _task(request: Request, network: Network) -> Task:
     degradation = None if request.degrade is None else parse_degradation(request.degrade)
     if request.crop is not None and request.crop < 8:
         raise UserError(f"--crop {request.crop}: at least 8 pixels")
+    clean, degraded, right = (None if f is None else str(f) for f in (request.clean, request.degraded, request.right))
+    folders = Pairs(clean=clean or "", degraded=degraded, right=right)
     return Task(
         source=Source(
-            samples=find_samples(request.clean, request.degraded, request.right),
+            samples=tuple(find_pairs(folders, role="--clean", table="")),
             degradation=degradation,
             crop=request.crop,
             seed=request.seed,

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from restormer_cli.benchmark.methods import needs_onnx
-from restormer_cli.benchmark.scoring import Judged, Tuning, judge
-from restormer_cli.benchmark.timing import Cell, Turn, export_elsewhere, measure
+from restormer_cli.benchmark.scoring import ImageScore, Tuning, evaluate
+from restormer_cli.benchmark.timing import Timing, TimingProgress, export_elsewhere, measure
 from restormer_cli.commands.bench.plan import start
 from restormer_cli.commands.bench.summary import gates, scaling, summarise
 from restormer_cli.commands.bench.types import Cost, Finished, Quality, Request, Started
@@ -16,8 +16,8 @@ from restormer_cli.errors import UserError
 from restormer_cli.metrics.perceptual import Perceptual
 
 
-def bench(request: Request) -> Iterator[Started | Turn | Cell | Tuning | Judged | Finished]:
-    """Yields Started, then Turns and Cells (speed), Tunings and Judgeds (quality) as they come, then Finished.
+def bench(request: Request) -> Iterator[Started | TimingProgress | Timing | Tuning | ImageScore | Finished]:
+    """Yields Started, then TimingProgress and Timing (speed), Tuning and ImageScore (quality), then Finished.
 
     Raises UserError before any work where the request is wrong, and at the end where no picture could be judged.
     """
@@ -28,14 +28,14 @@ def bench(request: Request) -> Iterator[Started | Turn | Cell | Tuning | Judged 
         if started.sizes:
             cells = []
             for event in _cost(started, onnx):
-                if isinstance(event, Cell):
+                if isinstance(event, Timing):
                     cells.append(event)
                 yield event
             result = replace(result, cost=Cost(tuple(cells), scaling(cells)))
         if started.task is not None:
             judged = []
             for event in _quality(started, onnx):
-                if isinstance(event, Judged):
+                if isinstance(event, ImageScore):
                     judged.append(replace(event, views=None))  # a page takes them as they come
                 yield event
             result = replace(result, quality=_judgement(started, judged))
@@ -54,7 +54,7 @@ def _exported(started: Started) -> Iterator[Path | None]:
         yield path
 
 
-def _cost(started: Started, onnx: Path | None) -> Iterator[Turn | Cell]:
+def _cost(started: Started, onnx: Path | None) -> Iterator[TimingProgress | Timing]:
     for size in started.sizes:
         yield from measure(
             [(contestant, started.network) for contestant in started.contestants],
@@ -65,10 +65,10 @@ def _cost(started: Started, onnx: Path | None) -> Iterator[Turn | Cell]:
         )
 
 
-def _quality(started: Started, onnx: Path | None) -> Iterator[Tuning | Judged]:
+def _quality(started: Started, onnx: Path | None) -> Iterator[Tuning | ImageScore]:
     task = started.task
     assert task is not None
-    yield from judge(
+    yield from evaluate(
         started.contestants,
         started.network,
         task.source,
@@ -80,7 +80,7 @@ def _quality(started: Started, onnx: Path | None) -> Iterator[Tuning | Judged]:
     )
 
 
-def _judgement(started: Started, judged: list[Judged]) -> Quality:
+def _judgement(started: Started, judged: list[ImageScore]) -> Quality:
     task = started.task
     assert task is not None
     failed = {event.sample for event in judged if event.error is not None}

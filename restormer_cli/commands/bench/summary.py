@@ -6,15 +6,15 @@ from statistics import fmean, median, stdev
 
 import numpy as np
 
-from restormer_cli.benchmark.methods import OURS, Contestant
+from restormer_cli.benchmark.methods import OURS, Method
 from restormer_cli.benchmark.published import published
-from restormer_cli.benchmark.scoring import Judged, published_sigma
-from restormer_cli.benchmark.timing import Cell
+from restormer_cli.benchmark.scoring import ImageScore, published_sigma
+from restormer_cli.benchmark.timing import Timing
 from restormer_cli.commands.bench.types import Finished, Gate, Gates, Scaling, Started, Statistic, Summary
 from restormer_cli.hardware import parse_memory
 
 
-def scaling(cells: Sequence[Cell]) -> tuple[Scaling, ...]:
+def scaling(cells: Sequence[Timing]) -> tuple[Scaling, ...]:
     """The slope of log seconds over log pixels, for every contestant timed at two sizes or more."""
     found = []
     for contestant in dict.fromkeys(cell.contestant for cell in cells):
@@ -25,7 +25,7 @@ def scaling(cells: Sequence[Cell]) -> tuple[Scaling, ...]:
     return tuple(found)
 
 
-def summarise(started: Started, judged: Sequence[Judged]) -> tuple[Summary, ...]:
+def summarise(started: Started, judged: Sequence[ImageScore]) -> tuple[Summary, ...]:
     """Every contestant over all pictures that all of them managed, and over each folder where there are several."""
     broken = {event.sample for event in judged if event.error is not None}
     sound = [event for event in judged if event.sample not in broken]
@@ -40,7 +40,7 @@ def summarise(started: Started, judged: Sequence[Judged]) -> tuple[Summary, ...]
     return tuple(found)
 
 
-def _summary(started: Started, contestant: Contestant | None, group: str | None, rows: list[Judged]) -> Summary:
+def _summary(started: Started, contestant: Method | None, group: str | None, rows: list[ImageScore]) -> Summary:
     seconds = [row.seconds for row in rows if row.seconds is not None]
     rates = [row.seconds / (row.height * row.width / 1e6) for row in rows if row.seconds is not None]
     task = started.task
@@ -60,7 +60,7 @@ def _summary(started: Started, contestant: Contestant | None, group: str | None,
     )
 
 
-def measures(row: Judged) -> dict[str, float]:
+def measures(row: ImageScore) -> dict[str, float]:
     """Name -> value of everything that was measured of a picture."""
     assert row.scores is not None
     known = {"psnr": row.scores.psnr, "ssim": row.scores.ssim, "mae": row.scores.mae, **dict(row.perceptual)}
@@ -96,19 +96,19 @@ def gates(limits: Gates, result: Finished) -> tuple[Gate, ...]:
     return tuple(found)
 
 
-def _ours(result: Finished) -> list[Cell]:
+def _ours(result: Finished) -> list[Timing]:
     cells = () if result.cost is None else result.cost.cells
     return [cell for cell in cells if _is_ours(cell.contestant)]
 
 
-def _is_ours(contestant: Contestant | None) -> bool:
+def _is_ours(contestant: Method | None) -> bool:
     return contestant is not None and contestant.kind == OURS
 
 
-def _whose(contestant: Contestant | None) -> str:
+def _whose(contestant: Method | None) -> str:
     assert contestant is not None
     return f"{contestant.name} {contestant.precision}"
 
 
-def _at(cell: Cell) -> str:
+def _at(cell: Timing) -> str:
     return f"{cell.height}×{cell.width} {_whose(cell.contestant)}"

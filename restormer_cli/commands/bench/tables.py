@@ -15,9 +15,9 @@ from restormer_cli.model.cards import CHECKPOINTS
 from restormer_cli.report.tables import gigabytes, markdown, text_table
 
 if TYPE_CHECKING:
-    from restormer_cli.benchmark.methods import Contestant
+    from restormer_cli.benchmark.methods import Method
     from restormer_cli.benchmark.networks import Network
-    from restormer_cli.benchmark.timing import Cell
+    from restormer_cli.benchmark.timing import Timing
     from restormer_cli.commands.bench.types import Cost, Finished, Gate, Quality, Started, Statistic, Summary, Task
 
 
@@ -65,7 +65,7 @@ def machine_line(started: "Started") -> str:
     )
 
 
-def label(contestant: "Contestant") -> str:
+def label(contestant: "Method") -> str:
     """A contestant with its precision, and its device where that is no CPU."""
     device = "" if contestant.device == "cpu" else f" {contestant.device}"
     return f"{contestant.name} {contestant.precision}{device}"
@@ -118,7 +118,7 @@ def _cost_table(cost: "Cost") -> Table:
     table.columns[1].justify = "left"
     if against:
         table.add_column("difference from textbook", justify="right")
-    first: dict[tuple[int, int], Cell] = {}
+    first: dict[tuple[int, int], Timing] = {}
     for cell in cost.cells:
         size = f"{cell.height}×{cell.width}"
         if cell.error is not None:
@@ -172,7 +172,9 @@ def _quality_table(quality: "Quality") -> Table:
     if grouped:
         table.add_column("folder")
     for name in names:
-        table.add_column(NAMES.get(name, name), justify="right")
+        # SSIM by channel and as a volume differ by up to 0.47 on one pair: never without its protocol.
+        protocol = f" ({quality.task.protocol.name})" if name == "ssim" else ""
+        table.add_column(NAMES.get(name, name) + protocol, justify="right")
         if name == "psnr":
             table.add_column("gain", justify="right")
     table.add_column("s per picture", justify="right")

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from restormer_cli.benchmark.methods import Contestant
+from restormer_cli.benchmark.methods import Method
 from restormer_cli.benchmark.networks import Network
 from restormer_cli.benchmark.published import Published
-from restormer_cli.benchmark.scoring import Judged, Source
-from restormer_cli.benchmark.timing import Cell
+from restormer_cli.benchmark.scoring import ImageScore, Source
+from restormer_cli.benchmark.timing import Timing
 from restormer_cli.hardware import Machine
 from restormer_cli.metrics.protocols import Protocol
 from restormer_cli.model.cost import Operations
@@ -84,7 +84,7 @@ class Started:
     operations: tuple[Operations, ...]
     """Per size."""
     machine: Machine
-    contestants: tuple[Contestant, ...]
+    contestants: tuple[Method, ...]
     sizes: tuple[tuple[int, int], ...]
     runs: int
     notes: tuple[str, ...]
@@ -95,7 +95,7 @@ class Started:
 class Scaling:
     """Seconds grow as pixels to this power, fitted over the sizes: 1 is linear."""
 
-    contestant: Contestant
+    contestant: Method
     exponent: float
 
 
@@ -103,7 +103,7 @@ class Scaling:
 class Cost:
     """Everything that was measured about speed and memory."""
 
-    cells: tuple[Cell, ...]
+    cells: tuple[Timing, ...]
     scaling: tuple[Scaling, ...]
 
 
@@ -119,7 +119,7 @@ class Statistic:
 class Summary:
     """A contestant (None: the degraded pictures) over a group of pictures (None: all of them)."""
 
-    contestant: Contestant | None
+    contestant: Method | None
     group: str | None
     pictures: int
     measures: tuple[tuple[str, Statistic], ...]
@@ -139,7 +139,7 @@ class Quality:
     """Everything that was measured about quality."""
 
     task: Task
-    judged: tuple[Judged, ...]
+    judged: tuple[ImageScore, ...]
     """Picture by picture."""
     summaries: tuple[Summary, ...]
     failed: int

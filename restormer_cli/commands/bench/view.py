@@ -21,7 +21,7 @@ from restormer_cli.report.console import animated, complain, stderr
 from restormer_cli.report.tables import gigabytes
 
 if TYPE_CHECKING:  # importing them would load torch
-    from restormer_cli.benchmark.timing import Cell
+    from restormer_cli.benchmark.timing import Timing
     from restormer_cli.commands.bench.page import BenchPage
     from restormer_cli.commands.bench.types import Finished, Started
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # importing them would load torch
 def show_benchmark(events: Iterable[object], *, tables: bool = True, page: "BenchPage | None" = None) -> "Finished":
     """Show a benchmark as it goes, then its tables (unless the caller prints JSON), and write its page where there
     is to be one; returns the result."""
-    from restormer_cli.benchmark.scoring import Judged
+    from restormer_cli.benchmark.scoring import ImageScore
     from restormer_cli.commands.bench.types import Finished, Started
 
     finished: Finished | None = None
@@ -48,7 +48,7 @@ def show_benchmark(events: Iterable[object], *, tables: bool = True, page: "Benc
             elif isinstance(event, Finished):
                 finished = event
             else:
-                if isinstance(event, Judged):
+                if isinstance(event, ImageScore):
                     if event.error is not None:
                         complain(event.error)
                     if page is not None:
@@ -71,27 +71,27 @@ def show_benchmark(events: Iterable[object], *, tables: bool = True, page: "Benc
 
 def doing(event: object) -> str:
     """What goes on, for a line that is drawn over itself."""
-    from restormer_cli.benchmark.scoring import Judged, Tuning
-    from restormer_cli.benchmark.timing import Turn
+    from restormer_cli.benchmark.scoring import ImageScore, Tuning
+    from restormer_cli.benchmark.timing import TimingProgress
 
-    if isinstance(event, Turn):
+    if isinstance(event, TimingProgress):
         what = "warm-up" if event.round == 0 else f"run {event.round} of {event.rounds}"
         return f"{event.height}×{event.width}  {label(event.contestant)}  {what}"
     if isinstance(event, Tuning):
         return f"tuning {event.contestant.name}"
-    if isinstance(event, Judged):
+    if isinstance(event, ImageScore):
         return f"{event.sample.name}  {'input' if event.contestant is None else label(event.contestant)}"
     return ""
 
 
 def done_line(event: object) -> str:
     """One measurement in a line, for those without a terminal; nothing for what only begins."""
-    from restormer_cli.benchmark.scoring import Judged
-    from restormer_cli.benchmark.timing import Cell
+    from restormer_cli.benchmark.scoring import ImageScore
+    from restormer_cli.benchmark.timing import Timing
 
-    if isinstance(event, Cell):
+    if isinstance(event, Timing):
         return cell_line(event)
-    if isinstance(event, Judged) and event.scores is not None:
+    if isinstance(event, ImageScore) and event.scores is not None:
         who = "input" if event.contestant is None else label(event.contestant)
         seconds = "" if event.seconds is None else f"  {event.seconds:.3g} s"
         return f"{event.sample.name}  {who}  {decibels(event.scores.psnr)} dB{seconds}"
@@ -110,7 +110,7 @@ def started_lines(started: "Started") -> list[str]:
     return lines + [f"note: {note}" for note in started.notes]
 
 
-def cell_line(cell: "Cell") -> str:
+def cell_line(cell: "Timing") -> str:
     """One measurement in a line, for those without a terminal."""
     size = f"{cell.height}×{cell.width}"
     if cell.error is not None:

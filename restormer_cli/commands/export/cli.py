@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from restormer_cli.commands.shell import Debug, exit_codes
+from restormer_cli.commands.shell import Debug, exit_codes, from_flags
 
 
 def export(
@@ -27,18 +27,12 @@ def export(
     debug: Debug = False,
 ) -> None:
     """Write weights for other tools, each file loaded back and checked before it is kept."""
+    flags = locals()
     with exit_codes(debug):
         from restormer_cli.commands.export import run as verb
         from restormer_cli.commands.export.view import show_export
 
-        request = verb.Request(
-            weights=weights,
-            target=target,
-            precision=precision,
-            any_size=any_size,
-            compile=compile_,
-            overwrite=overwrite,
-        )
+        request = from_flags(verb.Request, flags, compile=compile_)
         finished = show_export(verb.export(request))
         if as_json:
             import json

@@ -73,7 +73,7 @@ class RestoreDocument:
                 "precision": started.precision,
                 "threads": started.threads,
                 "tile": started.tile,
-                "warnings": list(started.notes),
+                "warnings": [*started.notes, *([started.left_out] if started.left_out else [])],
             },
             "files": self.files,
             "summary": {

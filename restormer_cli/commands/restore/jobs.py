@@ -1,6 +1,7 @@
 """Which picture becomes which file: every refusal that needs no look inside a picture, before any work."""
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -74,6 +75,7 @@ def find_jobs(
     elif source.is_dir():
         jobs = _in_folder(source, target, extension, suffix)
     else:
+        check_named(target)
         named_as_file = not target.is_dir() and target.suffix.lower() in {*READABLE, *WRITABLE}
         jobs = [Job(source, target if named_as_file else target / renamed(source, extension, suffix))]
         if named_as_file and (suffix or (extension and WRITABLE.get(target.suffix.lower()) != WRITABLE[extension])):
@@ -87,6 +89,23 @@ def find_jobs(
     if jobs[0].target != STANDARD:
         check_folder(folder)
     return jobs
+
+
+def check_named(target: Path) -> None:
+    """Raises UserError for a target that is named as a file of a kind that is not written, as in `a.heic`, `a.pgn`."""
+    suffix = target.suffix.lower()
+    if suffix in READABLE or target.exists() or not FILE_LIKE.fullmatch(suffix):
+        return
+    near = get_close_matches(suffix, WRITABLE, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    known = ", ".join(WRITABLE)
+    raise UserError(
+        f'{target}: cannot write "{suffix}"; {hint}use one of {known}; for a folder of that name, make it first'
+    )
+
+
+FILE_LIKE = re.compile(r"\.(?:[a-z]{2,5}|jp2|j2k|cr2|cr3|rw2|mp4|3gp|m2ts)")
+"""What looks like the extension of a file; a folder's dot is followed by numbers or long words."""
 
 
 def _missing(source: Path) -> str:
@@ -125,10 +144,29 @@ def _in_folder(source: Path, target: Path, extension: str | None, suffix: str) -
     here, results = source.resolve(), target.resolve()
     if here in results.parents:  # OUT lies inside IN: what is in it are results
         found = [path for path in found if results not in _location(path).parents]
+    found = _without_results(found, suffix if here == results else "")
     if not found and not unlisted:
         raise UserError(f"{source}: no pictures in it (looked for {', '.join(sorted(READABLE))})")
     jobs = [Job(path, target / path.relative_to(source).parent / renamed(path, extension, suffix)) for path in found]
     return jobs + [Job(path, target / path.relative_to(source), trouble=reason) for path, reason in unlisted]
+
+
+def _without_results(found: list[Path], suffix: str) -> list[Path]:
+    """The pictures without what an earlier run made of them: comparisons, and in their own folder those by `suffix`."""
+    there = set(found)
+    stems = {path.with_suffix("") for path in found}
+
+    def result(path: Path) -> bool:
+        if path.stem.endswith(COMPARED) and path.with_name(path.stem.removesuffix(COMPARED) + path.suffix) in there:
+            return True
+        original = path.stem.removesuffix(suffix)
+        return bool(suffix) and original not in ("", path.stem) and path.with_name(original) in stems
+
+    return [path for path in found if not result(path)]
+
+
+COMPARED = ".compare"
+"""Behind the name of what `--compare` writes beside a result."""
 
 
 def jobs_of_folder(request: "Request") -> list[Job]:
@@ -140,7 +178,7 @@ def jobs_of_folder(request: "Request") -> list[Job]:
     except UserError:  # gone between two looks
         return []
     results, jobs, taken = target.resolve(), [], set()
-    for path in found:
+    for path in _without_results(found, request.suffix if source.resolve() == results else ""):
         place = target / path.relative_to(source).parent / renamed(path, extension, request.suffix)
         inside = source.resolve() in results.parents and results in _location(path).parents
         if not inside and place not in taken and not _places(place) & _places(path):

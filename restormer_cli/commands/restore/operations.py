@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from difflib import get_close_matches
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +12,8 @@ import numpy as np
 from restormer_cli.commands.restore.jobs import STANDARD, Job
 from restormer_cli.commands.restore.types import AUTO, Request, Started, Work
 from restormer_cli.errors import RestormerError, UserError
-from restormer_cli.hardware import EMULATED, Peak, available_cores, multiplies_bf16
+from restormer_cli.hardware import EMULATED, Peak, about_device, limit_threads, multiplies_bf16
+from restormer_cli.images.io import picture_size
 from restormer_cli.launcher import local_place
 
 if TYPE_CHECKING:  # they import torch, which a mistake in the request should not wait for
@@ -21,6 +24,8 @@ if TYPE_CHECKING:  # they import torch, which a mistake in the request should no
 DEFAULT_TASK = "denoise"
 ROOM = 256 << 20
 """Bytes of decoded pictures that wait to be computed, and as many to be written."""
+FLOATS = 4 * 3
+"""Bytes per pixel of a decoded picture in colours."""
 HARDLY = 0.5
 """A mean change below this, in units of 1/255, is hardly one."""
 
@@ -42,8 +47,8 @@ class Restoring:
         place, processes = local_place()
         if request.threads is not None:
             torch.set_num_threads(request.threads)
-        elif processes > 1:
-            torch.set_num_threads(max(1, available_cores() // processes))
+        else:
+            limit_threads(processes)
         self.request = request
         self.threads = torch.get_num_threads()
         self.weights = _weights(request)
@@ -74,9 +79,13 @@ class Restoring:
 
     def started(self, jobs: list[Job]) -> Started:
         request, restorer = self.request, self.restorer
+        if request.memory is not None:
+            restorer.waiting = _waiting(jobs, self.room)
         notes = []
         if request.tile is not None and restorer.tile != request.tile:
             notes.append(f"--tile {request.tile} rounded up to {restorer.tile}, a multiple of 8")
+        if about := about_device(request.device):
+            notes.append(about)
         if request.precision == "bf16" and not multiplies_bf16(restorer.device):
             notes.append(f"{EMULATED}: --precision fp32 avoids it")
         return Started(
@@ -97,6 +106,10 @@ class Restoring:
         plan = self.restorer.plan(height, width)
         return str(plan), plan.bytes
 
+    def ran(self, height: int, width: int) -> str:
+        """How the newest picture, of this size, ran in the end, in words."""
+        return str(self.restorer.done or self.plan(height, width)[0])
+
     def compute(self, work: Work) -> None:
         assert work.picture is not None
         pixels, said = work.picture.pixels, []
@@ -109,11 +122,13 @@ class Restoring:
         except RestormerError as error:
             raise type(error)(f"{work.picture.path}: {error}") from None
         work.right, work.peak = None, self.peak.bytes()
-        if work.change is not None and work.change < HARDLY:
-            said.append(
-                f"the result hardly differs from the input (mean change {work.change:.2f}/255): "
-                "it is clean already, or these are weights for another task"
-            )
+        if work.change is not None:
+            work.plan = self.ran(*work.shape[:2])
+            if work.change < HARDLY:
+                said.append(
+                    f"the result hardly differs from the input (mean change {work.change:.2f}/255): "
+                    "it is clean already, or these are weights for another task"
+                )
         work.notes += tuple(said)
 
     def restored(
@@ -239,6 +254,10 @@ class Degrading:
         """As for a network."""
         return str(self.degradation), None
 
+    def ran(self, height: int, width: int) -> str:
+        """As for a network."""
+        return self.plan(height, width)[0]
+
     def compute(self, work: Work) -> None:
         assert work.picture is not None
         work.pixels = self.degradation.of_file(work.picture.pixels, work.job.source.name, self.request.seed)
@@ -253,6 +272,20 @@ def make_stage(request: Request) -> Stage:
     if request.degrade is not None:
         return Degrading(request)
     return Choosing(request) if request.task == AUTO else Restoring(request)
+
+
+def _waiting(jobs: list[Job], room: int) -> int:
+    """The most bytes that other pictures of a run take while one is computed: read ahead, and being written."""
+    sizes = []
+    for job in jobs if len(jobs) > 1 else ():
+        try:
+            sizes.append(prod(picture_size(job.source)) * FLOATS)
+        except UserError:  # reading it will say so
+            continue
+    if len(sizes) < 2:
+        return 0
+    # `room` and one more on either side; the one that is written is there as samples and as a file too.
+    return int(min(2 * room + 2.5 * max(sizes), 1.5 * (sum(sizes) - min(sizes))))
 
 
 def _lengths(jobs: list[Job], skip_existing: bool) -> dict[str, int]:
@@ -280,7 +313,8 @@ def _weights(request: Request) -> "Weights | Exported":
         return load_weights(request.weights)
     task = request.task or DEFAULT_TASK
     if task not in bundled_tasks():
-        raise UserError(
-            f"--task {task}: no such bundled checkpoint (bundled: {', '.join(bundled_tasks()) or 'none'}; or auto)"
-        )
+        near = [name for name in bundled_tasks() if task in name] or get_close_matches(task, bundled_tasks(), n=1)
+        meant = f", did you mean {near[0]}?" if near else ""
+        bundled = ", ".join(bundled_tasks()) or "none"
+        raise UserError(f"--task {task}: no such bundled checkpoint{meant} (bundled: {bundled}; or auto)")
     return load_weights(task)

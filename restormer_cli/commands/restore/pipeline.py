@@ -34,6 +34,7 @@ def overlapped(
 
     `read` and `write` run in `threads` threads each and must not raise: their values say what went wrong.
     On either side at most `room` bytes wait, as `size` measures them, and one more picture per thread.
+    An interrupt while it computes or waits is raised after what is computed has been written and yielded.
     Closing the iterator abandons what is not begun and waits for what is.
     """
     gate = Gate(room)
@@ -66,6 +67,12 @@ def overlapped(
                 yield writing.popleft()[0].result()
         while writing:
             yield writing.popleft()[0].result()
+    except KeyboardInterrupt:
+        gate.open()
+        readers.shutdown(wait=False, cancel_futures=True)
+        while writing:  # what is computed is written, and what is written is told
+            yield writing.popleft()[0].result()
+        raise
     finally:
         gate.open()
         for pool in (readers, writers):

@@ -5,17 +5,19 @@ settled in jobs.py, what a network makes of one picture in engine/adapter.py. Se
 their pixels, and the first one tells of all (work_sharing.py).
 """
 
-from collections.abc import Iterator
-from contextlib import closing
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from math import prod
+from pathlib import Path
 from typing import Any
 
 from restormer_cli.commands.restore.jobs import STANDARD, Job, find_jobs
 from restormer_cli.commands.restore.operations import Stage, make_stage
 from restormer_cli.commands.restore.pipeline import overlapped
 from restormer_cli.commands.restore.side_by_side import check_comparisons
-from restormer_cli.commands.restore.steps import diagnose, guarded, read_stage, write_stage
+from restormer_cli.commands.restore.steps import diagnose, guarded, read_stage, release, write_stage
 from restormer_cli.commands.restore.types import AUTO, Advanced, Planned, Request, Restored, Started, Work
 from restormer_cli.commands.restore.video import restore_film
 from restormer_cli.commands.restore.watch import check_watch, watch, watching
@@ -24,7 +26,11 @@ from restormer_cli.errors import Failed, RestormerError, UserError
 from restormer_cli.files import check_folder, sweep
 from restormer_cli.images.formats.table import WRITABLE
 from restormer_cli.images.io import picture_size, read_picture
-from restormer_cli.images.video import is_film
+from restormer_cli.images.listing import left_out
+from restormer_cli.images.video import READABLE_FILMS, is_film
+
+POLL = 0.2
+"""Seconds between two looks at a picture that another run is restoring."""
 
 
 def restore(request: Request) -> Iterator[Started | Planned | Advanced | Restored]:
@@ -47,7 +53,10 @@ def restore(request: Request) -> Iterator[Started | Planned | Advanced | Restore
             return
         jobs = _jobs(request)
         stage = make_stage(request)
-        yield stage.started(jobs)
+        started = stage.started(jobs)
+        if request.source.is_dir() and (missing := left_out(request.source, READABLE_FILMS)):
+            started = replace(started, left_out=missing)
+        yield started
         if request.dry_run:
             yield from _dry_run(request, stage, jobs)
             return
@@ -56,7 +65,7 @@ def restore(request: Request) -> Iterator[Started | Planned | Advanced | Restore
         if team is not None:
             team.dismiss()  # those that have been given nothing to do
     events = _run(request, stage, own)
-    yield from _judged(request, jobs, events if team is None else _gathered(events, team))
+    yield from _judged(request, jobs, events if team is None else _gathered(events, team, jobs))
 
 
 def _watch(request: Request) -> Iterator[Started | Restored]:
@@ -130,9 +139,35 @@ def _dry_run(request: Request, stage: Stage, jobs: list[Job]) -> Iterator[Planne
 
 def _run(request: Request, stage: Stage, jobs: list[Job]) -> Iterator[Restored]:
     """The events of this process's own pictures."""
+    claims: list[ExitStack] = []
+
+    def read(job: Job) -> Work:
+        work = Work(job)
+        claims.append(work.claim)
+        return guarded("read", read_stage, request, work)
+
+    later: list[Job] = []
+    try:
+        for work in _overlapped(request, stage, jobs, read):
+            if work.elsewhere:
+                later.append(work.job)
+                continue
+            yield work.event()
+        while later:  # what other runs have begun: wait for it, or take it over where they end without it
+            for work in _overlapped(request, stage, [later.pop(0)], read):
+                if work.elsewhere:
+                    later.append(work.job)
+                    time.sleep(POLL)
+                    continue
+                yield work.event()
+    finally:
+        release(claims)
+
+
+def _overlapped(request: Request, stage: Stage, jobs: list[Job], read: Callable[[Job], Work]) -> Iterator[Work]:
     works = overlapped(
         jobs,
-        read=lambda job: guarded("read", read_stage, request, Work(job)),
+        read=read,
         compute=lambda work: guarded("compute", stage.compute, work),
         write=lambda work: guarded("write", write_stage, request, work),
         size=Work.bytes,
@@ -140,8 +175,7 @@ def _run(request: Request, stage: Stage, jobs: list[Job]) -> Iterator[Restored]:
         threads=stage.threads_beside,
     )
     with closing(works):
-        for work in works:
-            yield work.event()
+        yield from works
 
 
 def _judged(request: Request, jobs: list[Job], events: Iterator[Restored]) -> Iterator[Restored]:
@@ -204,12 +238,25 @@ def _take_part(request: Request, team: Team) -> None:
     team.send(None)
 
 
-def _gathered(events: Iterator[Restored], team: Team) -> Iterator[Restored]:
-    """Our own events, and between them and after them those of the other processes."""
-    for event in events:
+def _gathered(events: Iterator[Restored], team: Team, jobs: list[Job]) -> Iterator[Restored]:
+    """Our own events, and between them and after them those of the other processes; in the end what the dead leave."""
+    told: set[Path] = set()
+
+    def every() -> Iterator[Restored]:
+        with closing(events):  # pyright: ignore
+            for event in events:
+                yield event
+                yield from map(_received, team.heard())
+        yield from map(_received, team.remaining())
+
+    for event in every():
+        told.add(event.target)
         yield event
-        yield from map(_received, team.heard())
-    yield from map(_received, team.remaining())
+    for job in jobs if team.lost else ():
+        if job.target not in told:
+            which = ", ".join(map(str, sorted(team.lost)))
+            error = f"{job.source}: missing: process {which} died before it was done; go on with --skip-existing"
+            yield Restored(job.source, job.target, error=error, error_code=Failed.exit_code)
 
 
 def _received(message: dict[str, Any]) -> Restored:

@@ -3,13 +3,14 @@
 `out/photo.png` gets `out/photo.compare.png`, at the same depth, with the same metadata.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from restormer_cli.commands.restore.jobs import STANDARD, Job
+from restormer_cli.commands.restore.jobs import COMPARED, MAX_NAME, STANDARD, Job
 from restormer_cli.errors import UserError
 from restormer_cli.images.formats.raster import peak
 from restormer_cli.images.io import Picture, check_writable, write_picture
@@ -20,7 +21,7 @@ GAP = 0.01
 
 def comparison_of(target: Path) -> Path:
     """`photo.png` -> `photo.compare.png`."""
-    return target.with_name(f"{target.stem}.compare{target.suffix}")
+    return target.with_name(f"{target.stem}{COMPARED}{target.suffix}")
 
 
 def check_comparisons(jobs: Sequence[Job], may_exist: bool) -> None:
@@ -32,7 +33,7 @@ def check_comparisons(jobs: Sequence[Job], may_exist: bool) -> None:
         path = comparison_of(job.target)
         if path.absolute() in taken:
             raise UserError(f"--compare: {path} is another picture's name: choose another --suffix or folder")
-        if path.exists() and not may_exist:
+        if len(os.fsencode(path.name)) <= MAX_NAME and path.exists() and not may_exist:
             raise UserError(f"{path}: already there: --overwrite replaces it, --skip-existing leaves it alone")
 
 
@@ -46,6 +47,8 @@ def write_comparison(target: Path, before: Picture, after: np.ndarray, **options
         check_writable(path, both)
     except UserError as error:
         return (f"no comparison: {error}",)
+    if len(os.fsencode(path.name)) > MAX_NAME:
+        return (f"no comparison: {path.name[:40]}… is longer than file names can be",)
     write_picture(path, both.pixels, like=both, **options)  # pyright: ignore
     return ()
 

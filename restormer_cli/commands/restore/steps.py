@@ -1,9 +1,11 @@
 """One picture on its way: read, computed, written; an error that a user can cause is kept in it."""
 
+import hashlib
 import sys
 import time
+import traceback
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +13,8 @@ import numpy as np
 from restormer_cli.commands.restore.jobs import STANDARD
 from restormer_cli.commands.restore.side_by_side import write_comparison
 from restormer_cli.commands.restore.types import AUTO, Diagnosis, Request, Work
-from restormer_cli.errors import Failed, RestormerError, UserError
-from restormer_cli.files import write_atomically
+from restormer_cli.errors import AlreadyThere, Failed, RestormerError, UserError
+from restormer_cli.files import locked, write_atomically
 from restormer_cli.images.formats.table import WRITABLE
 from restormer_cli.images.io import (
     MAX_PIXELS,
@@ -29,16 +31,26 @@ def guarded(name: str, stage: Callable[..., None], *arguments: object) -> Work:
     """Run one stage on a work, its last argument; an error that a user can cause is kept in it."""
     work = arguments[-1]
     assert isinstance(work, Work)
-    if work.error is None and not work.skipped:
+    if work.error is None and not work.skipped and not work.elsewhere:
         begun = time.perf_counter()
         try:
             stage(*arguments)
         except RestormerError as error:
             work.error = error
+        except Exception as error:  # ours, or a library's: it costs this picture, and the last line tells
+            work.error = Failed(f"{work.job.source}: a defect of restormer-cli, please report it: {_told(error)}")
+            work.error.__cause__ = error
         work.seconds[name] = time.perf_counter() - begun
-    if name == "write" or work.error is not None:
+    if name == "write" or work.error is not None or work.skipped:
+        work.claim.close()
         work.picture = work.right = work.pixels = work.weight = None
     return work
+
+
+def _told(error: Exception) -> str:
+    """What a report needs: the kind, the words and the place."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})"
 
 
 def read_stage(request: Request, work: Work) -> None:
@@ -64,6 +76,39 @@ def read_stage(request: Request, work: Work) -> None:
         work.diagnosis = diagnose(picture, followed=request.task == AUTO)
     work.shape, work.bits = picture.pixels.shape, picture.bits
     work.notes = picture.notes + check_writable(_target(request, work), picture)
+    if job.target != STANDARD and not request.overwrite:
+        _claim(request, work)
+
+
+def _claim(request: Request, work: Work) -> None:
+    """Say to other runs that this picture is ours; a killed run's claims are void.
+
+    Where it is another's: with --skip-existing left for later, else refused.
+    """
+    target = work.job.target
+    _make_folder(target.parent)
+    digest = hashlib.sha256(target.name.encode(errors="surrogateescape")).hexdigest()[:12]
+    path = target.with_name(f".restormer-{digest}.claim")
+
+    def refuse(holder: str) -> Failed:
+        return Failed(f"{target}: {holder} is restoring it now: --skip-existing shares the work")
+
+    try:
+        work.claim.enter_context(locked(path, refuse))
+    except Failed:
+        if not request.skip_existing:
+            raise
+        work.elsewhere = True
+        work.picture = work.right = None
+        return
+    if request.skip_existing and target.exists():  # made since we looked
+        work.skipped = True
+
+
+def release(claims: list[ExitStack]) -> None:
+    """Give back the claims of works that were abandoned on their way."""
+    for claim in claims:
+        claim.close()
 
 
 def read_mask(path: Path, height: int, width: int) -> np.ndarray:
@@ -120,12 +165,18 @@ def write_stage(request: Request, work: Work) -> None:
                 work.skipped = True
                 return
             raise Failed(f"{target}: appeared while this ran, and is left as it is")
-        if _as_it_is(work):
-            data = work.job.source.read_bytes()
-            write_atomically(target, lambda stream: stream.write(data))
-            work.notes = ()
-        else:
-            write_picture(target, work.pixels, like=work.picture, **options)
+        try:
+            if _as_it_is(work):
+                data = work.job.source.read_bytes()
+                write_atomically(target, lambda stream: stream.write(data), new=not request.overwrite)
+                work.notes = ()
+            else:
+                write_picture(target, work.pixels, like=work.picture, **options, new=not request.overwrite)
+        except AlreadyThere:
+            if not request.skip_existing:
+                raise
+            work.skipped = True
+            return
         if request.compare:
             work.notes += write_comparison(target, work.picture, work.pixels, **options)
 

@@ -1,5 +1,6 @@
 """What the verb takes and yields: plain values."""
 
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,8 @@ class Started:
     notes: tuple[str, ...] = ()
     threads: int = 1
     degradation: str | None = None
+    left_out: str | None = None
+    """What is in the folder and is not restored with it, with what to do."""
     watching: bool = False
     automatic: bool = False
     """Each picture gets the task that it needs, or none; `weights` and `task` are None."""
@@ -196,6 +199,10 @@ class Work:
     """How far each pixel is restored, float32 (h, w) in [0, 1]; None: all of them wholly."""
     diagnosis: Diagnosis | None = None
     skipped: bool = False
+    elsewhere: bool = False
+    """Another run is restoring it now."""
+    claim: ExitStack = field(default_factory=ExitStack)
+    """Ours on the target while this work is under way."""
     error: RestormerError | None = None
     notes: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)

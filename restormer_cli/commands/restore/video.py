@@ -55,7 +55,7 @@ def _restore(request: Request, stage: Restoring | Degrading, film: Film, job: Jo
     channels, weight = 0, None if request.mask is None else read_mask(request.mask, film.height, film.width)
     notices: dict[str, None] = {}  # each once, in order
     with ExitStack() as stack:
-        stream = stack.enter_context(replacing(job.target))
+        stream = stack.enter_context(replacing(job.target, new=not request.overwrite))
         out = stack.enter_context(film.writer(stream, job.target, request.quality))
         for frame in film.frames(out):
             started = time.perf_counter()
@@ -66,7 +66,7 @@ def _restore(request: Request, stage: Restoring | Degrading, film: Film, job: Jo
             out.write(pixels, frame)
             count += 1
             yield Advanced(count, film.length, time.perf_counter() - begun)
-    notes = [*out.notes, *notices, f"{count:,} frames"]
+    notes = [*out.notes, *film.notes, *notices, f"{count:,} frames"]
     if film.damaged:
         notes.append(f"{film.damaged:,} damaged packets are left out; all else keeps its time")
     seconds = time.perf_counter() - begun
@@ -81,7 +81,7 @@ def _restore(request: Request, stage: Restoring | Degrading, film: Film, job: Jo
         write=seconds - computed,
         channels=channels,
         bits=film.bits,
-        plan=stage.plan(film.height, film.width)[0],
+        plan=stage.ran(film.height, film.width),
         change=changed / count,
         length=_length(job),
         frames=count,

@@ -44,6 +44,8 @@ def show_restoring(events: Iterable[object]) -> int:
             events.close()
     if view.started is not None:  # else another process of ours tells
         stderr.print(Text(view.summary()))
+        if view.started.left_out:
+            stderr.print(Text(printable(f"note: {view.started.left_out}"), style="yellow"))
     return view.failed
 
 

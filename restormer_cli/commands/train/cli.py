@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from restormer_cli.commands.shell import Debug, Device, exit_codes, recipe_names
+from restormer_cli.commands.shell import Debug, Device, exit_codes, from_flags, recipe_names
 from restormer_cli.errors import UserError
 
 
@@ -35,22 +35,12 @@ def train(
     debug: Debug = False,
 ) -> None:
     """Train a network from a recipe."""
+    flags = locals()
     with exit_codes(debug):
         from restormer_cli.commands.train import run as verb
         from restormer_cli.commands.train.view import show_plan, show_training
 
-        request = verb.Request(
-            recipe=recipe,
-            out=out,
-            resume=resume,
-            accept_changes=accept_changes,
-            overrides=tuple(overrides or ()),
-            stop_after=stop_after,
-            device=device,
-            precision=precision,
-            seed=seed,
-            track=track,
-        )
+        request = from_flags(verb.Request, flags, overrides=tuple(overrides or ()))
         if plan:
             show_plan(verb.plan(request, devices))
             return

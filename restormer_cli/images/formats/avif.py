@@ -1,9 +1,10 @@
 """AVIF: its configuration, decoding and encoding at 8, 10 and 12 bits."""
 
+import struct
 from io import BytesIO
 
 from restormer_cli.images.formats.pillow import from_pillow, save_by_pillow
-from restormer_cli.images.formats.raster import Options, Raster, check_size, damaged, peak, with_channels
+from restormer_cli.images.formats.raster import SRGB, Options, Raster, check_size, cicp_of, damaged, peak, with_channels
 
 
 def decode_avif(data: bytes, max_pixels: int) -> Raster:
@@ -31,6 +32,7 @@ def decode_avif(data: bytes, max_pixels: int) -> Raster:
     elif gray and raster.samples.shape[2] >= 3:
         raster.samples = raster.samples[..., [0, 3] if raster.samples.shape[2] == 4 else [0]]
     raster.lossless, raster.notes = False, notes
+    raster.colour = () if raster.icc else _cicp(data)
     return raster
 
 
@@ -44,17 +46,52 @@ def _av1_configuration(data: bytes) -> tuple[int, bool]:
     return bits, bool(flags & 0x10)
 
 
+SPEED = 6
+"""Pillow's and avifenc's own; imagecodecs begins at its slowest, some forty times slower for about as many bytes."""
+NCLX = b"colrnclx"
+
+
+def _cicp(data: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    """What the file's numbers mean, as PNG's cICP, unless that is sRGB or left open."""
+    at = data.find(NCLX) + len(NCLX)
+    if at < len(NCLX) or at + 7 > len(data):
+        return ()
+    primaries, transfer = struct.unpack_from(">HH", data, at)
+    if (primaries, transfer) == SRGB or 2 in (primaries, transfer) or max(primaries, transfer) > 255:
+        return ()
+    return ((b"cICP", bytes([primaries, transfer, 0, 1])),)
+
+
+def _declared(data: bytes, primaries: int, transfer: int) -> bytes:
+    """The file with other primaries and transfer in every colour box; the matrix is the encoder's."""
+    result, at = bytearray(data), data.find(NCLX)
+    while at >= 0:
+        struct.pack_into(">HH", result, at + len(NCLX), primaries, transfer)
+        at = data.find(NCLX, at + 1)
+    return bytes(result)
+
+
+def avif_keeps(colour: tuple[tuple[bytes, bytes], ...], bits: int, lossless: bool) -> bool:
+    """Whether a file that we write says what these colours mean: whatever CICP numbers."""
+    return cicp_of(colour) is not None
+
+
 def encode_avif(raster: Raster, options: Options) -> bytes:
     """8 bits through Pillow; 10 and 12 through imagecodecs, which cannot write ICC or EXIF."""
+    primaries, transfer = cicp_of(raster.colour) or SRGB
     if raster.bits == 8:
         subsampling = "4:0:0" if raster.samples.shape[2] == 1 else options.subsampling
-        return save_by_pillow(raster, "AVIF", quality=options.quality, subsampling=subsampling)
+        made = save_by_pillow(raster, "AVIF", quality=options.quality, subsampling=subsampling)
+        return made if (primaries, transfer) == SRGB else _declared(made, primaries, transfer)
     import imagecodecs
 
     return bytes(
         imagecodecs.avif_encode(
             raster.samples,
             level=options.quality,
+            speed=SPEED,
+            primaries=primaries,
+            transfer=transfer,
             bitspersample=raster.bits,
             pixelformat=None if raster.samples.shape[2] < 3 else options.subsampling.replace(":", ""),
         )

@@ -1,7 +1,7 @@
 """JPEG XL: its boxes and header, decoding and encoding."""
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,11 +10,14 @@ from restormer_cli.images.formats.exif_icc import EXIF_PREFIX, sound_exif
 from restormer_cli.images.formats.raster import (
     FLOAT_BITS,
     MAX_METADATA,
+    SRGB,
     TRUNCATED,
+    Beside,
     Options,
     Raster,
     Unreadable,
     check_size,
+    cicp_of,
     damaged,
     with_channels,
 )
@@ -30,20 +33,29 @@ def decode_jxl(data: bytes, max_pixels: int) -> Raster:
 
     samples = with_channels(imagecodecs.jpegxl_decode(data, index=0, numthreads=1))
     bits = FLOAT_BITS if samples.dtype.kind == "f" else jxl.bits
+    notes = []
+    if jxl.icc and jxl.lossy:
+        # Without a colour engine libjxl hands these out as linear light with sRGB's primaries
+        # (test_a_lossy_jpeg_xl_with_a_profile_is_as_bright_as_it_was).
+        samples = _linear_to_srgb(samples)
+        notes.append("its colours are converted from its profile to sRGB")
+    elif jxl.icc:
+        notes.append("its colour profile cannot be read out of JPEG XL and is not kept")
+    elif jxl.cicp is None:
+        notes.append("its own colour description is not kept; colours may look different")
     if bits == FLOAT_BITS:
         samples = samples.astype(np.float32)
-    notes = []
     if jxl.animated:
         notes.append("the file is animated; only its first frame is read")
     if jxl.extra_channels:
         notes.append(f"{jxl.extra_channels} extra channel(s) without a meaning are not kept")
-    if jxl.icc:
-        notes.append("its colour profile cannot be read out of JPEG XL and is not kept")
     return Raster(
         samples=samples,
         bits=bits,
         exif=sound_exif(lambda: _jxl_exif(data), notes),
+        beside=Beside(xmp=_jxl_box(data, b"xml ")),
         orientation=1,
+        colour=() if jxl.cicp in (None, SRGB) else ((b"cICP", bytes([*jxl.cicp, 0, 1])),),
         lossless=not jxl.lossy,
         premultiplied=jxl.premultiplied,
         notes=tuple(notes),
@@ -52,31 +64,94 @@ def decode_jxl(data: bytes, max_pixels: int) -> Raster:
 
 def _jxl_exif(data: bytes) -> bytes | None:
     """The Exif box, plain or in a Brotli box: four bytes of offset, then the TIFF structure."""
+    body = _jxl_box(data, b"Exif")
+    if body is None or len(body) <= 4:
+        return None
+    return body[4 + int.from_bytes(body[:4], "big") :].removeprefix(EXIF_PREFIX)
+
+
+def _jxl_box(data: bytes, wanted: bytes) -> bytes | None:
+    """The first box of a kind, plain or compressed by Brotli."""
     if data.startswith(JXL_CODESTREAM):
         return None
     for kind, body in boxes(data):
-        if kind == b"brob" and body[:4] == b"Exif":
+        if kind == b"brob" and body[:4] == wanted:
             import imagecodecs
 
             # `out` bounds what a Brotli bomb can become.
-            plain = imagecodecs.brotli_decode(bytes(body[4:]), out=MAX_METADATA)
-            kind, body = b"Exif", memoryview(plain)
-        if kind == b"Exif" and len(body) > 4:
-            return bytes(body[4 + int.from_bytes(body[:4], "big") :]).removeprefix(EXIF_PREFIX)
+            return bytes(imagecodecs.brotli_decode(bytes(body[4:]), out=MAX_METADATA))
+        if kind == wanted:
+            return bytes(body)
     return None
 
 
 def encode_jxl(raster: Raster, options: Options) -> bytes:
-    """A picture that libjxl boxed, with the EXIF in a box behind it where there is one."""
+    """A picture that libjxl boxed, with the EXIF in a box behind it where there is one.
+
+    The binding declares samples beyond 8 bits as linear light. So the header is put right, and for a lossy file, in
+    which libjxl converts the numbers by what was declared, the numbers are made linear first
+    (test_deep_jpeg_xl_is_declared_as_what_it_is).
+    """
     import imagecodecs
 
     level = None if options.lossless else options.quality
+    samples, wanted = raster.samples, (cicp_of(raster.colour) or SRGB)[1]
+    linear = samples.dtype != np.uint8 and wanted == SRGB[1] and not options.lossless
     boxed = bytes(
         imagecodecs.jpegxl_encode(
-            raster.samples, level=level, lossless=options.lossless, usecontainer=True, numthreads=1
+            _srgb_to_linear(samples) if linear else samples,
+            level=level,
+            lossless=options.lossless,
+            usecontainer=True,
+            numthreads=1,
         )
     )
-    return boxed + box(b"Exif", b"\0\0\0\0" + raster.exif) if raster.exif else boxed
+    if linear or options.lossless:
+        boxed = _declared(boxed, wanted)
+    if raster.exif:
+        boxed += box(b"Exif", b"\0\0\0\0" + raster.exif)
+    return boxed + box(b"xml ", raster.beside.xmp) if raster.beside.xmp else boxed
+
+
+def jxl_keeps(colour: tuple[tuple[bytes, bytes], ...], bits: int, lossless: bool) -> bool:
+    """Whether a file that we write says what these colours mean: sRGB's primaries, any transfer that CICP numbers."""
+    primaries, transfer = cicp_of(colour) or SRGB
+    if transfer == SRGB[1]:
+        return primaries == SRGB[0]
+    return primaries == SRGB[0] and bits > 8 and (lossless or transfer == LINEAR)
+
+
+def _declared(data: bytes, transfer: int) -> bytes:
+    """The file with another transfer in its header: the field has four bits for 2 to 17, whatever it says."""
+    jxl, start = read_jxl(data), data.index(jxl_codestream(data)[:64])
+    if jxl.transfer_at is None or not 2 <= transfer <= 17:
+        return data
+    at = 8 * (start + 2) + jxl.transfer_at
+    result = bytearray(data)
+    for place in range(4):
+        byte, bit = divmod(at + place, 8)
+        result[byte] = result[byte] & ~(1 << bit) | (transfer - 2 >> place & 1) << bit
+    return bytes(result)
+
+
+def _srgb_to_linear(samples: np.ndarray) -> np.ndarray:
+    """sRGB's transfer undone in colour, not in alpha; odd around zero, so that floats beyond [0, 1] come back."""
+    return _through(samples, lambda v: np.where(v <= 0.04045, v / 12.92, ((v + 0.055) / 1.055) ** 2.4))
+
+
+def _linear_to_srgb(samples: np.ndarray) -> np.ndarray:
+    """The inverse of `_srgb_to_linear`."""
+    return _through(samples, lambda v: np.where(v <= 0.0031308, v * 12.92, 1.055 * v ** (1 / 2.4) - 0.055))
+
+
+def _through(samples: np.ndarray, curve: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    top = 1 if samples.dtype.kind == "f" else np.iinfo(samples.dtype).max
+    colours = 3 if samples.shape[2] >= 3 else 1
+    value = samples[..., :colours].astype(np.float32) / top
+    value = np.copysign(curve(np.abs(value)), value) * top
+    result = samples.copy()
+    result[..., :colours] = value if top == 1 else np.rint(value)
+    return result
 
 
 # --- ISO boxes (JPEG XL, AVIF) ------------------------------------------------------------------------------
@@ -107,6 +182,7 @@ def box(kind: bytes, body: bytes) -> bytes:
 # --- JPEG XL (ISO/IEC 18181-1, annex D) ---------------------------------------------------------------------
 
 JXL_CODESTREAM = b"\xff\x0a"
+LINEAR = 8
 
 
 @dataclass
@@ -122,6 +198,8 @@ class Jxl:
     extra_channels: int = 0  # besides alpha
     lossy: bool = True  # XYB-encoded
     icc: bool = False
+    cicp: tuple[int, int] | None = SRGB  # primaries and transfer by ITU-T H.273; None: it has no number for them
+    transfer_at: int | None = None  # bits from the beginning of the header to its transfer, where that has four
 
 
 class _Bits:
@@ -129,6 +207,7 @@ class _Bits:
 
     def __init__(self, data: bytes) -> None:
         self.value, self.left = int.from_bytes(data, "little"), 8 * len(data)
+        self.length = self.left
 
     def __call__(self, count: int) -> int:
         if count > self.left:
@@ -188,8 +267,45 @@ def read_jxl(data: bytes) -> Jxl:
     for _ in range(bits.u32(0, 1, (2, 4), (1, 12))):
         _jxl_extra_channel(bits, jxl)
     jxl.lossy = bool(bits(1))
-    jxl.icc = not bits(1) and bool(bits(1))  # ColourEncoding: all_default, want_icc
+    if bits(1):  # ColourEncoding: all_default
+        return jxl
+    jxl.icc = bool(bits(1))
+    space = bits.u32(*ENUM)
+    if not jxl.icc:
+        _jxl_colours(bits, jxl, space)
     return jxl
+
+
+ENUM = (0, 1, (2, 4), (18, 6))
+JXL_PRIMARIES = {1: 1, 9: 9, 11: 12}  # ours -> H.273's, with a white point of D65
+
+
+def _jxl_colours(bits: _Bits, jxl: Jxl, space: int) -> None:
+    """White point, primaries and transfer; each can be a number or be spelled out."""
+
+    def point() -> None:
+        for _ in range(2):
+            bits.u32((0, 19), (524288, 19), (1048576, 20), (2097152, 21))
+
+    gray, white, primaries = space == 1, 1, 1
+    if space != 2:
+        white = bits.u32(*ENUM)
+        if white == 2:
+            point()
+        if not gray:
+            primaries = bits.u32(*ENUM)
+            for _ in range(3 if primaries == 2 else 0):
+                point()
+    if bits(1):  # a gamma
+        bits(24)
+        transfer = None
+    else:
+        choice = bits(2)
+        before = bits.left
+        transfer = (0, 1)[choice] if choice < 2 else 2 + bits(4) if choice == 2 else 18 + bits(6)
+        jxl.transfer_at = bits.length - before if choice == 2 else None
+    known = white == 1 and primaries in JXL_PRIMARIES and transfer not in (None, 0, 2)
+    jxl.cicp = (JXL_PRIMARIES[primaries], int(transfer or 0)) if known else None
 
 
 RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))

@@ -13,6 +13,7 @@ from restormer_cli.images.formats.exif_icc import EXIF_PREFIX, upright
 from restormer_cli.images.formats.raster import (
     MAX_METADATA,
     TRUNCATED,
+    Beside,
     Options,
     Raster,
     Unreadable,
@@ -21,7 +22,9 @@ from restormer_cli.images.formats.raster import (
     with_channels,
 )
 
-COLOUR_CHUNKS = (b"cICP", b"gAMA", b"cHRM", b"sRGB")
+COLOUR_CHUNKS = (b"cICP", b"gAMA", b"cHRM", b"sRGB", b"mDCV", b"cLLI", b"mDCv", b"cLLi", b"sBIT")
+TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt")
+XMP_KEYWORD = b"XML:com.adobe.xmp"
 METRE = 0.0254  # metres per inch
 
 
@@ -48,7 +51,21 @@ def decode_png(data: bytes, max_pixels: int) -> Raster:
         dpi=_png_density(png.other.get(b"pHYs", b"")),
         colour=colour,
         notes=tuple(notes),
+        beside=_png_beside(png.text),
     )
+
+
+def _png_beside(chunks: list[tuple[bytes, bytes]]) -> Beside:
+    """XMP on its own, all other text as it is."""
+    xmp, text = None, []
+    for kind, body in chunks:
+        keyword, _, rest = body.partition(b"\0")
+        if kind != b"iTXt" or keyword != XMP_KEYWORD:
+            text.append((kind, body))
+            continue
+        packed, packet = rest[:1] == b"\1", rest[2:].split(b"\0", 2)[-1]
+        xmp = inflate(packet, MAX_METADATA) if packed else packet
+    return Beside(xmp=xmp, text=tuple(text))
 
 
 def _png_profile(chunk: bytes) -> bytes | None:
@@ -68,16 +85,25 @@ def encode_png(raster: Raster, options: Options) -> bytes:
     """imagecodecs writes the picture; the chunks that it cannot write go right behind the header."""
     import imagecodecs
 
-    chunks = list(raster.colour)
+    channels = raster.samples.shape[2]
+    chunks = [(kind, body) for kind, body in raster.colour if kind != b"sBIT" or _fits(body, channels, raster.bits)]
     if raster.icc:
         chunks.append((b"iCCP", b"ICC profile\0\0" + zlib.compress(raster.icc)))
     if raster.dpi:
         chunks.append((b"pHYs", struct.pack(">IIB", *[round(value / METRE) for value in raster.dpi], 1)))
     if raster.exif:
         chunks.append((b"eXIf", raster.exif))
+    chunks += raster.beside.text
+    if raster.beside.xmp:
+        chunks.append((b"iTXt", XMP_KEYWORD + b"\0\0\0\0\0" + raster.beside.xmp))
     png = bytes(imagecodecs.png_encode(np.ascontiguousarray(raster.samples), level=4))
     header_end = len(PNG_MAGIC) + 12 + 13
     return b"".join([png[:header_end], *(png_chunk(*chunk) for chunk in chunks), png[header_end:]])
+
+
+def _fits(significant: bytes, channels: int, bits: int) -> bool:
+    """Whether sBIT speaks of these channels at this depth."""
+    return len(significant) == channels and all(0 < count <= bits for count in significant)
 
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -98,6 +124,7 @@ class Png:
     header: bytes
     data: list[memoryview] = field(default_factory=list)
     other: dict[bytes, bytes] = field(default_factory=dict)  # the first chunk of each kind
+    text: list[tuple[bytes, bytes]] = field(default_factory=list)
     notes: tuple[str, ...] = ()
 
     @property
@@ -169,6 +196,8 @@ def read_png(data: bytes) -> Png:
             png = _png_header(bytes(body))
         elif kind == b"IDAT":
             png.data.append(body)
+        elif sound and kind in TEXT_CHUNKS:
+            png.text.append((kind, bytes(body)))
         elif sound:
             png.other.setdefault(kind, bytes(body))
         else:

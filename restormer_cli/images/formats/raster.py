@@ -1,10 +1,11 @@
 """What every codec reads and writes: samples as the file stores them, and what travels beside them."""
 
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -54,7 +55,7 @@ class Raster:
     orientation: EXIF's 1 to 8, or None: as the EXIF says.
     exif: a TIFF structure, without the "Exif\\0\\0" that JPEG puts in front.
     dpi: pixels per inch, horizontal and vertical.
-    colour: PNG chunks that say what the numbers mean (gAMA, cHRM, ...), verbatim.
+    colour: PNG chunks that say what the numbers mean (gAMA, cHRM, ...), verbatim; from AVIF and JPEG XL as cICP.
     lossless: whether the file keeps every sample exactly.
     premultiplied: whether colour is already multiplied by alpha.
     """
@@ -69,7 +70,77 @@ class Raster:
     lossless: bool = True
     premultiplied: bool = False
     notes: tuple[str, ...] = ()
+    beside: "Beside" = field(default_factory=lambda: Beside())
 
+
+@dataclass(frozen=True)
+class Beside:
+    """What people and programs wrote beside the picture, carried as it is; a format holds what its row says.
+
+    xmp: an XMP packet. iptc: IPTC-IIM records. comment: JPEG's, bytes of no fixed encoding.
+    text: PNG's tEXt, zTXt and iTXt chunks, but for XMP. tags: GeoTIFF's and GDAL's in TIFF: number, type, count and
+    the values in little-endian order.
+    """
+
+    xmp: bytes | None = None
+    iptc: bytes | None = None
+    comment: bytes | None = None
+    text: tuple[tuple[bytes, bytes], ...] = ()
+    tags: tuple[tuple[int, int, int, bytes], ...] = ()
+
+    def names(self) -> dict[str, str]:
+        """Field -> what people call it, of those that are there."""
+        keywords = sorted({one_line(body.partition(b"\0")[0].decode("latin-1")) for _, body in self.text})
+        words = {
+            "xmp": "XMP",
+            "iptc": "IPTC",
+            "comment": "comment",
+            "text": f"text ({', '.join(keywords)[:80]})",
+            "tags": "georeference",
+        }
+        return {name: word for name, word in words.items() if getattr(self, name)}
+
+
+ORIENTATION_IN_XMP = re.compile(rb"""(tiff:Orientation(?:\s*=\s*["']|>\s*))[2-8]""")
+
+
+def upright_xmp(xmp: bytes) -> bytes:
+    """The packet of a picture that has been turned upright; its length stays."""
+    return ORIENTATION_IN_XMP.sub(rb"\g<1>1", xmp)
+
+
+SRGB = (1, 13)
+"""Primaries and transfer of sRGB by ITU-T H.273, which PNG's cICP, AVIF and JPEG XL count by."""
+
+
+def cicp_of(colour: tuple[tuple[bytes, bytes], ...]) -> tuple[int, int] | None:
+    """Primaries and transfer that a cICP chunk names, or gAMA's 1.0 (linear light); None where nothing does."""
+    chunks = dict(colour)
+    if len(body := chunks.get(b"cICP", b"")) == 4:
+        return body[0], body[1]
+    if b"sRGB" not in chunks and chunks.get(b"gAMA") == (100_000).to_bytes(4, "big") and b"cHRM" not in chunks:
+        return SRGB[0], 8
+    return None
+
+
+def beyond_srgb(colour: tuple[tuple[bytes, bytes], ...]) -> bool:
+    """Whether the numbers mean something else than they would without these chunks."""
+    chunks = dict(colour)
+    if len(chunks.get(b"cICP", b"")) == 4:
+        return chunks[b"cICP"][:2] not in (bytes(SRGB), bytes([1, 1]), bytes([1, 6]), bytes([2, 2]))
+    if b"sRGB" in chunks:
+        return False
+    gamma, points = chunks.get(b"gAMA", b""), chunks.get(b"cHRM", b"")
+    if len(gamma) == 4 and abs(int.from_bytes(gamma, "big") - 45_455) > 700:
+        return True
+    if len(points) != 32:
+        return False
+    given = [int.from_bytes(points[at : at + 4], "big") for at in range(0, 32, 4)]
+    return any(abs(a - b) > 300 for a, b in zip(given, SRGB_POINTS, strict=True))
+
+
+SRGB_POINTS = (31_270, 32_900, 64_000, 33_000, 30_000, 60_000, 15_000, 6_000)
+"""White, red, green, blue of sRGB, x and y, as cHRM has them."""
 
 SUBSAMPLING = ("4:4:4", "4:2:2", "4:2:0")
 

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from restormer_cli.images.formats.avif import decode_avif, encode_avif
-from restormer_cli.images.formats.jpeg_xl import decode_jxl, encode_jxl
+from restormer_cli.images.formats.avif import avif_keeps, decode_avif, encode_avif
+from restormer_cli.images.formats.jpeg_xl import decode_jxl, encode_jxl, jxl_keeps
 from restormer_cli.images.formats.pillow import decode_bmp, decode_jpeg, encode_bmp, encode_jpeg
 from restormer_cli.images.formats.png import decode_png, encode_png
 from restormer_cli.images.formats.raster import FLOAT_BITS, Options, Raster
@@ -12,6 +12,8 @@ from restormer_cli.images.formats.tiff import decode_tiff, encode_tiff
 from restormer_cli.images.formats.webp import decode_webp, encode_webp
 
 UNLIMITED = 2**31 - 1
+XMP = frozenset({"xmp"})
+Colour = tuple[tuple[bytes, bytes], ...]
 
 
 class Codec(NamedTuple):
@@ -27,18 +29,31 @@ class Codec(NamedTuple):
     premultiplied: bool = False  # can say that colour is multiplied by alpha
     icc: bool = True
     exif_limit: int = UNLIMITED  # bytes
+    beside: frozenset[str] = frozenset()  # fields of `Beside`
+    colour: Callable[[Colour, int, bool], bool] = lambda colour, bits, lossless: False  # says what the numbers mean
     metadata_depth: int = FLOAT_BITS  # the largest depth at which we can write ICC and EXIF
 
 
 CODECS = {
-    "png": Codec(decode_png, encode_png, (8, 16), 1_000_000),
-    "jpg": Codec(decode_jpeg, encode_jpeg, (8,), 65_500, alpha=False, exif_limit=65_527),
-    "tif": Codec(decode_tiff, encode_tiff, (8, 16, 32), UNLIMITED, premultiplied=True),
-    "webp": Codec(decode_webp, encode_webp, (8,), 16_383, gray=False),
-    "bmp": Codec(decode_bmp, encode_bmp, (8,), UNLIMITED, alpha=False, icc=False, exif_limit=0),
-    "jxl": Codec(decode_jxl, encode_jxl, (8, 16, 32), 1 << 30, icc=False),
-    "avif": Codec(decode_avif, encode_avif, (8, 10, 12), 65_535, exact_alpha=False, metadata_depth=8),
-}
+    "png": Codec(
+        decode_png, encode_png, (8, 16), 1_000_000, beside=frozenset({"xmp", "text"}), colour=lambda *_: True
+    ),
+    "jpg": Codec(
+        decode_jpeg, encode_jpeg, (8,), 65_500, alpha=False, exif_limit=65_527,
+        beside=frozenset({"xmp", "iptc", "comment"}),
+    ),
+    "tif": Codec(
+        decode_tiff, encode_tiff, (8, 16, 32), UNLIMITED, premultiplied=True,
+        beside=frozenset({"xmp", "iptc", "tags"}),
+    ),
+    "webp": Codec(decode_webp, encode_webp, (8,), 16_383, gray=False, beside=XMP),
+    "bmp": Codec(decode_bmp, encode_bmp, (8,), UNLIMITED, icc=False, exif_limit=0),
+    "jxl": Codec(decode_jxl, encode_jxl, (8, 16, 32), 1 << 30, icc=False, beside=XMP, colour=jxl_keeps),
+    "avif": Codec(
+        decode_avif, encode_avif, (8, 10, 12), 65_535, exact_alpha=False, metadata_depth=8,
+        beside=XMP, colour=avif_keeps,
+    ),
+}  # fmt: skip
 
 READABLE = {
     ".png": "png", ".apng": "png",

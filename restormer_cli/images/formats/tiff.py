@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from restormer_cli.images.formats.exif_icc import (
-    EXIF_PREFIX,
     ORIENTATION,
+    SIZE_OF_TYPE,
     cmyk_to_rgb,
     read_ifd,
     sound_exif,
@@ -23,6 +23,8 @@ from restormer_cli.images.formats.exif_icc import (
 from restormer_cli.images.formats.raster import (
     COPY_AGAIN,
     FLOAT_BITS,
+    MAX_METADATA,
+    Beside,
     Options,
     Raster,
     Unreadable,
@@ -33,7 +35,7 @@ from restormer_cli.images.formats.raster import (
 )
 
 if TYPE_CHECKING:
-    from tifffile import TiffPage
+    from tifffile import TiffFile, TiffPage
 
 # How many times larger than its bytes a compression can make a picture, at the very most.
 RATIO = {
@@ -64,6 +66,8 @@ RESOLUTION = (282, 283, 296)  # across, down, unit: carried as `Raster.dpi`
 EXIF_IFD, GPS_IFD = 34665, 34853
 ICC_PROFILE = 34675
 
+Directory = dict[int, tuple[int, int, bytes]]  # tag -> type, count, values as stored
+
 
 # --- Reading ------------------------------------------------------------------------------------------------
 
@@ -73,16 +77,21 @@ def decode_tiff(data: bytes, max_pixels: int) -> Raster:
     from tifffile import TiffFile
 
     with TiffFile(BytesIO(data)) as tiff:
-        page = tiff.pages.first
+        page, skipped = _main_page(tiff)
         _check_page(page, len(data), max_pixels)
         samples, bits, notes = _samples(page)
-        if page._nextifd():
+        several = skipped > 0 or bool(page._nextifd())
+        if skipped:
+            notes.append("its first page is a thumbnail; the picture behind it is read")
+        elif several:
             notes.append("the file has several pages; only the first is read")
         raster = Raster(samples, bits, lossless=page.compression != JPEG)
         profile = page.tags.valueof(ICC_PROFILE)
         raster.icc = bytes(profile) if profile else None
         raster.orientation = _orientation(page)
         raster.dpi = _dpi(page)
+        order, big, offset = tiff.byteorder, tiff.is_bigtiff, page.offset
+        first_offset = tiff.pages.first.offset
     colours = COLOURS[page.photometric]
     if colours == 4:
         alpha, raster.samples = samples[..., 4:], cmyk_to_rgb(samples[..., :4], raster.icc, bits)
@@ -90,9 +99,49 @@ def decode_tiff(data: bytes, max_pixels: int) -> Raster:
         notes.append("converted from CMYK to RGB")
     if page.extrasamples and raster.samples.shape[2] in (2, 4):
         raster.premultiplied = page.extrasamples[0] == 1
-    raster.exif = sound_exif(lambda: _exif(data), notes)
+
+    def carried() -> bytes | None:
+        main = _read_directory(data, first_offset, order, big)
+        main.update(_read_directory(data, offset, order, big))
+        raster.beside = _beside(main, order, raster.orientation != 1, notes)
+        if several and main.get(270, (0, 0, b""))[2].startswith(MANY):
+            del main[270]
+            notes.append("its description speaks of all its pages and is not kept")
+        return _exif(data, main, order, big, notes)
+
+    raster.exif = sound_exif(carried, notes)
     raster.notes = tuple(notes)
     return raster
+
+
+def _beside(main: Directory, order: str, turned: bool, notes: list[str]) -> Beside:
+    geo = tuple(
+        (tag, kind, count, _little(kind, value, order)) for tag, (kind, count, value) in main.items() if tag in GEO
+    )
+    if turned and geo:
+        notes.append("its georeference is not kept, since the picture is turned")
+        geo = ()
+    xmp, iptc = (main[tag][2] if tag in main else None for tag in (XMP, IPTC))
+    return Beside(xmp=xmp, iptc=iptc, tags=geo)
+
+
+def _main_page(tiff: "TiffFile") -> "tuple[TiffPage, int]":
+    """The first page that is no reduced copy of another, and how many stand before it."""
+    from tifffile import TiffPage
+
+    first = tiff.pages.first
+    if first.subfiletype & 1 and 330 not in first.tags:
+        for index in range(1, MAX_THUMBNAILS):
+            try:
+                page = tiff.pages[index]
+            except IndexError:
+                break
+            if isinstance(page, TiffPage) and not page.subfiletype & 1:
+                return page, index
+    return first, 0
+
+
+MAX_THUMBNAILS = 8
 
 
 def _check_page(page: "TiffPage", size: int, max_pixels: int) -> None:
@@ -199,19 +248,97 @@ def _dpi(page: "TiffPage") -> tuple[float, float] | None:
         return None  # absent, or nonsense
 
 
-def _exif(data: bytes) -> bytes | None:
-    """What a TIFF's first directory says of the picture, with EXIF and GPS directories, as an EXIF block."""
-    from PIL.Image import Exif
+MANY = (b"ImageJ=", b"<OME", b'{"shape"', b"<?xml")
+GEO = (33550, 33922, 34264, 34735, 34736, 34737, 42112, 42113)
+XMP, IPTC, MAKER_NOTE, INTEROP_IFD = 700, 33723, 37500, 40965
+SELF_CONTAINED = (b"Nikon\0\2", b"FUJIFILM", b"Apple iOS", b"OLYMPUS\0II", b"OLYMPUS\0MM", b"OM SYSTEM", b"AOC\0")
+"""Makers' notes that count from their own beginning; all others count from the file's."""
+NEAR = 60_000  # bytes; an EXIF block longer than 64 kB fits into no JPEG
 
-    source, result = Exif(), Exif()
-    source.load_from_fp(BytesIO(data))
-    for tag in DESCRIPTIVE:
-        if tag in source:
-            result[tag] = source[tag]
-    directories = {tag: source.get_ifd(tag) for tag in (EXIF_IFD, GPS_IFD)}
-    for tag, entries in directories.items():
-        result.get_ifd(tag).update(entries)
-    return result.tobytes().removeprefix(EXIF_PREFIX) if len(result) or any(directories.values()) else None
+
+def _read_directory(data: bytes, at: int, order: str, big: bool, places: dict[int, int] | None = None) -> Directory:
+    """A directory of a TIFF or BigTIFF, of at most MAX_METADATA bytes; `places` takes where its values lie.
+
+    Entries that point outside the file are left out.
+    """
+    head, entry, field = ("Q", "HHQ", 8) if big else ("H", "HHI", 4)
+    width, start = struct.calcsize("<" + entry) + field, at + struct.calcsize("<" + head)
+    count, left = struct.unpack_from(order + head, data, at)[0], MAX_METADATA
+    result: Directory = {}
+    for row in range(start, min(start + width * count, len(data) - width + 1), width):
+        tag, kind, values = struct.unpack_from(order + entry, data, row)
+        size, place = SIZE_OF_TYPE.get(kind, 0) * values, row + width - field
+        if size > field:
+            place = struct.unpack_from(order + ("Q" if big else "I"), data, place)[0]
+        if 0 < size <= left and place + size <= len(data):
+            left -= size
+            result[tag] = (kind, values, data[place : place + size])
+            if places is not None:
+                places[tag] = place
+    return result
+
+
+def _exif(data: bytes, main: Directory, order: str, big: bool, notes: list[str]) -> bytes | None:
+    """What a directory says of the picture, with those of EXIF, interoperability and GPS, as an EXIF block.
+
+    Values are copied as they are. A maker's note stays at its offset, since it may point into itself by that, or
+    goes with a note.
+    """
+
+    def below(parent: Directory, tag: int, places: dict[int, int] | None = None) -> Directory:
+        kind, _, value = parent.get(tag, (0, 0, b""))
+        layout = {4: "I", 13: "I", 16: "Q", 18: "Q"}.get(kind)
+        at = struct.unpack(order + layout, value)[0] if layout and len(value) == struct.calcsize("<" + layout) else 0
+        return _read_directory(data, at, order, big, places) if 8 <= at < len(data) - 8 else {}
+
+    places: dict[int, int] = {}
+    exif, gps = below(main, EXIF_IFD, places), below(main, GPS_IFD)
+    interop = below(exif, INTEROP_IFD)
+    first = {tag: main[tag] for tag in DESCRIPTIVE if tag in main}
+    if not (first or exif or gps):
+        return None
+    exif.pop(INTEROP_IFD, None)
+    out = bytearray((b"II*\0" if order == "<" else b"MM\0*") + bytes(4))
+    note = exif.pop(MAKER_NOTE, None)
+    fixed: Entries = {}
+    if note is not None:
+        free, place = note[2].startswith(SELF_CONTAINED), places[MAKER_NOTE]
+        if free or 8 <= place <= NEAR:
+            out += bytes(0 if free else place - len(out))
+            fixed[MAKER_NOTE] = (note[0], note[1], struct.pack(order + "I", len(out)))
+            out += note[2]
+            if len(note[2]) <= 4:
+                fixed[MAKER_NOTE] = (note[0], note[1], note[2].ljust(4, b"\0"))
+        else:
+            notes.append("its maker's note cannot be moved and is not kept")
+
+    def put(directory: Directory, more: Entries) -> Entries:
+        """Append the directory; what its parent says of it."""
+        rows = {
+            tag: (kind, count, _inline_or_appended(out, value, order))
+            for tag, (kind, count, value) in directory.items()
+        }
+        rows.update(more)
+        start = _append_directory(out, rows, order)
+        return {0: (4, 1, struct.pack(order + "I", start))}
+
+    pointers: Entries = {}
+    if interop:
+        fixed[INTEROP_IFD] = put(interop, {})[0]
+    if exif or fixed:
+        pointers[EXIF_IFD] = put(exif, fixed)[0]
+    if gps:
+        pointers[GPS_IFD] = put(gps, {})[0]
+    struct.pack_into(order + "I", out, 4, struct.unpack(order + "I", put(first, pointers)[0][2])[0])
+    return bytes(out)
+
+
+def _little(kind: int, value: bytes, order: str) -> bytes:
+    """Values in little-endian order, from `order`, or the other way round."""
+    size = {5: 4, 10: 4}.get(kind, SIZE_OF_TYPE[kind])
+    if order == "<" or size == 1:
+        return value
+    return np.frombuffer(value, f"u{size}").byteswap().tobytes()
 
 
 # --- Writing ------------------------------------------------------------------------------------------------
@@ -251,6 +378,11 @@ def encode_tiff(raster: Raster, options: Options) -> bytes:
             packed = struct.pack(order + "II", round(value * 1000), 1000)
             entries[tag] = (5, 1, _inline_or_appended(out, packed, order))
         add(RESOLUTION[2], "H", 2)  # inch
+    for tag, kind, count, value in raster.beside.tags:
+        entries[tag] = (kind, count, _inline_or_appended(out, _little(kind, value, order), order))
+    for tag, value in ((XMP, raster.beside.xmp), (IPTC, raster.beside.iptc)):
+        if value:
+            entries[tag] = (1 if tag == XMP else 7, len(value), _inline_or_appended(out, value, order))
     if raster.icc:
         entries[ICC_PROFILE] = (7, len(raster.icc), _inline_or_appended(out, raster.icc, order))
     _write_directory(out, entries, order)
@@ -316,18 +448,21 @@ def _inline_or_appended(out: bytearray, packed: bytes, order: str) -> bytes:
 
 def _write_directory(out: bytearray, entries: Entries, order: str) -> None:
     """Append the directory and point the header to it."""
+    struct.pack_into(order + "I", out, 4, _append_directory(out, entries, order))
+
+
+def _append_directory(out: bytearray, entries: Entries, order: str) -> int:
+    """Append a directory, the last of its chain; where it begins."""
     packed = struct.pack(order + "H", len(entries))
     for tag, (kind, count, value) in sorted(entries.items()):
         packed += struct.pack(order + "HHI", tag, kind, count) + value
-    start = _append(out, packed + b"\0\0\0\0")
-    struct.pack_into(order + "I", out, 4, start)
+    return _append(out, packed + b"\0\0\0\0")
 
 
 def tiff_size(file: BinaryIO) -> tuple[int, int]:
-    from tifffile import TiffFile, TiffPage
+    from tifffile import TiffFile
 
     with TiffFile(file) as tiff:
-        page = tiff.pages[0]
-        assert isinstance(page, TiffPage)
+        page, _ = _main_page(tiff)
         tag = page.tags.get(ORIENTATION)
         return upright_size(page.imagelength, page.imagewidth, tag.value if tag is not None else 1)

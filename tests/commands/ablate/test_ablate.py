@@ -17,7 +17,7 @@ from restormer_cli.cli import app
 from restormer_cli.commands.ablate import interleaved
 from restormer_cli.commands.ablate.interleaved import fit_lengths
 from restormer_cli.commands.ablate.plan import start
-from restormer_cli.commands.ablate.types import Price, Request
+from restormer_cli.commands.ablate.types import InferenceCost, Request
 from restormer_cli.data.batches import TrainingBatches
 from restormer_cli.model.weights import load_weights
 from restormer_cli.training import trainer
@@ -41,7 +41,7 @@ def prices(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fresh processes for timing take seconds each; one slow test has them."""
 
     def made_up(started, arms):
-        yield from (Price(arm.name, 0.5 + index, 10**8, 512) for index, arm in enumerate(arms))
+        yield from (InferenceCost(arm.name, 0.5 + index, 10**8, 512) for index, arm in enumerate(arms))
 
     monkeypatch.setattr("restormer_cli.commands.ablate.ablation.price", made_up)
 
@@ -201,7 +201,7 @@ def test_plan_prints_budgets_and_does_nothing(here):
 def interrupted(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
     """As if Ctrl-C came after so many steps, whoever takes them."""
     taken = 0
-    step = interleaved.Together._tell
+    step = interleaved.InterleavedTraining._tell
 
     def counting(self, lane, log):
         nonlocal taken
@@ -210,7 +210,7 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
         if taken == after:
             self.stop.asked = True
 
-    monkeypatch.setattr(interleaved.Together, "_tell", counting)
+    monkeypatch.setattr(interleaved.InterleavedTraining, "_tell", counting)
 
 
 def test_a_stop_leaves_arms_at_equal_iterations_and_resume_ends_with_the_same_bits(here, monkeypatch):
@@ -247,14 +247,14 @@ def test_seeds_can_be_added_later_and_finished_ones_are_not_trained_again(here, 
 def test_arms_take_turns(here, monkeypatch):
     monkeypatch.setattr(interleaved, "TURN", 2)
     order = []
-    tell = interleaved.Together._tell
+    tell = interleaved.InterleavedTraining._tell
 
     def watched(self, lane, log):
         if type(log).__name__ == "StepLog":
             order.append((lane.arm, log.iteration))
         yield from tell(self, lane, log)
 
-    monkeypatch.setattr(interleaved.Together, "_tell", watched)
+    monkeypatch.setattr(interleaved.InterleavedTraining, "_tell", watched)
     answer(ablate(*TWO, "--json", "--seeds", 1))
     assert order == [
         ("narrow", 1),

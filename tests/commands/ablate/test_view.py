@@ -11,7 +11,7 @@ from PIL import Image
 from restormer_cli.commands.ablate.arms import Figure
 from restormer_cli.commands.ablate.page import draw, write_figure, write_page
 from restormer_cli.commands.ablate.tables import answer_lines, answer_table
-from restormer_cli.commands.ablate.types import Arm, Finished, Price, Scored, Started, Step
+from restormer_cli.commands.ablate.types import Arm, Finished, InferenceCost, Scored, Started, Step
 from restormer_cli.commands.ablate.verdict import answer
 from restormer_cli.commands.ablate.view import AblationView, started_lines
 from restormer_cli.hardware import Machine
@@ -54,7 +54,11 @@ def make(tmp_path: Path, seeds: int = 2) -> Finished:
     )
     (tmp_path / "run").mkdir()
     rows = [scored(name, s, 27 + 0.01 * s + (name == "wide")) for name in ("deep", "wide") for s in range(seeds)]
-    return answer(started, (Price("deep", 1.25, 2 * 10**8, 512), Price("wide", None, None, 512, "no")), tuple(rows))
+    return answer(
+        started,
+        (InferenceCost("deep", 1.25, 2 * 10**8, 512), InferenceCost("wide", None, None, 512, "no")),
+        tuple(rows),
+    )
 
 
 def test_the_table_has_every_figure_and_marks_what_is_only_recalled(tmp_path):

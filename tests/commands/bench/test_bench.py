@@ -12,8 +12,8 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner, Result
 
-from restormer_cli.benchmark.methods import OURS, Contestant
-from restormer_cli.benchmark.timing import Cell
+from restormer_cli.benchmark.methods import OURS, Method
+from restormer_cli.benchmark.timing import Timing
 from restormer_cli.cli import app
 from restormer_cli.commands.bench import plan, tables
 from restormer_cli.commands.bench import summary as summary_module
@@ -87,12 +87,12 @@ def test_stderr_says_what_is_measured(timed, colour_weights):
     assert "16×40  textbook fp32" in stderr
 
 
-def cell(pixels: int, *seconds: float) -> Cell:
-    return Cell(Contestant(OURS), 1, pixels, seconds)
+def cell(pixels: int, *seconds: float) -> Timing:
+    return Timing(Method(OURS), 1, pixels, seconds)
 
 
 def test_the_scaling_exponent_is_the_slope_in_logarithms():
-    cells = [cell(100, 1.0, 9.0, 2.0), cell(400, 8.0), Cell(Contestant(OURS), 1, 900, error="not enough memory")]
+    cells = [cell(100, 1.0, 9.0, 2.0), cell(400, 8.0), Timing(Method(OURS), 1, 900, error="not enough memory")]
     (row,) = summary_module.scaling(cells)
     assert row.exponent == pytest.approx(1.0)  # 2 s -> 8 s over four times the pixels
     assert summary_module.scaling(cells[:1]) == ()
@@ -192,6 +192,11 @@ def test_quality_is_summed_up_over_all_and_by_folder(judged):
         assert statistic["deviation"] == pytest.approx(stdev(pictures))
 
 
+def test_no_ssim_stands_without_its_protocol(colour_weights, clean):
+    result = bench(colour_weights, "--clean", clean, "--degrade", "gaussian:25")
+    assert "SSIM (gaussian)" in " ".join(result.output.split())
+
+
 def test_a_clean_photograph_comes_through_and_a_file_is_scored_as_a_file(colour_weights, clean):
     """Two questions that are asked of a denoiser: does it leave alone what is clean, and does it help a JPEG?"""
     result = bench(colour_weights, "--clean", clean, "--degrade", "round8", "--min-psnr", 99, "--json")
@@ -254,8 +259,8 @@ def test_the_gate_on_memory_is_that_of_the_process(colour_weights):
 
 
 def test_a_size_that_fails_holds_no_gate(colour_weights):
-    ours = Contestant(OURS)
-    cells = (Cell(ours, 8, 8, (1.0,), peak=10**9), Cell(ours, 8, 900, error="not enough memory"))
+    ours = Method(OURS)
+    cells = (Timing(ours, 8, 8, (1.0,), peak=10**9), Timing(ours, 8, 900, error="not enough memory"))
     result = SimpleNamespace(cost=SimpleNamespace(cells=cells), quality=None)
     for gate in summary_module.gates(Gates(max_seconds=9.0, max_memory="2GB"), result):  # pyright: ignore
         assert not gate.passed
@@ -323,7 +328,7 @@ def test_identical_pictures_are_null_in_json_and_infinite_in_tables(colour_weigh
         (["--max-memory", "much"], "--max-memory much: not an amount of memory"),
         (["--clean", "CLEAN", "--degraded", "CLEAN", "--right", "CLEAN"], "takes one picture: leave it out"),
         (["--clean", "CLEAN", "--degrade", "gaussian:9", "--against", "richardson-lucy"], "undoes a known blur"),
-        (["--clean", "nowhere", "--degrade", "gaussian:9"], "nowhere: no such folder"),
+        (["--clean", "nowhere", "--degrade", "gaussian:9"], "--clean: there is no folder nowhere"),
     ],
 )
 def test_a_wrong_question_of_quality_is_refused(colour_weights, clean, arguments, words):

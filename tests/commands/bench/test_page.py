@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner
 
-from restormer_cli.benchmark.methods import OURS, Contestant
+from restormer_cli.benchmark.methods import OURS, Method
 from restormer_cli.benchmark.networks import find_network
-from restormer_cli.benchmark.timing import Cell
+from restormer_cli.benchmark.timing import Timing
 from restormer_cli.cli import app
 from restormer_cli.commands.bench import page as report_bench_page
 from restormer_cli.commands.bench import tables
@@ -44,14 +44,14 @@ def page(tmp_path_factory, colour_weights, write_png):
     for event in events:
         if type(event).__name__ == "Started":
             page.start(event)  # pyright: ignore[reportArgumentType]
-        elif type(event).__name__ == "Judged":
+        elif type(event).__name__ == "ImageScore":
             page.watch(event)  # pyright: ignore[reportArgumentType]
     finished = events[-1]
     assert isinstance(finished, Finished)
     stages = tuple((name, 0.1) for name in ("encoder_level1", "latent", "refinement"))
     cells = [
-        Cell(
-            Contestant(kind),
+        Timing(
+            Method(kind),
             side,
             side,
             (side / 256, side / 250),
@@ -143,8 +143,8 @@ def test_the_flag_writes_the_page_and_says_where(tmp_path, colour_weights, write
 
 def test_tables_are_markdown_where_nobody_watches():
     cells = (
-        Cell(Contestant(OURS), 64, 64, (1.0, 3.0, 2.0), peak=10**9),
-        Cell(Contestant("textbook"), 64, 64, error="not enough memory"),
+        Timing(Method(OURS), 64, 64, (1.0, 3.0, 2.0), peak=10**9),
+        Timing(Method("textbook"), 64, 64, error="not enough memory"),
     )
     lines = markdown(tables._cost_table(Cost(cells, ()))).splitlines()
     assert [cell.strip() for cell in lines[2].split("|")[1:-1]] == [
@@ -163,7 +163,7 @@ def test_logarithmic_axes_have_plain_numbers():
         summaries=[
             SimpleNamespace(
                 group=None,
-                contestant=Contestant(OURS),
+                contestant=Method(OURS),
                 seconds_per_megapixel=seconds,
                 mean=lambda _: 30.0,
             )

@@ -45,10 +45,33 @@ def test_a_named_file_is_not_renamed(tmp_path, options):
     assert job.target == tmp_path / "b.jpeg"
 
 
-def test_a_result_with_a_new_name_may_still_be_an_input(tmp_path):
-    make(tmp_path / "in", "a.png", "a_x.png")
-    with pytest.raises(UserError, match=r"in/a_x\.png: is an input, which is never overwritten"):
-        find_jobs(tmp_path / "in", tmp_path / "in", suffix="_x", may_exist=True)
+def test_results_by_suffix_in_their_own_folder_are_no_inputs(tmp_path):
+    make(tmp_path / "in", "a.png", "a_x.png", "b.jpg", "only_x.png")
+    jobs = find_jobs(tmp_path / "in", tmp_path / "in", suffix="_x", may_exist=True)
+    assert [job.source.name for job in jobs] == ["a.png", "b.jpg", "only_x.png"]
+    with pytest.raises(UserError, match=r"in/a_x\.png: already there: --overwrite replaces it"):
+        find_jobs(tmp_path / "in", tmp_path / "in", suffix="_x")
+    assert "a_x_x.png" in targets(tmp_path, suffix="_x")  # elsewhere they are pictures like others
+
+
+def test_comparisons_are_no_inputs(tmp_path):
+    make(tmp_path / "in", "a.png", "a.compare.png", "alone.compare.png")
+    assert targets(tmp_path) == ["a.png", "alone.compare.png"]
+
+
+@pytest.mark.parametrize("name", ["out.heic", "out.pgn", "out.gif", "out.mp4", "out.jpge"])
+def test_a_mistyped_file_is_not_a_folder(tmp_path, name):
+    make(tmp_path, "a.png")
+    with pytest.raises(UserError, match=r'cannot write "\.[a-z0-9]+"; .*make it first'):
+        find_jobs(tmp_path / "a.png", tmp_path / name)
+    (tmp_path / name).mkdir()
+    assert find_jobs(tmp_path / "a.png", tmp_path / name)[0].target == tmp_path / name / "a.png"
+
+
+@pytest.mark.parametrize("name", ["out", "v1.2", "2024.restored"])
+def test_other_names_are_folders(tmp_path, name):
+    make(tmp_path, "a.png")
+    assert find_jobs(tmp_path / "a.png", tmp_path / name)[0].target == tmp_path / name / "a.png"
 
 
 def test_no_input_is_overwritten_through_a_link(tmp_path):

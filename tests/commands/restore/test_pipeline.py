@@ -109,3 +109,24 @@ def test_a_defect_in_any_stage_comes_out():
     for stage in ("read", "compute", "write"):
         with pytest.raises(ZeroDivisionError):
             list(run(range(5), **{stage: fail}))  # pyright: ignore
+
+
+def test_an_interrupt_loses_nothing_that_is_computed():
+    """While picture 3 is computed: 0 is written, 1 and 2 wait behind it, 4 and later are only read."""
+    begun = threading.Event()
+
+    def compute(x):
+        if x == 3:
+            begun.set()
+            raise KeyboardInterrupt
+        return x
+
+    def write(x):
+        assert begun.wait(30)
+        return x
+
+    seen = []
+    results = run(range(10), compute=compute, write=write, threads=1)
+    with pytest.raises(KeyboardInterrupt):
+        seen.extend(results)
+    assert seen == [0, 1, 2]

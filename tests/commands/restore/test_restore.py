@@ -360,8 +360,45 @@ def test_a_defect_of_ours_is_not_called_a_lack_of_memory(tmp_path, colour_weight
         raise RuntimeError("shapes do not match")
 
     monkeypatch.setattr(Restorer, "__call__", fail)
-    result = restore(write_png(tmp_path / "in.png"), tmp_path / "out.png", "--weights", colour_weights)
-    assert isinstance(result.exception, RuntimeError)
+    line = refused(restore(write_png(tmp_path / "in.png"), tmp_path / "out.png", "--weights", colour_weights), code=1)
+    assert "a defect of restormer-cli, please report it: RuntimeError: shapes do not match (test_restore.py:" in line
+
+
+def test_a_defect_costs_one_picture_and_not_the_folder(tmp_path, colour_weights, write_png, monkeypatch):
+    for name in ("a.png", "b.png", "c.png"):
+        write_png(tmp_path / "in" / name)
+    real, calls = Restorer.__call__, []
+
+    def second_fails(self, *arguments, **options):
+        calls.append(1)
+        if len(calls) == 2:
+            raise IndexError("out of range")
+        return real(self, *arguments, **options)
+
+    monkeypatch.setattr(Restorer, "__call__", second_fails)
+    result = restore(tmp_path / "in", tmp_path / "out", "--weights", colour_weights)
+    assert result.exit_code == 3
+    assert files(tmp_path / "out") == ["a.png", "c.png"]
+    assert "2 restored, 1 failed" in result.stderr
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (9, 1), (1, 9)])
+def test_an_ensemble_of_one_pixel_is_restored(tmp_path, colour_weights, write_png, height, width):
+    source = write_png(tmp_path / "in.png", height, width)
+    result = restore(source, tmp_path / "out.png", "--weights", colour_weights, "--ensemble")
+    assert result.exit_code == 0, result.output
+
+
+def test_a_name_too_long_for_its_comparison_costs_only_that(tmp_path, colour_weights, write_png):
+    source = write_png(tmp_path / "in" / ("n" * 247 + ".png"))
+    result = restore(source, tmp_path / "out", "--weights", colour_weights, "--compare")
+    assert result.exit_code == 0, result.output
+    assert "no comparison" in result.stderr
+
+
+def test_a_task_in_part_is_understood(tmp_path, picture, bundle):
+    line = refused(restore(picture, tmp_path / "out", "--task", "nois"))
+    assert "did you mean " in line
 
 
 def test_a_file_that_cannot_be_written_leaves_no_part(tmp_path, colour_weights, write_png, monkeypatch):
@@ -461,7 +498,7 @@ def test_weights_that_cannot_be_used(tmp_path, picture, request, weights, messag
         (["--task", "denoise", "--weights", "x"], "--weights and --task: give only one of them"),
         (["--weights", "OURS", "--device", "toaster"], "--device toaster: unknown; choose auto, cpu"),
         (["--weights", "OURS", "--device", "cuda:77"], "--device cuda:77: not on this machine; --device auto"),
-        (["--weights", "OURS", "--precision", "fp12"], "--precision fp12: unknown; choose auto, fp32, bf16, fp16"),
+        (["--weights", "OURS", "--precision", "fp12"], "--precision fp12: unknown; choose auto, fp32, "),
         (["--weights", "OURS", "--precision", "fp16"], "--precision fp16: no processor computes it well; use bf16"),
         (["--weights", "OURS", "--tile", "16"], "--overlap 32: must be at least 0 and less than the tile, 16: give"),
     ],
@@ -512,7 +549,7 @@ def test_a_bundled_checkpoint_by_name(tmp_path, picture, bundle, arguments):
 
 def test_an_unknown_task_names_those_that_there_are(tmp_path, picture, bundle):
     line = refused(restore(picture, tmp_path / "out", "--task", "derain"))
-    assert line == "error: --task derain: no such bundled checkpoint (bundled: dehaze, denoise)"
+    assert line == "error: --task derain: no such bundled checkpoint (bundled: dehaze, denoise; or auto)"
 
 
 def test_the_library_call_yields_a_start_and_a_result_per_picture(tmp_path, picture, colour_weights):
@@ -547,3 +584,22 @@ def test_impossible_windows_and_budgets_are_told(tmp_path, colour_weights, write
     line = refused(restore(source, tmp_path / "out.png", "--weights", colour_weights, *flags))
     assert said in line
     assert not (tmp_path / "out.png").exists()
+
+
+def test_a_strength_in_percent_is_told_its_share(tmp_path, picture, colour_weights):
+    result = restore(picture, tmp_path / "out", "--weights", colour_weights, "--strength", "70")
+    assert result.exit_code == 2
+    assert "70 % is 0.7" in " ".join(result.stderr.replace("│", " ").split())
+
+
+def test_what_a_folder_holds_and_is_not_restored_is_counted(tmp_path, colour_weights, write_png):
+    write_png(tmp_path / "in" / "a.png")
+    for name in ("IMG_1.HEIC", "deep/IMG_2.heic", "M.MP4", "R.DNG", "notes.txt", ".hidden.heic"):
+        (tmp_path / "in" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "in" / name).touch()
+    result = restore(tmp_path / "in", tmp_path / "out", "--weights", colour_weights)
+    assert result.exit_code == 0
+    assert (
+        "4 left out: 1 .dng (develop it to TIFF), 2 .heic (convert it to PNG or TIFF), 1 .mp4 (a video:"
+        in result.stderr
+    )

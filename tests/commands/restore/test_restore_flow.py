@@ -1,5 +1,6 @@
 """What surrounds the network: strength, channels, streams, plans, JSON, the environment, and runs that end early."""
 
+import hashlib
 import importlib.util
 import io
 import json
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import imagecodecs
@@ -23,7 +25,8 @@ from restormer_cli.commands.restore import run as verb
 from restormer_cli.commands.restore import steps
 from restormer_cli.commands.restore.document import SCHEMA
 from restormer_cli.engine.restorer import Restorer
-from restormer_cli.errors import Failed, NoRoom
+from restormer_cli.errors import Failed, NoRoom, UserError
+from restormer_cli.files import locked
 from restormer_cli.images import io as images_io
 from restormer_cli.images.io import read_picture
 from restormer_cli.model.weights import bundled_tasks, load_weights
@@ -589,3 +592,33 @@ def test_a_signal_ends_the_run_with_a_summary_and_whole_files(tmp_path, colour_w
     assert 0 < len(results) < 2000
     for path in results:
         assert png(path).shape == (64, 64, 3)
+
+
+def test_two_runs_into_one_folder_share_the_work(folder, colour_weights, monkeypatch):
+    """What another run has claimed is left to it, and taken over where it ends without a result."""
+    (folder / "in" / "b.png").unlink()
+    (folder / "out").mkdir()
+    claim = folder / "out" / f".restormer-{hashlib.sha256(b'a.png').hexdigest()[:12]}.claim"
+    order = []
+    compute = Restorer.__call__
+
+    def noted(self, pixels, **options):
+        order.append(claim.exists())
+        return compute(self, pixels, **options)
+
+    monkeypatch.setattr(Restorer, "__call__", noted)
+    theirs = ExitStack()
+    theirs.enter_context(locked(claim, UserError))
+    arguments = folder / "in", folder / "out", "--weights", colour_weights
+    line = refused(restore(*arguments), code=3)
+    assert f"process {os.getpid()} on" in line
+    assert line.endswith("is restoring it now: --skip-existing shares the work")
+    (folder / "out" / "c.png").unlink()
+
+    monkeypatch.setattr(verb.time, "sleep", lambda seconds: theirs.close())  # the other run dies
+    order.clear()
+    result = restore(*arguments, "--skip-existing")
+    assert result.exit_code == 0, result.output
+    assert "2 restored, 0 failed" in result.stderr
+    assert order[0], "c.png is restored while a.png is another's"
+    assert sorted(path.name for path in (folder / "out").iterdir()) == ["a.png", "c.png"]

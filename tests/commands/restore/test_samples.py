@@ -1,5 +1,8 @@
 """The bundled checkpoint on the shipped sample photographs, which it was not trained on."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -36,3 +39,27 @@ def test_every_sample_is_better_than_it_was(gains, name):
 
 def test_the_gain_at_sigma_25_is_9_db_or_more(gains):
     assert np.mean([gain for name, gain in gains.items() if name.endswith("25")]) >= 9
+
+
+@pytest.mark.slow
+def test_a_budget_holds_for_every_picture_of_a_folder(tmp_path: Path) -> None:
+    """Six of six, each as the dry run says, and never more than was allowed."""
+    command = [
+        sys.executable,
+        "-m",
+        "restormer_cli",
+        "restore",
+        str(DOCS / "samples"),
+        str(tmp_path / "out"),
+        "--memory",
+    ]
+
+    def files(budget: str, *more: str) -> list[dict]:
+        done = subprocess.run([*command, budget, "--json", "--device", "cpu", *more], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)["files"]
+
+    for budget, more in (("860MB", []), ("600MB", ["--overwrite"])):
+        promised, done = files(budget, "--dry-run", *more), files(budget, *more)
+        assert [file["plan"] for file in done] == [file["plan"] for file in promised]
+        assert max(file["memory"] for file in done) <= int(budget[:-2]) * 1_000_000

@@ -65,13 +65,13 @@ def test_the_flag(tmp_path, colour_weights, write_png):
 
 
 def test_what_cannot_be_is_refused_before_any_work(tmp_path, colour_weights, write_png):
-    write_png(tmp_path / "in" / "a.png")
+    write_png(tmp_path / "in" / "a.png").rename(tmp_path / "in" / "a.jpg")
     write_png(tmp_path / "in" / "a.compare.png")
-    result = restore(tmp_path / "in", tmp_path / "out", "--weights", colour_weights, "--compare")
+    result = restore(tmp_path / "in", tmp_path / "out", "--weights", colour_weights, "--compare", "--ext", "png")
     assert result.exit_code == 2
     assert "a.compare.png is another picture's name" in result.stderr
     assert not (tmp_path / "out").exists()
-    result = restore(tmp_path / "in" / "a.png", "-", "--weights", colour_weights, "--compare")
+    result = restore(tmp_path / "in" / "a.jpg", "-", "--weights", colour_weights, "--compare")
     assert result.exit_code == 2
     assert "--compare" in result.stderr
 
