@@ -21,11 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restormer_cli.errors import UserError
+from restormer_cli.pixels import LUMA
 
 Image = NDArray[np.float32]
 
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-"""Rec. 601."""
 OCTAVES = 3
 """Given back by `detail`; `grain` gives back one fewer."""
 WINDOW = 9

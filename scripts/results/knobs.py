@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What --luma, --chroma and --detail buy against plain --strength: the table of docs/analysis.md.
+"""What --luma, --chroma and --detail buy against plain --strength: the table of docs/control.md.
 
     python scripts/results/knobs.py FOLDER … [--degrade SPEC] [--crop 512] [--picture docs/knobs.jpg]
     python scripts/results/knobs.py --picture docs/knobs.jpg          # the picture alone
@@ -19,10 +19,11 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from restormer_cli.degradations.spec import parse_degradation
-from restormer_cli.engine.control import LUMA, Control, apply_control
+from restormer_cli.engine.control import Control, apply_control
 from restormer_cli.engine.restorer import Restorer
 from restormer_cli.images.io import read_picture
 from restormer_cli.model.weights import load_weights
+from restormer_cli.pixels import LUMA
 
 KNOBS = (
     ("as it is", Control(strength=0)),

@@ -16,7 +16,8 @@ from PIL import Image
 
 from restormer_cli.commands.restore import page as page_module
 from restormer_cli.commands.restore.page import PictureRow
-from restormer_cli.engine.control import LUMA, Control, apply_control, detail_layer
+from restormer_cli.engine.control import Control, apply_control, detail_layer
+from restormer_cli.pixels import LUMA
 from restormer_cli.report import comparison as pages
 from restormer_cli.report.comparison import Comparison
 
