@@ -7,7 +7,7 @@ FOLDER holds FFDNet_color.npz (Zhang et al., TIP 2018; told σ) and CDnCNN_B.npz
 the published weights as NumPy arrays `w0, b0, w1, …`. They are not in this repository; without --peers ours stand
 alone. Pictures are centre crops of --crop pixels. Gaussian noise is the published protocol's (seed 0, not clipped;
 results clamped, not rounded), PSNR in RGB. The other rows are specs of the degradation language, seeded by the
-picture's number, in ranges held out of training. `--old FILE` adds a column of earlier weights of the same task.
+picture's number. `--old FILE` adds a column of earlier weights of the same task.
 """
 
 import argparse
@@ -27,11 +27,11 @@ from restormer_cli.engine.strips import Strips
 from restormer_cli.images.io import read_picture
 from restormer_cli.model.weights import load_weights
 
-HELD_OUT = {
+MORE = {
     "sensor": "sensor:400-6400,curve=0-1,demosaic=2",
     "clean": "round8",
 }
-"""Rows beside Gaussian noise: a camera's noise through a demosaicer that training did not meet, and none at all."""
+"""Rows beside Gaussian noise: a camera's noise, by another implementation than the one that trains, and none at all."""
 
 
 def main() -> None:
@@ -65,7 +65,7 @@ def main() -> None:
             if sigma is not None:
                 degraded = published_gaussian(clean, sigma)
             else:
-                degraded, clean = parse_degradation((HELD_OUT[row],)).pair(clean, np.random.default_rng(number))
+                degraded, clean = parse_degradation((MORE[row],)).pair(clean, np.random.default_rng(number))
             x, target = tensor(degraded), tensor(clean)
             scores["input"].append(psnr(x, target))
             megapixels += clean.shape[0] * clean.shape[1] / 1e6
