@@ -69,7 +69,8 @@ def choose_task(findings: Findings, camera: Camera | None = None) -> Choice:
         return Choice("derain", f"bright streaks, {abs(rain.tilt):.0f}° from upright: derain")
     least = {"defocus": BLURRED, "motion": MOVED}.get(blur.kind, math.inf)
     blurred = blur.kind == "shake" or (blur.width >= least and blur.evidence >= EVIDENT)
-    noisy = f"noise σ {noise.mean:.2g}" + (", correlated" if noise.correlation >= CORRELATED else "")
+    correlated = noise.correlation >= CORRELATED and noise.mean >= 1
+    noisy = f"noise σ {noise.mean:.2g}" + ", correlated" * correlated
     if blurred and noise.mean < DROWNED:
         if blur.kind == "shake":
             return Choice("motion-deblur", "no sharp edge, no disc: blur by a shaken camera: motion-deblur")

@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from restormer_cli.pixels import LUMA
+
 Image = NDArray[np.float32]
 
 
@@ -26,10 +28,6 @@ def _starts(length: int, side: int, count: int) -> list[int]:
     if count == 1:
         return [(length - side) // 2]
     return [int(start) for start in np.linspace(0, length - side, count)]
-
-
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-"""Rec. 601."""
 
 
 def luma(pixels: Image) -> Image:

@@ -21,11 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restormer_cli.errors import UserError
+from restormer_cli.pixels import LUMA
 
 Image = NDArray[np.float32]
 
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-"""Rec. 601."""
 OCTAVES = 3
 """Given back by `detail`; `grain` gives back one fewer."""
 WINDOW = 9
@@ -114,6 +113,23 @@ def apply_control(pixels: Image, restored: Image, control: Control, weight: Imag
         np.add(pixels[top:bottom], change, out=restored[top:bottom])
         above = following
     return restored
+
+
+def detail_layer(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> Image:
+    """What `detail` 1 gives back in all, with its sign: uint8 (h, w, 1 or 3) twice -> (h, w), on the scale of [0, 1].
+
+    For pages: a result is before + strength · (luma · (Δ − detail · layer) + chroma · the rest of the change), where Δ
+    is the change of luminance.
+    """
+    height, width = before.shape[:2]
+    layer, rows = np.empty((height, width), np.float32), max(1, BAND // width)
+    for top in range(0, height, rows):
+        first, last = max(0, top - HALO), min(top + rows + HALO, height)
+        sides = (side[first:last].astype(np.float32) / np.float32(255) for side in (before, after))
+        parts = split_change(*sides)
+        given = parts.structure * (parts.fine + parts.coarser)
+        layer[top : top + rows] = given[top - first :][:rows]
+    return layer
 
 
 def split_change(pixels: Image, restored: Image, *, fine: bool = True) -> Layers:

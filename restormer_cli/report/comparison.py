@@ -19,7 +19,8 @@ PAGE_PIXELS = 24_000_000
 LEAST_PIXELS = 150_000
 MOST_SLIDERS = 300
 """More pictures than this are listed, but not shown: a browser has to hold them all."""
-QUALITY = 90
+QUALITY, FOR_KNOBS = 90, 95
+"""Of the JPEGs; the second where the page blends them, which would show what compression did to noise."""
 SQUARES = 8  # of the chequerboard under transparency, in pixels
 
 
@@ -33,6 +34,7 @@ class Crop:
     height: int
     before: str
     after: str
+    detail: str | None = None
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class Comparison:
     before: str
     after: str
     crop: Crop | None = None
+    detail: str | None = None
+    """With which the page blends: fine luminance that can be given back, 128 for none, in steps of 1/510."""
 
 
 def share_of_page(pictures: int) -> int:
@@ -65,20 +69,30 @@ def compare_samples(
     pixels: int = PAGE_PIXELS,
     before_icc: bytes | None = None,
     after_icc: bytes | None = None,
+    detail: np.ndarray | None = None,
 ) -> Comparison | None:
     """`compare` for uint8 (h, w, 1 or 3). Half of the pixels go to a smaller picture, half to a crop at full size,
-    unless all of it fits."""
+    unless all of it fits. detail: float32 (h, w), a layer that the page can blend with (engine/control.py)."""
     if before.shape[:2] != after.shape[:2]:
         return None
     height, width = before.shape[:2]
+    layer = None if detail is None else np.rint(np.clip(detail * 510 + 128, 0, 255)).astype(np.uint8)[..., None]
+
+    def layer_of(part: tuple[slice, ...], size: tuple[int, int] | None = None) -> str | None:
+        return None if layer is None else _jpeg(layer[part], None, size)
+
+    quality, everything = QUALITY if detail is None else FOR_KNOBS, np.s_[:, :]
     if height * width <= pixels:
-        return Comparison(width, height, _jpeg(before, before_icc), _jpeg(after, after_icc))
+        sides = _jpeg(before, before_icc, None, quality), _jpeg(after, after_icc, None, quality)
+        return Comparison(width, height, *sides, detail=layer_of(everything))
     scale = (0.5 * pixels / (height * width)) ** 0.5
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     left, top, w, h = most_changed(before, after, pixels // 2)
     part = np.s_[top : top + h, left : left + w]
-    crop = Crop(left, top, w, h, _jpeg(before[part], before_icc), _jpeg(after[part], after_icc))
-    return Comparison(width, height, _jpeg(before, before_icc, size), _jpeg(after, after_icc, size), crop)
+    sides = _jpeg(before[part], before_icc, None, quality), _jpeg(after[part], after_icc, None, quality)
+    crop = Crop(left, top, w, h, *sides, layer_of(part))
+    sides = _jpeg(before, before_icc, size, quality), _jpeg(after, after_icc, size, quality)
+    return Comparison(width, height, *sides, crop, layer_of(everything, size))
 
 
 def visible(picture: "Picture") -> np.ndarray:
@@ -118,7 +132,7 @@ def most_changed(before: np.ndarray, after: np.ndarray, pixels: int) -> tuple[in
     return min(left, width - w), min(top, height - h), w, h
 
 
-def _jpeg(samples: np.ndarray, icc: bytes | None, size: tuple[int, int] | None = None) -> str:
+def _jpeg(samples: np.ndarray, icc: bytes | None, size: tuple[int, int] | None = None, quality: int = QUALITY) -> str:
     """uint8 (h, w, 1 or 3) as a data URI, made smaller where `size` (width, height) says so.
 
     JPEG at full chroma: what a denoiser changes is chroma noise too, which WebP would blur away.
@@ -131,5 +145,5 @@ def _jpeg(samples: np.ndarray, icc: bytes | None, size: tuple[int, int] | None =
         picture = picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
     profile = icc if icc and icc_space(icc) == ("GRAY" if gray else "RGB") else None
     stream = io.BytesIO()
-    picture.save(stream, "JPEG", quality=QUALITY, subsampling=0, icc_profile=profile)
+    picture.save(stream, "JPEG", quality=quality, subsampling=0, icc_profile=profile)
     return data_uri(stream.getvalue(), "image/jpeg")

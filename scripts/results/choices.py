@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How often `--task auto` picks the right task, and what a wrong one costs: the tables of docs/analysis.md.
+"""How often `--task auto` picks the right task, and what a wrong one costs: the tables of docs/control.md.
 
     python scripts/results/choices.py FOLDER … [--side 768] [--crop 256] [--json FILE]
 

@@ -6,6 +6,7 @@ import pytest
 from restormer_cli.engine import control as module
 from restormer_cli.engine.control import Control, apply_control, highlights, mask_weight, split_change
 from restormer_cli.errors import UserError
+from restormer_cli.pixels import LUMA
 
 KNOBS = ("strength", "luma", "chroma", "detail", "grain")
 
@@ -21,7 +22,7 @@ def pair(height: int = 61, width: int = 83, channels: int = 3) -> tuple[np.ndarr
 
 
 def luma(image: np.ndarray) -> np.ndarray:
-    return image @ module.LUMA if image.shape[2] == 3 else image[..., 0]
+    return image @ LUMA if image.shape[2] == 3 else image[..., 0]
 
 
 def test_nothing_set_returns_the_restored_picture_itself():

@@ -16,6 +16,8 @@ from PIL import Image
 
 from restormer_cli.commands.restore import page as page_module
 from restormer_cli.commands.restore.page import PictureRow
+from restormer_cli.engine.control import Control, apply_control, detail_layer
+from restormer_cli.pixels import LUMA
 from restormer_cli.report import comparison as pages
 from restormer_cli.report.comparison import Comparison
 
@@ -52,9 +54,11 @@ def show(browser, tmp_path) -> Iterator[Callable[..., Any]]:
     """`show(rows, **context)` opens a page with them; at the end nothing was asked of a network or went wrong."""
     contexts, wrongs = [], []
 
-    def show(rows: list[PictureRow], **context: Any) -> Any:
+    def show(rows: list[PictureRow], knobs: str | None = None, **context: Any) -> Any:
         file = tmp_path / "page.html"
-        file.write_text(page_module.restore_page(rows, source="in", target="out", settings=[("device", "cpu")]))
+        file.write_text(
+            page_module.restore_page(rows, source="in", target="out", settings=[("device", "cpu")], knobs=knobs)
+        )
         contexts.append(browser.new_context(viewport={"width": 900, "height": 700}, **context))
         page = contexts[-1].new_page()
         page.on("pageerror", lambda error: wrongs.append(str(error)))
@@ -347,3 +351,117 @@ def test_a_telephone_scrolls_one_way_only(show):
     page.set_viewport_size({"width": 340, "height": 700})
     page.locator("summary").click()
     assert page.evaluate("document.documentElement.scrollWidth") <= 340
+
+
+# --- Knobs ----------------------------------------------------------------------------------------------------
+
+
+def turn(page: Any, **values: float) -> None:
+    """Set knobs as a hand does, and wait until the page shows it."""
+    page.evaluate(
+        """values => {
+            for (const [name, value] of Object.entries(values)) {
+                const input = document.querySelector(`.knobs input[name=${name}]`);
+                input.value = value;
+                input.dispatchEvent(new Event("input", { bubbles: true }));
+                input.dispatchEvent(new Event("change", { bubbles: true }));
+            }
+        }""",
+        values,
+    )
+    page.wait_for_function(
+        """values => {
+            const shown = JSON.parse(document.querySelector(".knobs").dataset.shown || "{}");
+            return Object.entries(values).every(([name, value]) => shown[name] === value);
+        }""",
+        arg=values,
+    )
+
+
+def shown_after(page: Any) -> np.ndarray:
+    return image(page.locator(".slider img.after").get_attribute("src"))[..., :3].astype(float)
+
+
+@pytest.fixture
+def knobs_page(show):
+    """A page with knobs, and what was noisy and restored in it: uint8."""
+    rng = np.random.default_rng(3)
+    y, x, c = np.ogrid[0:120, 0:160, 0:3]
+    clean = 120 + 40 * np.sin(x / 31 + c) * np.cos(y / 23) + 25 * np.sin(1.9 * x) * np.cos(1.7 * y) * (x > 80)
+    noisy, restored = (
+        np.clip(np.rint(values), 0, 255).astype(np.uint8)
+        for values in (clean + rng.normal(0, 8, clean.shape), clean * 0.9 + 12)
+    )
+    comparison = pages.compare_samples(noisy, restored, detail=detail_layer(noisy, restored))
+    assert comparison is not None
+    row = PictureRow("a.png", comparison.width, comparison.height, 1.0, comparison=comparison)
+    return show([row], knobs="restormer restore in out --overwrite"), noisy, restored
+
+
+def test_knobs_show_what_the_command_makes(knobs_page):
+    page, noisy, restored = knobs_page
+    before, after = noisy.astype(np.float32) / 255, restored.astype(np.float32) / 255
+    for values in (
+        {"luma": 0.4, "chroma": 1, "detail": 0},
+        {"luma": 1, "chroma": 0.25, "detail": 0},
+        {"luma": 0.8, "chroma": 0.5, "detail": 0.75},
+        {"luma": 1, "chroma": 1, "detail": 1, "strength": 0.5},
+    ):
+        turn(page, **values)
+        wanted = np.clip(apply_control(before, after.copy(), Control(**values)), 0, 1) * 255
+        difference = np.abs(shown_after(page) - wanted)
+        assert difference.mean() < 2.5, values  # both sides of the page are JPEGs of a noisy picture
+        assert np.abs(restored - wanted).mean() > 1.3 * difference.mean()  # the knob did something
+
+
+def test_knobs_blend_as_the_engine_does(knobs_page):
+    page, _, _ = knobs_page
+    slider = page.locator(".slider")
+    before, after = (
+        image(slider.locator(f"img.{side}").get_attribute("src")).astype(np.float64) for side in ("before", "after")
+    )
+    layer = (image(slider.get_attribute("data-detail"))[..., None].astype(np.float64) - 128) / 2
+    change = after - before
+    luma = change @ LUMA[:, None]
+    for strength, kept, chroma, detail in ((1, 0.4, 1, 0), (0.5, 1, 0.25, 0), (0.9, 0.8, 0.5, 0.75)):
+        turn(page, strength=strength, luma=kept, chroma=chroma, detail=detail)
+        wanted = before + strength * (kept * (luma - detail * layer) + chroma * (change - luma))
+        assert np.abs(shown_after(page) - np.clip(wanted, 0, 255)).max() <= 1
+
+
+def test_knobs_go_back_to_what_was_restored(knobs_page):
+    page, _, _ = knobs_page
+    first = page.locator(".slider img.after").get_attribute("src")
+    turn(page, luma=0.2)
+    assert page.locator(".slider img.after").get_attribute("src") != first
+    page.locator(".knobs .usual").click()
+    page.wait_for_function("first => document.querySelector('.slider img.after').src === first", arg=first)
+
+
+def test_the_command_is_copied(knobs_page):
+    page, _, _ = knobs_page
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    turn(page, chroma=0.5, detail=0.25)
+    page.locator(".knobs .copy").click()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied == "restormer restore in out --overwrite --chroma 0.5 --detail 0.25"
+    assert page.locator(".knobs .copy").text_content() == "Copied"
+
+
+def test_crops_are_blended_too(show):
+    before, after = texture(300, 400), texture(300, 400, seed=1)
+    comparison = pages.compare_samples(before, after, 40_000, detail=detail_layer(before, after))
+    assert comparison is not None
+    assert comparison.crop is not None
+    row = PictureRow("a.png", 400, 300, 1.0, comparison=comparison)
+    page = show([row], knobs="restormer restore in out --overwrite")
+    turn(page, strength=0)
+    page.locator(".zoom").click()
+    crop = page.locator(".layer.after .world img").nth(1).get_attribute("src")
+    difference = image(crop)[..., :3].astype(float) - image(comparison.crop.before)
+    assert np.abs(difference).max() <= 1
+
+
+def test_without_a_layer_there_are_no_knobs(show):
+    page = show([red_and_blue()], knobs="restormer restore in out")
+    assert page.locator(".knobs").count() == 0

@@ -4,6 +4,7 @@ Before and after are read from their files once more, so that the page shows wha
 were there already, and does not care which process restored them.
 """
 
+import shlex
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
@@ -115,12 +116,36 @@ class RestorePage:
             left = visible(before)
             del before  # three quarters of the memory
             after = read_picture(event.target)
-            comparison = compare_samples(left, visible(after), self._share, icc, after.icc)
+            right, detail = visible(after), None
+            if self._command() and left.shape == right.shape:
+                from restormer_cli.engine.control import detail_layer
+
+                detail = detail_layer(left, right)
+            comparison = compare_samples(left, right, self._share, icc, after.icc, detail)
             return replace(row, width=width, height=height, comparison=comparison)
         except RestormerError as error:  # gone or changed since
             return replace(row, notes=(*row.notes, f"cannot be shown: {one_line(str(error))}"))
         except MemoryError:
             return replace(row, notes=(*row.notes, "too large to be shown: not enough memory"))
+
+    def _command(self) -> str | None:
+        """What would restore these pictures with other knobs; None where knobs cannot blend what the page shows."""
+        from restormer_cli.commands.restore.types import Request
+
+        request = self.request
+        neutral = Request.luma, Request.chroma, Request.detail, Request.grain, Request.strength
+        knobs = request.luma, request.chroma, request.detail, request.grain, request.strength
+        limited = request.mask is not None or request.protect is not None or request.degrade is not None
+        if knobs != neutral or limited or STANDARD in (request.source, request.target):
+            return None
+        words = ["restormer", "restore", str(request.source), str(request.target)]
+        for flag in ("task", "weights", "right", "tile", "window", "precision", "suffix"):
+            value = getattr(request, flag)
+            if value is not None and value != getattr(Request, flag, None):
+                words += [f"--{flag}", str(value)]
+        words += ["--ext", request.extension] if request.extension != Request.extension else []
+        words += ["--ensemble"] if request.ensemble else []
+        return one_line(shlex.join([*words, "--overwrite"]))
 
     def _write(self, started: "Started") -> None:
         rows = [future.result() for future in self._rows]
@@ -138,6 +163,7 @@ class RestorePage:
             settings=_settings(self.request, started),
             notes=tuple(notes),
             seconds=time.monotonic() - self._begun,
+            knobs=self._command(),
             title="Degraded pictures" if started.degradation else "Restored pictures",
         )
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -191,12 +217,13 @@ def restore_page(
     settings: list[tuple[str, str]],
     notes: tuple[str, ...] = (),
     seconds: float | None = None,
+    knobs: str | None = None,
     title: str = "Restored pictures",
 ) -> str:
     """The page of a restoration: a slider per picture, failures first, settings, times.
 
     settings: (name, value) pairs, shown as they are. seconds: the whole run's, by the clock; None: the sum of the
-    pictures' own.
+    pictures' own. knobs: the command that restored them, to which the page adds what its sliders say; None: no sliders.
     """
     done = [row for row in rows if row.outcome == "restored"]
     failures = [row for row in rows if row.error]
@@ -221,6 +248,7 @@ def restore_page(
         notes=notes,
         failures=failures,
         shown=shown,
+        knobs=knobs if any(row.comparison and row.comparison.detail for row in shown) else None,
         columns=["file ", "outcome ", "width", "height", "seconds", "notes "],
         rows=[
             (

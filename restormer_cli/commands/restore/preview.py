@@ -20,10 +20,12 @@ from restormer_cli.files import check_folder, write_atomically
 from restormer_cli.images.io import Picture, quantise, read_picture
 from restormer_cli.images.listing import find_pictures
 
-SIDE, MARGIN = 224, 32
+SIDE, MARGIN = 192, 16
 """Of a crop, and around it for the network, in pixels."""
 STRENGTHS = (0.5, 0.75, 1.0)
 TASKS = ("denoise", "defocus", "motion-deblur", "derain")
+FONT = "{}/fonts/ttf/DejaVuSans.ttf"
+"""Pillow's own has no σ and no ×."""
 BAR, GAP = 26, 6
 """Height of a line of text, and space between crops, in pixels."""
 
@@ -160,13 +162,14 @@ def _rows(request: Request, pixels: np.ndarray, crops: list[Crop], columns: list
 
 def _draw(labels: list[str], crops: list[Crop], rows: list[list[np.ndarray]], heading: list[str]) -> np.ndarray:
     """The sheet: uint8 (h, w, 3)."""
+    import matplotlib
     from PIL import Image, ImageDraw, ImageFont
 
     wide = max(crop.width for crop in crops)
     width = GAP + len(labels) * (wide + GAP)
     height = BAR * (1 + len(heading)) + sum(BAR + crop.height + GAP for crop in crops)
     sheet = Image.new("RGB", (width, height), (40, 40, 40))
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
+    pen, font = ImageDraw.Draw(sheet), ImageFont.truetype(FONT.format(matplotlib.get_data_path()), 13)
 
     def write(x: int, y: int, text: str) -> None:
         pen.text(

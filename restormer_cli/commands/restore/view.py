@@ -107,8 +107,9 @@ class RestoringView:
         stderr.print(Text(printable(f"{event.target}  {event.width}×{event.height}  {how}{memory}")))
         self._diagnosed(event.diagnosis)
         if event.diagnosis is not None:
-            words, would = event.diagnosis.words, "" if event.diagnosis.followed else "--task auto would say: "
-            stderr.print(Text(printable(f"  {words}\n  {would}{event.diagnosis.reason}")))
+            would = "" if event.diagnosis.followed else "--task auto would say: "
+            for line in (event.diagnosis.words, would + event.diagnosis.reason):
+                stderr.print(Text(printable(f"  {line}")))
 
     def advance(self, event: "Advanced") -> None:
         """A frame of a video: on a terminal the bar counts frames, else there is a line now and then."""

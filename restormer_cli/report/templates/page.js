@@ -50,6 +50,75 @@ document.addEventListener("pointerup", event => {
 });
 document.addEventListener("pointercancel", () => { held = null; });
 
+// --- Knobs: what the command's flags of the same names would keep (engine/control.py), blended from three layers -----
+const knobs = document.querySelector(".knobs");
+if (knobs) {
+  const inputs = all("input", knobs), code = knobs.querySelector("code");
+  const values = () => Object.fromEntries(inputs.map(input => [input.name, +input.value]));
+  const pixels = async source => {
+    const image = new Image();
+    image.setAttribute("src", source);
+    await image.decode();
+    const canvas = document.createElement("canvas");
+    Object.assign(canvas, { width: image.naturalWidth, height: image.naturalHeight });
+    const pen = canvas.getContext("2d", { willReadFrequently: true });
+    pen.drawImage(image, 0, 0);
+    return { canvas, pen, data: pen.getImageData(0, 0, canvas.width, canvas.height) };
+  };
+  const blend = async (before, after, detail, { strength, luma, chroma, detail: back }) => {
+    const [left, right, layer] = await Promise.all([before, after, detail].map(pixels));
+    const [b, a, d] = [left.data.data, right.data.data, layer.data.data];
+    for (let i = 0; i < a.length; i += 4) {
+      const r = a[i] - b[i], g = a[i + 1] - b[i + 1], u = a[i + 2] - b[i + 2];
+      const y = 0.299 * r + 0.587 * g + 0.114 * u, gray = luma * (y - back * (d[i] - 128) / 2) - chroma * y;
+      a[i] = b[i] + strength * (gray + chroma * r);
+      a[i + 1] = b[i + 1] + strength * (gray + chroma * g);
+      a[i + 2] = b[i + 2] + strength * (gray + chroma * u);
+    }
+    right.pen.putImageData(right.data, 0, 0);
+    return right.canvas.toDataURL("image/png");
+  };
+  let turn = 0;
+  const apply = async () => {
+    const mine = ++turn, now = values(), usual = inputs.every(input => input.value === input.dataset.usual);
+    for (const slider of all(".slider[data-detail]")) {
+      const cut = slider.querySelector("template");
+      for (const [root, place] of [[slider, slider], ...(cut ? [[cut, cut.content]] : [])]) {
+        const image = place.querySelector("img.after");
+        image.dataset.restored ??= image.src;
+        const source = usual ? image.dataset.restored
+          : await blend(place.querySelector("img.before").src, image.dataset.restored, root.dataset.detail, now);
+        if (mine !== turn) return;  // moved again
+        image.setAttribute("src", source);
+        if (place === slider) await image.decode();  // the crop's is in a template, which decodes nothing
+      }
+    }
+    knobs.dataset.shown = JSON.stringify(now);
+  };
+  const say = () => {
+    for (const input of inputs) input.nextElementSibling.value = input.value;
+    const changed = inputs.filter(input => input.value !== input.dataset.usual);
+    code.textContent = [knobs.dataset.command, ...changed.map(input => `--${input.name} ${input.value}`)].join(" ");
+  };
+  knobs.addEventListener("input", say);
+  knobs.addEventListener("change", () => { say(); apply(); });
+  knobs.querySelector(".usual").addEventListener("click", () => {
+    for (const input of inputs) input.value = input.dataset.usual;
+    say();
+    apply();
+  });
+  knobs.querySelector(".copy").addEventListener("click", async event => {
+    const button = event.target, range = document.createRange();
+    range.selectNodeContents(code);
+    getSelection().removeAllRanges();
+    getSelection().addRange(range);
+    const copied = document.execCommand("copy");  // a page from a file may not ask for the clipboard otherwise
+    button.textContent = copied ? "Copied" : "Press Ctrl-C";
+    setTimeout(() => { button.textContent = "Copy"; }, 2000);
+  });
+  say();
+}
+
 // --- The viewer: both layers show one world, in picture pixels, at one scale and place ------------------------
 const viewer = document.querySelector(".viewer");
 if (!viewer) return;

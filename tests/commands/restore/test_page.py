@@ -1,6 +1,8 @@
 """`restore --report`: what the page tells of a real restoration, and that it spoils nothing."""
 
+import html
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -107,3 +109,21 @@ def test_past_the_limit_pictures_are_listed_only(tmp_path, write_png, monkeypatc
     assert (tmp_path / "page.html").read_text().count('<div class="slider"') == 2
     assert "The first 2 of 3 files are shown" in said(tmp_path / "page.html")
     assert "3 restored" in said(tmp_path / "page.html")
+
+
+def test_a_page_has_knobs_where_all_of_the_change_was_kept(tmp_path, colour_weights, write_png):
+    picture, page = write_png(tmp_path / "in pictures" / "a.png", 30, 40), tmp_path / "page.html"
+    arguments = (picture.parent, tmp_path / "out", "--weights", colour_weights, "--report", page, "--overwrite")
+    assert restore(*arguments, "--tile", 64).exit_code == 0
+    text = page.read_text()
+    command = re.search(r'<fieldset class="knobs" data-command="([^"]*)"', text)
+    assert command is not None
+    words = shlex.split(html.unescape(command[1]))
+    assert words[:4] == ["restormer", "restore", str(picture.parent), str(tmp_path / "out")]
+    assert words[4:] == ["--weights", str(colour_weights), "--tile", "64", "--overwrite"]
+    assert restore(*words[2:], "--luma", "0.5").exit_code == 0  # the command is one
+    assert "data-detail=" in text
+    for flags in (("--luma", 0.5), ("--strength", 0.5), ("--protect", "highlights")):
+        assert restore(*arguments, *flags).exit_code == 0
+        assert "data-detail=" not in page.read_text()
+        assert '<fieldset class="knobs"' not in page.read_text()

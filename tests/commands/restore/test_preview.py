@@ -34,10 +34,10 @@ def test_crops_are_the_noisiest_the_most_detailed_and_the_middle():
     assert abs(middle.left - 250) <= 50
 
 
-@pytest.mark.parametrize("shape", [(5, 7, 3), (30, 900, 1), (224, 224, 3)])
+@pytest.mark.parametrize("shape", [(5, 7, 3), (30, 900, 1), (192, 192, 3)])
 def test_of_a_small_picture_all_is_shown(shape):
     (crop,) = choose_crops(np.zeros(shape, np.float32))
-    assert (crop.height, crop.width) == (min(224, shape[0]), min(224, shape[1]))
+    assert (crop.height, crop.width) == (min(192, shape[0]), min(192, shape[1]))
 
 
 def test_the_sheet_shows_what_the_command_would_make(tmp_path, write_png, colour_weights):
