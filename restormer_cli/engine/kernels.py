@@ -5,6 +5,9 @@ fallback. Tests hold both against each other in Triton's interpreter (TRITON_INT
 Maps are dense, (b, rows, w, c); a map may have more than 2³¹ elements, a row of it not.
 """
 
+# Triton's decorators have no types that a checker understands.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false, reportGeneralTypeIssues=false
+
 import torch
 import triton
 import triton.language as tl

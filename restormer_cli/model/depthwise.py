@@ -5,6 +5,9 @@ kernel needs no notion of channels but for the weight, which repeats every c num
 cuDNN has no fast depth-wise convolution in this layout. Elsewhere, and without Triton, PyTorch's own is used.
 """
 
+# Triton's decorators have no types that a checker understands.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false, reportGeneralTypeIssues=false
+
 from functools import cache
 from typing import Any
 

@@ -21,8 +21,8 @@ from restormer_cli.recipe import Pairs
 
 def find_samples(clean: Path, degraded: Path | None, right: Path | None = None) -> tuple[Pair, ...]:
     """The pairs of folders, as `bench` asks for them."""
-    named = {key: str(path) for key, path in (("degraded", degraded), ("right", right)) if path is not None}
-    return tuple(find_pairs(Pairs(clean=str(clean), **named), role="--clean", table=""))
+    others = {key: str(path) for key, path in (("degraded", degraded), ("right", right)) if path is not None}
+    return tuple(find_pairs(Pairs.model_validate({"clean": str(clean), **others}), role="--clean", table=""))
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """Triton's kernels against PyTorch's own calls, in Triton's interpreter: a process of its own, run by
 test_whole_map.py with TRITON_INTERPRET=1. `interpreted_kernels.py steps | network`."""
 
+# pyright: reportCallIssue=false, reportArgumentType=false
+
 import sys
 from types import SimpleNamespace
 

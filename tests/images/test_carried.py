@@ -120,6 +120,7 @@ def test_a_bmp_keeps_its_transparency():
     data = encode_picture(picture.pixels, picture, "bmp")
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(data)).convert("RGBA")), rgba)
     back = decode_picture(data, "a.bmp")
+    assert back.alpha is not None
     assert np.array_equal(back.alpha, rgba[..., 3:])
 
 
@@ -131,6 +132,7 @@ def test_a_bmp_of_16_bits_with_alpha_is_read(masks):
     picture = decode_picture(data, "a.bmp")
     low = masks[1] & -masks[1]
     expected = np.rint((rows[::-1] & masks[1]) / low * (255 / (masks[1] // low)))
+    assert picture.alpha is not None
     visible = picture.alpha[..., 0] > 0
     assert np.allclose(picture.pixels[..., 1][visible] * 255, expected[visible], atol=0.01)
     assert picture.alpha.shape == (6, 8, 1)
