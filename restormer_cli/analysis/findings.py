@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from restormer_cli.analysis.blur import Blur, estimate_blur
 from restormer_cli.analysis.noise import Noise, estimate_noise
 from restormer_cli.analysis.sampling import Image
@@ -58,7 +60,13 @@ def _rounded(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def analyse(pixels: Image) -> Findings:
-    """Look at float32 (h, w, 1 or 3), nominally in [0, 1]: about half a second on one core, however large it is."""
+    """Look at float32 (h, w, 1 or 3), nominally in [0, 1]: 0.3 to 1 s on one core, however large it is.
+
+    What is far outside, or no number, counts as white or black.
+    """
+    low, high = float(pixels.min()), float(pixels.max())
+    if not (low >= -1 and high <= 2):  # not a number is neither
+        pixels = np.clip(np.nan_to_num(pixels, nan=0.0), -1, 2)
     return Findings(
         noise=estimate_noise(pixels),
         blur=estimate_blur(pixels),

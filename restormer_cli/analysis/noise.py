@@ -108,7 +108,7 @@ def _line(light: Array, variance: Array, texture: Array) -> tuple[float, float]:
     middle = np.average(light, weights=spread**-2)
     weights = spread**-2
     slope = (weights * (light - middle) * (variance - height)).sum()
-    slope /= (weights * (light - middle) ** 2).sum() + (middle / max(height, 1e-3)) ** 2
+    slope /= (weights * (light - middle) ** 2).sum() + (middle / max(height, 1e-3)) ** 2 + 1e-9
     return float(height - slope * middle), float(slope)
 
 

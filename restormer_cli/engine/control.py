@@ -31,7 +31,7 @@ WINDOW = 9
 """Side of the square, in pixels, over which structure and noise are compared."""
 HALO = 2 * (2**OCTAVES - 1) + WINDOW // 2
 """How far a pixel of the given back parts looks."""
-BAND = 1 << 20
+BAND = 1 << 19
 """Pixels that are worked on at once, so that hardly any memory is needed beside the pictures."""
 WHITE = 254.5 / 255
 

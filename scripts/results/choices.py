@@ -5,7 +5,8 @@
 
 Every photograph is left clean and degraded in each way of WAYS; `auto` looks at its middle, `--side` pixels a side. The
 bundled network that it picks then restores the middle `--crop` pixels, and the gain over the input in dB (8 bits, RGB)
-tells what the choice was worth. Chance depends on the file's name alone, as in `restore --degrade`.
+tells what the choice was worth. Chance depends on the file's name alone, as in `restore --degrade`. With --json FILE it
+may be interrupted and repeated: what is there is kept.
 """
 
 import argparse
@@ -57,7 +58,10 @@ def main() -> None:
         sys.exit(f"{options.folders[0]}: no photographs; prepare them with python scripts/photographs.py")
     networks = {task: Restorer(load_weights(task).model, device="cpu") for task in TASKS[1:]}
     records = []
-    for path in paths:
+    if options.json and options.json.exists():
+        records = json.loads(options.json.read_text(encoding="utf-8"))
+    known = {record["picture"] for record in records}
+    for path in (path for path in paths if path.name not in known):
         clean = centre(read_picture(path).pixels, options.side)
         for way, right, spec in WAYS:
             bad = parse_degradation(spec).of_file(clean, f"{way} {path.name}", 0)

@@ -1,5 +1,7 @@
 """What is kept of a change: parts that add up, knobs that move steadily, bands that cannot be seen."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -105,6 +107,17 @@ def test_bands_do_not_show(control, monkeypatch):
     for rows in (1, 7, 40):
         monkeypatch.setattr(module, "BAND", rows * 83)
         np.testing.assert_allclose(apply_control(noisy, restored.copy(), control, weight), whole, atol=2e-7)
+
+
+def test_hardly_any_memory_is_needed_beside_the_pictures():
+    pixels = np.zeros((1500, 2000, 3), np.float32)
+    restored, weight = pixels + np.float32(0.1), np.ones((1500, 2000), np.float32)
+    apply_control(pixels[:20], restored[:20], Control(detail=0.5))  # what is imported then does not count
+    tracemalloc.start()
+    apply_control(pixels, restored, Control(luma=0.9, detail=0.5, grain=0.1), weight)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 70e6  # a band of half a megapixel, whatever the picture's size
 
 
 def test_sixteen_bits_are_kept():

@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
@@ -204,6 +205,27 @@ def test_a_film_is_restored_as_its_frames_would_be(tmp_path, colour_weights):
     assert "9 frames" in (tmp_path / "page.html").read_text()
 
 
+def test_knobs_and_a_mask_are_for_films_too(tmp_path, colour_weights):
+    source = make(tmp_path / "a.mkv", "ffv1", "yuv444p", None)
+    height, width = frames(source)[0][1].shape[:2]
+    mask = np.zeros((height, width), np.uint8)
+    mask[:, width // 2 :] = 255
+    (tmp_path / "mask.png").write_bytes(imagecodecs.png_encode(mask))
+    weights = ("--weights", colour_weights)
+    assert restore(source, tmp_path / "all.mkv", *weights).exit_code == 0
+    result = restore(
+        source, tmp_path / "part.mkv", *weights, "--luma", 0.5, "--chroma", 0.5, "--mask", tmp_path / "mask.png"
+    )
+    assert result.exit_code == 0, result.output
+    was, whole, part = (frames(tmp_path / name)[1][1] for name in ("a.mkv", "all.mkv", "part.mkv"))
+    assert np.abs(part - was)[:, : width // 2].max() < 0.01
+    assert np.abs(part - (was + whole) / 2)[:, width // 2 :].mean() < 0.01
+    (tmp_path / "small.png").write_bytes(imagecodecs.png_encode(mask[:8]))
+    result = restore(source, tmp_path / "b.mkv", *weights, "--mask", tmp_path / "small.png")
+    assert result.exit_code == 2
+    assert "make them the same size" in result.stderr
+
+
 def test_what_cannot_be_is_refused_in_one_line(tmp_path, colour_weights, dual_pixel_weights, write_png):
     source = make(tmp_path / "a.mp4", sound=None)
     (tmp_path / "torn.mp4").write_bytes(source.read_bytes()[:300])
@@ -221,6 +243,7 @@ def test_what_cannot_be_is_refused_in_one_line(tmp_path, colour_weights, dual_pi
         (("text.mp4", "b.mp4"), "no video that can be read"),
         (("none.mp4", "b.mp4"), "no such file"),
         (("a.mp4", "b.mp4", "--right", "x"), "no second views"),
+        (("a.mp4", "b.mp4", "--mask", tmp_path), "one mask for all its frames"),
         (("a.mp4", "b.mp4", "--weights", dual_pixel_weights), "take two views of a scene"),
     ):
         paths = [tmp_path / name if name != "-" else name for name in arguments[:2]]

@@ -11,6 +11,8 @@ import skimage.data
 from typer.testing import CliRunner, Result
 
 from restormer_cli.cli import app
+from restormer_cli.commands.restore.jobs import Job
+from restormer_cli.commands.restore.types import Diagnosis, Restored
 from restormer_cli.degradations.spec import parse_degradation
 from restormer_cli.engine.control import Control, apply_control
 from restormer_cli.engine.restorer import Restorer
@@ -215,3 +217,11 @@ def test_the_cameras_sensitivity_is_heard(tmp_path):
 def test_without_being_asked_nothing_is_estimated(tmp_path, picture, colour_weights, monkeypatch):
     monkeypatch.setattr("restormer_cli.analysis.findings.analyse", None)
     assert restore(picture, tmp_path / "b.png", "--weights", colour_weights).exit_code == 0
+
+
+def test_a_diagnosis_reaches_another_process():
+    diagnosis = Diagnosis({"noise": {"sigma": [9.0]}}, "noise σ 9", "denoise", "noise σ 9: denoise", True)
+    told = Restored(Path("a.png"), Path("b.png"), notes=("x",), diagnosis=diagnosis)
+    assert Restored.from_json(json.loads(json.dumps(told.to_json()))) == told
+    job = Job(Path("a.png"), Path("b.png"), mask=Path("m.png"))
+    assert Job.from_json(json.loads(json.dumps(job.to_json()))) == job
