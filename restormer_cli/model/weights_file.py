@@ -105,10 +105,10 @@ def save_weights(
 
 
 def with_a_block_in_every_level(model: torch.nn.Module) -> torch.nn.Module:
-    """The same network, with a block that adds nothing in levels without any; the model itself where there are none."""
+    """The same network, with a block that adds nothing where a level has none; else the model itself."""
     config: ModelConfig = model.config  # type: ignore[assignment]
     blocks = tuple(max(1, count) for count in config.blocks)
-    if blocks == config.blocks and config.refinement:
+    if blocks == config.blocks:
         return model
     filled = Restormer(replace(config, blocks=blocks, refinement=max(1, config.refinement)))
     state = filled.state_dict()

@@ -258,6 +258,7 @@ def _verify(
     from restormer_cli.engine.runtimes import Exported
     from restormer_cli.export.parity import compare
     from restormer_cli.model.weights import load_weights
+    from restormer_cli.model.weights_file import with_a_block_in_every_level
 
     for suffix, data in files.items():
         (folder / f"candidate{suffix}").write_bytes(data)
@@ -265,7 +266,8 @@ def _verify(
     if kind in WEIGHTS_ONLY:
         loaded = load_weights(candidate)
         # By shapes: a .pth has no configuration, and several expansions may belong to one set of widths.
-        if _shapes(loaded.model) != _shapes(weights.model):
+        expected = with_a_block_in_every_level(weights.model) if kind == ".pth" else weights.model
+        if _shapes(loaded.model) != _shapes(expected):
             raise CheckFailed(f"{request.target}: not written: it loads as another network, {loaded.config}")
         yield from compare(weights.model, _no_grad(loaded.model))
         return

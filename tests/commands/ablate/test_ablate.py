@@ -380,8 +380,9 @@ def test_budgets_that_are_apart_are_refused_with_the_numbers(tmp_path, monkeypat
         assert planned.exit_code == 0, planned.output
 
 
-def test_every_pair_of_the_papers_is_within_budget_at_both_scales():
-    from restormer_cli.commands.ablate.compact import cost
+def test_every_pair_of_the_papers_is_within_budget_at_both_scales(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[3] / "scripts" / "measure"))
+    from compact_arms import cost
 
     from restormer_cli.commands.ablate.arms import network
     from restormer_cli.model.config import ModelConfig
