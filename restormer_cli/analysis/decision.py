@@ -1,8 +1,8 @@
 """`--task auto`: which bundled task a picture needs, if any, and why; a pure function of the estimates."""
 
-import math
 from dataclasses import dataclass
 
+from restormer_cli.analysis.blur import Blur
 from restormer_cli.analysis.findings import Findings
 
 NOISY = 3.0
@@ -19,6 +19,9 @@ MOVED = 3.0
 """Length of a line from which a picture is called moved."""
 EVIDENT = 0.4
 """Evidence that a blur needs (see `Blur.evidence`)."""
+BLUNT_BY_DISC, BLUNT_BY_LINE = -0.65, -0.9
+"""How slowly edges must rise for a blur to be believed: behind a disc in every direction, behind a line in one. Rain
+and fences leave lines in the spectrum too, but their edges are sharp."""
 DROWNED = 8.0
 """Noise from this σ on drowns a blur: the deblurring weights were trained with less, so denoising comes first."""
 RAINY = 1.75
@@ -62,13 +65,19 @@ def read_camera(exif: bytes | None) -> Camera | None:
     return Camera(words[:40], iso) if words else None
 
 
+def _blunt(blur: Blur) -> bool:
+    """Whether a disc or a line is wide enough to be undone, and the edges say so too."""
+    if blur.kind == "defocus":
+        return blur.width >= BLURRED and blur.sharpest <= BLUNT_BY_DISC
+    return blur.kind == "motion" and blur.width >= MOVED and blur.bluntest <= BLUNT_BY_LINE
+
+
 def choose_task(findings: Findings, camera: Camera | None = None) -> Choice:
     """The bundled task for a picture: rain first, then blur where noise lets it be seen, then noise, else none."""
     noise, blur, rain = findings.noise, findings.blur, findings.rain
     if rain.score >= RAINY:
         return Choice("derain", f"bright streaks, {abs(rain.tilt):.0f}° from upright: derain")
-    least = {"defocus": BLURRED, "motion": MOVED}.get(blur.kind, math.inf)
-    blurred = blur.kind == "shake" or (blur.width >= least and blur.evidence >= EVIDENT)
+    blurred = blur.kind == "shake" or (blur.evidence >= EVIDENT and _blunt(blur))
     correlated = noise.correlation >= CORRELATED and noise.mean >= 1
     noisy = f"noise σ {noise.mean:.2g}" + ", correlated" * correlated
     if blurred and noise.mean < DROWNED:

@@ -13,7 +13,7 @@ from restormer_cli.analysis.traces import Clipping, Rain
 
 NOTHING = Findings(
     noise=Noise((0.5, 0.5, 0.5), 0.0, 0.0, 0.0),
-    blur=Blur("none", 0.0, 0.0, 0.1, -5.0),
+    blur=Blur("none", 0.0, 0.0, 0.1, -5.0, -0.3, -0.1),
     blocks=0.0,
     clipping=Clipping(0.0, 0.0),
     rain=Rain(0.0, 0.0, 0.0, 0.0),
@@ -24,7 +24,8 @@ def noise(sigma: float, correlation: float = 0.0) -> Noise:
     return Noise((sigma,) * 3, 0.0, correlation, 0.0)
 
 
-DISC = Blur("defocus", 3.0, 0.0, 1.5, -1.0)
+DISC = Blur("defocus", 3.0, 0.0, 1.5, -1.0, -1.2, -0.9)
+LINE = Blur("motion", 12.0, -30.0, 0.9, 1.0, -1.1, -0.3)
 
 
 @pytest.mark.parametrize(
@@ -34,18 +35,20 @@ DISC = Blur("defocus", 3.0, 0.0, 1.5, -1.0)
         (replace(NOTHING, noise=noise(9, 0.6)), "denoise", "noise σ 9, correlated: denoise"),
         (replace(NOTHING, blur=DISC), "defocus", "blur by a disc of radius 3 pixels: defocus"),
         (
-            replace(NOTHING, blur=Blur("motion", 12.0, -30.0, 0.9, 1.0)),
+            replace(NOTHING, blur=LINE),
             "motion-deblur",
             "blur along 12 pixels at -30°: motion-deblur",
         ),
         (
-            replace(NOTHING, blur=Blur("shake", 0.0, 0.0, 0.1, 2.0)),
+            replace(NOTHING, blur=Blur("shake", 0.0, 0.0, 0.1, 2.0, -1.2, -0.9)),
             "motion-deblur",
             "no sharp edge, no disc: blur by a shaken camera: motion-deblur",
         ),
         (replace(NOTHING, blur=DISC, noise=noise(20)), "denoise", "noise σ 20: denoise"),
         (replace(NOTHING, blur=replace(DISC, width=1.0)), None, None),
         (replace(NOTHING, blur=replace(DISC, kind="soft")), None, None),
+        (replace(NOTHING, blur=replace(DISC, sharpest=-0.3)), None, None),
+        (replace(NOTHING, blur=replace(LINE, bluntest=-0.6)), None, None),
         (replace(NOTHING, rain=Rain(2.0, 0.3, -0.3, -10.0)), "derain", "bright streaks, 10° from upright: derain"),
         (replace(NOTHING, rain=Rain(0.9, 0.1, -0.5, 0.0)), None, None),
         (
