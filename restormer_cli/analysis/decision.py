@@ -11,6 +11,8 @@ HIGH_ISO, NOISY_AT_HIGH_ISO = 1600, 1.5
 LOW_ISO, NOISY_AT_LOW_ISO = 400, 3.5
 """Where the camera told its sensitivity: from HIGH_ISO on noise is likely, so that less of it is believed; below
 LOW_ISO it is unlikely, so that more of it is asked for."""
+TRUSTED = 0.66
+"""How well noise must be told from texture (see `Noise.trust`): a denoiser would take the texture."""
 CORRELATED = 0.15
 """Correlation of neighbours from which noise is called correlated."""
 BLURRED = 1.2
@@ -90,6 +92,8 @@ def choose_task(findings: Findings, camera: Camera | None = None) -> Choice:
     if camera is not None:
         least = NOISY_AT_HIGH_ISO if camera.iso >= HIGH_ISO else NOISY_AT_LOW_ISO if camera.iso < LOW_ISO else NOISY
         noisy += f", ISO {camera.iso} ({camera.make})"
+    if noise.mean >= least and noise.trust < TRUSTED:
+        return Choice(None, f"{noisy}, or fine texture everywhere, no blur and no rain to be sure of: left alone")
     if noise.mean >= least:
         return Choice("denoise", f"{noisy}: denoise")
     beside = ", JPEG blocks, for which no task is made" if findings.blocks >= COARSE else ""

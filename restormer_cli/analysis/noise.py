@@ -59,6 +59,8 @@ class Noise:
     """Between neighbouring pixels; 0 for white noise."""
     length: float
     """Pixels at which the correlation has fallen to 1/e; 0 for white noise."""
+    trust: float
+    """How well noise is told from texture where that is easiest, 0 to 1: low where texture is everywhere."""
 
     @property
     def mean(self) -> float:
@@ -70,7 +72,7 @@ def estimate_noise(pixels: Image) -> Noise:
     """The noise of float32 (h, w, 1 or 3), nominally in [0, 1]; none below 16 pixels a side."""
     channels = pixels.shape[2]
     if min(pixels.shape[:2]) < 2 * SIDE:
-        return Noise((0.0,) * channels, 0.0, 0.0, 0.0)
+        return Noise((0.0,) * channels, 0.0, 0.0, 0.0, 0.0)
     blocks = _blocks(sample_tiles(pixels, TILE, TILES))
     lost = ((blocks <= 0) | (blocks >= 1)).mean(axis=(2, 3)).max(axis=1)
     if (lost <= CLIPPED).sum() >= min(LEAST, len(lost)):
@@ -90,7 +92,8 @@ def estimate_noise(pixels: Image) -> Noise:
     sigma = [_SCARCE[shape] * _mean_sigma(line, light[:, i]) for i, line in enumerate(lines)]
     middle = sum(at + slope / 2 for at, slope in lines)
     growth = np.clip(sum(slope for _, slope in lines) / 2 / max(middle, LEAST_VARIANCE), -1, 1)
-    return Noise(tuple(map(float, sigma)), float(growth), float(_RHO[shape]), float(_LENGTHS[shape]))
+    trust = (variance / (variance + LEAK * texture + 1e-3)).mean(axis=1).max()
+    return Noise(tuple(map(float, sigma)), float(growth), float(_RHO[shape]), float(_LENGTHS[shape]), float(trust))
 
 
 def _mean_sigma(line: tuple[float, float], light: Array) -> float:

@@ -12,7 +12,7 @@ from restormer_cli.analysis.noise import Noise
 from restormer_cli.analysis.traces import Clipping, Rain
 
 NOTHING = Findings(
-    noise=Noise((0.5, 0.5, 0.5), 0.0, 0.0, 0.0),
+    noise=Noise((0.5, 0.5, 0.5), 0.0, 0.0, 0.0, 1.0),
     blur=Blur("none", 0.0, 0.0, 0.1, -5.0, -0.3, -0.1),
     blocks=0.0,
     clipping=Clipping(0.0, 0.0),
@@ -20,8 +20,8 @@ NOTHING = Findings(
 )
 
 
-def noise(sigma: float, correlation: float = 0.0) -> Noise:
-    return Noise((sigma,) * 3, 0.0, correlation, 0.0)
+def noise(sigma: float, correlation: float = 0.0, trust: float = 1.0) -> Noise:
+    return Noise((sigma,) * 3, 0.0, correlation, 0.0, trust)
 
 
 DISC = Blur("defocus", 3.0, 0.0, 1.5, -1.0, -1.2, -0.9)
@@ -33,6 +33,11 @@ LINE = Blur("motion", 12.0, -30.0, 0.9, 1.0, -1.1, -0.3)
     [
         (NOTHING, None, "noise σ 0.5, no blur and no rain to be sure of: left alone"),
         (replace(NOTHING, noise=noise(9, 0.6)), "denoise", "noise σ 9, correlated: denoise"),
+        (
+            replace(NOTHING, noise=noise(9, trust=0.5)),
+            None,
+            "noise σ 9, or fine texture everywhere, no blur and no rain to be sure of: left alone",
+        ),
         (replace(NOTHING, blur=DISC), "defocus", "blur by a disc of radius 3 pixels: defocus"),
         (
             replace(NOTHING, blur=LINE),
