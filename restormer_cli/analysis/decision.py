@@ -26,7 +26,7 @@ BLUNT_BY_DISC, BLUNT_BY_LINE = -0.65, -0.9
 and fences leave lines in the spectrum too, but their edges are sharp."""
 DROWNED = 8.0
 """Noise from this σ on drowns a blur: the deblurring weights were trained with less, so denoising comes first."""
-RAINY = 1.75
+RAINY = 2.0
 """Score that streaks need (see `Rain.score`)."""
 COARSE = 0.5
 """Blocks that are worth a word; no bundled task is made for them."""
