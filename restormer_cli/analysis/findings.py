@@ -60,7 +60,7 @@ def _rounded(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def analyse(pixels: Image) -> Findings:
-    """Look at float32 (h, w, 1 or 3), nominally in [0, 1]: 0.3 to 1 s on one core, however large it is.
+    """Look at float32 (h, w, 1 or 3), nominally in [0, 1]: 0.3 to 1.8 s on one core, however large it is.
 
     What is far outside, or no number, counts as white or black.
     """

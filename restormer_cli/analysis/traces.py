@@ -74,9 +74,9 @@ def estimate_blocks(pixels: Image) -> float:
 def estimate_clipping(pixels: Image) -> Clipping:
     """Shares of pixels at white and at black: float32 (h, w, 1 or 3) in [0, 1]; on a megapixel at most."""
     step = max(1, round((pixels.shape[0] * pixels.shape[1] / 2**20) ** 0.5))
-    some = pixels[::step, ::step]
-    white = (some.max(axis=2) >= 254.5 / 255).mean()
-    black = (some.max(axis=2) <= 0.5 / 255).mean()
+    brightest = pixels[::step, ::step].max(axis=2)
+    white = (brightest >= 254.5 / 255).mean()
+    black = (brightest <= 0.5 / 255).mean()
     return Clipping(float(white), float(black))
 
 
