@@ -3,6 +3,7 @@
 import os
 import re
 from collections import Counter, deque
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from restormer_cli.errors import UserError, one_line
@@ -50,20 +51,40 @@ CURES = {
 """What people keep in folders of pictures and we do not read, by extension, and what to do."""
 
 
-def left_out(folder: Path, films: frozenset[str]) -> str | None:
-    """What is in a folder, deep down, and is not restored with it: "3 left out: 2 .heic (…), 1 .mp4 (…)"."""
+def left_out(
+    sources: Sequence[Path], films: frozenset[str], is_earlier_out: Callable[[Path], bool], out: Path
+) -> str | None:
+    """What is in folders, deep down, and is not restored with them: "3 left out: 2 .heic (…), 1 .mp4 (…)".
+
+    is_earlier_out: whether a folder holds results; out: where this run's go.
+    """
     counts: Counter[str] = Counter()
-    for here, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            suffix = Path(here, name).suffix.lower()
-            if not name.startswith(".") and suffix not in READABLE and (suffix in CURES or suffix in films):
-                counts[suffix] += 1
-    if not counts:
-        return None
-    cures = {suffix: CURES.get(suffix, "a video: name it on its own") for suffix in counts}
-    rows = ", ".join(f"{count} {suffix} ({cures[suffix]})" for suffix, count in sorted(counts.items()))
-    return f"{counts.total()} left out: {rows}"
+    results = 0
+    for source in sources:
+        if not source.is_dir():
+            counts[source.suffix.lower()] += len(sources) > 1 and source.suffix.lower() in films
+            continue
+        for here, folders, names in os.walk(source):
+            inside = [Path(here, name) for name in folders if not name.startswith(".")]
+            earlier = {folder.name for folder in inside if is_earlier_out(folder) and not _same(folder, out)}
+            results += len(earlier)
+            folders[:] = [folder.name for folder in inside if folder.name not in earlier and not _same(folder, out)]
+            for name in names:
+                suffix = Path(here, name).suffix.lower()
+                if not name.startswith(".") and suffix not in READABLE and (suffix in CURES or suffix in films):
+                    counts[suffix] += 1
+    counts = +counts
+    rows = [f"{count} {suffix} ({CURES.get(suffix, VIDEO)})" for suffix, count in sorted(counts.items())]
+    if results:
+        rows.append(f"{results} folder{'s' * (results > 1)} of earlier results")
+    return f"{counts.total() + results} left out: {', '.join(rows)}" if rows else None
+
+
+VIDEO = "a video: name it on its own"
+
+
+def _same(folder: Path, other: Path) -> bool:
+    return os.path.realpath(folder) == os.path.realpath(other)
 
 
 def _listing(folder: Path, seen: set[tuple[int, int]]) -> list[Path]:

@@ -118,13 +118,14 @@ def tasks() -> str:
 
 def restore(
     context: typer.Context,
-    source: Annotated[
-        Path, typer.Argument(metavar="IN", help="A picture, a folder of pictures, a video, or - for stdin.")
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="IN... OUT",
+            help="Pictures, folders of them, a video, or - for stdin; last a folder, or, for one picture, a file or -. "
+            "With --preview no OUT.",
+        ),
     ],
-    target: Annotated[
-        Path | None,
-        typer.Argument(metavar="OUT", help="A folder; or, for one picture, a file, or -. Not needed with --preview."),
-    ] = None,
     profile: Annotated[
         str | None,
         typer.Option(
@@ -230,11 +231,13 @@ def restore(
         from restormer_cli.commands.restore.view import show_restoring
         from restormer_cli.report.console import fetched
 
-        if target is None and preview is None:
+        if len(paths) == 1 and preview is None:
             raise typer.BadParameter("name a folder to write to, or a file for one picture", context, param_hint="OUT")
+        (source, *more), target = paths[: max(1, len(paths) - 1)], paths[-1]
         request = Request(
             source=source,
-            target=source if target is None else target,
+            target=target,
+            more=tuple(more),
             weights=weights,
             task=task,
             right=right,

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from restormer_cli.commands.restore.earlier import is_earlier_out, recorded
 from restormer_cli.errors import UserError
 from restormer_cli.files import check_folder
 from restormer_cli.images.formats.table import READABLE, WRITABLE
@@ -49,7 +50,7 @@ class Job:
 
 
 def find_jobs(
-    source: Path,
+    source: Path | Sequence[Path],
     target: Path,
     *,
     extension: str | None = None,
@@ -60,6 +61,7 @@ def find_jobs(
 ) -> list[Job]:
     """The pictures of a file, a folder or standard input, and their targets, in natural order.
 
+    source: several are what shells make of `*.jpg`; of several, a folder becomes a folder of its name in `target`.
     extension: of the results, such as ".png"; None keeps each picture's own.
     suffix: appended to each name, before the extension.
     right: a folder with the second views under the same names, or "LEFT=RIGHT", what to replace in a name.
@@ -68,27 +70,60 @@ def find_jobs(
 
     Raises UserError for everything that can be refused before a picture is read.
     """
-    if STANDARD in (source, target):
-        jobs = _standard(source, target, extension, suffix)
-    elif not source.exists():
-        raise UserError(_missing(source))
-    elif source.is_dir():
-        jobs = _in_folder(source, target, extension, suffix)
-    else:
-        check_named(target)
-        named_as_file = not target.is_dir() and target.suffix.lower() in {*READABLE, *WRITABLE}
-        jobs = [Job(source, target if named_as_file else target / renamed(source, extension, suffix))]
-        if named_as_file and (suffix or (extension and WRITABLE.get(target.suffix.lower()) != WRITABLE[extension])):
-            raise UserError(f"{target}: --ext and --suffix make names in a folder; name a folder to write to")
-    if right is not None:
-        jobs = _with_second_views(jobs, source, right)
-    if mask is not None:
-        jobs = _with_masks(jobs, source, mask)
+    sources = [source] if isinstance(source, Path) else list(source)
+    several = len(sources) > 1
+    if several:
+        check_several(sources, target)
+    jobs = []
+    for one in sources:
+        try:
+            found = _jobs_of(one, target, extension, suffix, several)
+        except NoPictures:
+            if not several:
+                raise
+            continue
+        if right is not None:
+            found = _with_second_views(found, one, right)
+        if mask is not None:
+            found = _with_masks(found, one, mask)
+        jobs += found
+    if not jobs:
+        raise NoPictures(f"no pictures in {', '.join(map(str, sources))} (looked for {', '.join(sorted(READABLE))})")
     _check_targets(jobs, may_exist)
-    folder = target if source.is_dir() else jobs[0].target.parent
     if jobs[0].target != STANDARD:
-        check_folder(folder)
+        check_folder(target if several or sources[0].is_dir() else jobs[0].target.parent)
     return jobs
+
+
+class NoPictures(UserError):
+    """A folder without a picture."""
+
+
+def check_several(sources: Sequence[Path], target: Path) -> None:
+    """Raises UserError where several inputs have no folder to go to, or cannot stand beside each other."""
+    if STANDARD in (*sources, target):
+        raise UserError("- is one picture: name it alone, with one file to write to")
+    if target.is_file() or (not target.is_dir() and target.suffix.lower() in {*READABLE, *WRITABLE}):
+        raise UserError(
+            f"{target}: {len(sources)} inputs need a folder to write to, and the last name is a file's: "
+            "end the line with a folder, such as out/"
+        )
+    check_named(target)
+
+
+def _jobs_of(source: Path, target: Path, extension: str | None, suffix: str, several: bool) -> list[Job]:
+    """One input's."""
+    if STANDARD in (source, target):
+        return _standard(source, target, extension, suffix)
+    if not source.exists():
+        raise UserError(_missing(source))
+    if source.is_dir():
+        return _in_folder(source, target / source.resolve().name if several else target, target, extension, suffix)
+    check_named(target)
+    named_as_file = not target.is_dir() and target.suffix.lower() in {*READABLE, *WRITABLE}
+    if named_as_file and (suffix or (extension and WRITABLE.get(target.suffix.lower()) != WRITABLE[extension])):
+        raise UserError(f"{target}: --ext and --suffix make names in a folder; name a folder to write to")
+    return [Job(source, target if named_as_file else target / renamed(source, extension, suffix))]
 
 
 def check_named(target: Path) -> None:
@@ -136,33 +171,43 @@ def _standard(source: Path, target: Path, extension: str | None, suffix: str) ->
     return [Job(source, target)]
 
 
-def _in_folder(source: Path, target: Path, extension: str | None, suffix: str) -> list[Job]:
+def _in_folder(source: Path, target: Path, out: Path, extension: str | None, suffix: str) -> list[Job]:
+    """target: where this folder's results go; out: the OUT that was named, which may lie above."""
     if target.is_file():
         raise UserError(f"{target}: is a file, but {source} is a folder: name a folder to write to")
     unlisted: list[tuple[Path, str]] = []
     found = find_pictures(source, recursive=True, unlisted=unlisted)
-    here, results = source.resolve(), target.resolve()
+    here, results = source.resolve(), out.resolve()
     if here in results.parents:  # OUT lies inside IN: what is in it are results
         found = [path for path in found if results not in _location(path).parents]
-    found = _without_results(found, suffix if here == results else "")
+    found = _without_results(found, source, own=here == target.resolve())
     if not found and not unlisted:
-        raise UserError(f"{source}: no pictures in it (looked for {', '.join(sorted(READABLE))})")
+        raise NoPictures(f"{source}: no pictures in it (looked for {', '.join(sorted(READABLE))})")
     jobs = [Job(path, target / path.relative_to(source).parent / renamed(path, extension, suffix)) for path in found]
     return jobs + [Job(path, target / path.relative_to(source), trouble=reason) for path, reason in unlisted]
 
 
-def _without_results(found: list[Path], suffix: str) -> list[Path]:
-    """The pictures without what an earlier run made of them: comparisons, and in their own folder those by `suffix`."""
+def _without_results(found: list[Path], source: Path, own: bool) -> list[Path]:
+    """The pictures without what earlier runs made of them.
+
+    Those are comparisons, folders below that were an OUT, and, where results go into this very folder (`own`), what
+    its record names.
+    """
     there = set(found)
-    stems = {path.with_suffix("") for path in found}
+    outs = {folder: is_earlier_out(folder) for path in found for folder in _between(source, path)}
+    names = {folder: recorded(folder) for folder in {path.parent for path in found}} if own else {}
 
     def result(path: Path) -> bool:
         if path.stem.endswith(COMPARED) and path.with_name(path.stem.removesuffix(COMPARED) + path.suffix) in there:
             return True
-        original = path.stem.removesuffix(suffix)
-        return bool(suffix) and original not in ("", path.stem) and path.with_name(original) in stems
+        return path.name in names.get(path.parent, ()) or any(outs[folder] for folder in _between(source, path))
 
     return [path for path in found if not result(path)]
+
+
+def _between(source: Path, path: Path) -> list[Path]:
+    """The folders below `source` that lead to `path`."""
+    return [folder for folder in path.parents if source in folder.parents]
 
 
 COMPARED = ".compare"
@@ -178,7 +223,7 @@ def jobs_of_folder(request: "Request") -> list[Job]:
     except UserError:  # gone between two looks
         return []
     results, jobs, taken = target.resolve(), [], set()
-    for path in _without_results(found, request.suffix if source.resolve() == results else ""):
+    for path in _without_results(found, source, own=source.resolve() == results):
         place = target / path.relative_to(source).parent / renamed(path, extension, request.suffix)
         inside = source.resolve() in results.parents and results in _location(path).parents
         if not inside and place not in taken and not _places(place) & _places(path):
@@ -260,7 +305,8 @@ def _check_targets(jobs: Sequence[Job], may_exist: bool) -> None:
         if job.target == STANDARD or job.trouble:
             continue
         if not inputs.isdisjoint(_places(job.target)):
-            raise UserError(f"{job.target}: is an input, which is never overwritten: name another place to write to")
+            other = "choose another --suffix, or name" if job.target.parent == job.source.parent else "name"
+            raise UserError(f"{job.target}: is an input, which is never overwritten: {other} another place to write to")
         first = taken.setdefault(_location(job.target), job)
         if first is not job:
             raise UserError(

@@ -98,8 +98,8 @@ class RestorePage:
 
     def _row(self, event: "Restored", shown: bool) -> PictureRow:
         """What the page says about one picture, with both sides of it where it can be shown."""
-        base = self.request.source
-        name = event.source.relative_to(base) if base in event.source.parents else event.source.name
+        bases = [base for base in self.request.sources if base in event.source.parents]
+        name = event.source.relative_to(bases[0]) if bases else event.source.name
         row = PictureRow(
             name="standard input" if event.source == STANDARD else one_line(str(name)),
             width=event.width,
@@ -138,7 +138,7 @@ class RestorePage:
         limited = request.mask is not None or request.protect is not None or request.degrade is not None
         if knobs != neutral or limited or STANDARD in (request.source, request.target):
             return None
-        words = ["restormer", "restore", str(request.source), str(request.target)]
+        words = ["restormer", "restore", *map(str, request.sources), str(request.target)]
         for flag in ("task", "weights", "right", "tile", "window", "precision", "suffix"):
             value = getattr(request, flag)
             if value is not None and value != getattr(Request, flag, None):
@@ -158,7 +158,7 @@ class RestorePage:
             )
         text = restore_page(
             rows,
-            source=str(self.request.source),
+            source=", ".join(map(str, self.request.sources[:3])) + (" …" if len(self.request.more) > 2 else ""),
             target=str(self.request.target),
             settings=_settings(self.request, started),
             notes=tuple(notes),

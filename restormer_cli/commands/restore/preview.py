@@ -72,6 +72,8 @@ def write_preview(request: Request, sheet: Path) -> str:
 def _check(request: Request, sheet: Path) -> None:
     if sheet.suffix.lower() != ".png":
         raise UserError(f"--preview {sheet}: is written as PNG: name it {sheet.with_suffix('.png').name}")
+    if request.more:
+        raise UserError("--preview: is of one picture: name one, or a folder, whose first is taken")
     if request.degrade is not None or request.right is not None:
         raise UserError("--preview: shows what restoring one picture would do: leave --degrade and --right out")
     if sheet.resolve() == request.source.resolve():

@@ -13,6 +13,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from restormer_cli.commands.restore.earlier import is_earlier_out, record
 from restormer_cli.commands.restore.jobs import STANDARD, Job, find_jobs
 from restormer_cli.commands.restore.operations import Stage, make_stage
 from restormer_cli.commands.restore.pipeline import overlapped
@@ -34,7 +35,7 @@ POLL = 0.2
 
 
 def restore(request: Request) -> Iterator[Started | Planned | Advanced | Restored]:
-    """Restore a file or a folder, picture by picture; a bad picture costs that picture only. Or one video (film.py).
+    """Restore files or folders, picture by picture; a bad picture costs that picture only. Or one video (film.py).
 
     Yields one Started, then a Restored per picture; in a dry run, which writes nothing, a Planned. Raises UserError
     before any work where the request is wrong, and at the end where not one picture could be restored; never leaves
@@ -45,7 +46,7 @@ def restore(request: Request) -> Iterator[Started | Planned | Advanced | Restore
         _take_part(request, team)
         return
     try:
-        if is_film(request.source) and not request.source.is_dir():
+        if is_film(request.source) and not request.source.is_dir() and not request.more:
             yield from restore_film(request)
             return
         if request.watch:
@@ -54,12 +55,13 @@ def restore(request: Request) -> Iterator[Started | Planned | Advanced | Restore
         jobs = _jobs(request)
         stage = make_stage(request)
         started = stage.started(jobs)
-        if request.source.is_dir() and (missing := left_out(request.source, READABLE_FILMS)):
+        if missing := left_out(request.sources, READABLE_FILMS, is_earlier_out, request.target):
             started = replace(started, left_out=missing)
         yield started
         if request.dry_run:
             yield from _dry_run(request, stage, jobs)
             return
+        record((job.target for job in jobs), request.sources, request.target)
         own = jobs if team is None else _hand_out(request, jobs, team)
     finally:
         if team is not None:
@@ -79,7 +81,12 @@ def _watch(request: Request) -> Iterator[Started | Restored]:
     stage = make_stage(request)
     yield replace(stage.started([]), watching=True)
     sweep(request.target)
-    yield from watch(request, lambda jobs: _run(request, stage, jobs))
+
+    def run(jobs: list[Job]) -> Iterator[Restored]:
+        record((job.target for job in jobs), request.sources, request.target)
+        return _run(request, stage, jobs)
+
+    yield from watch(request, run)
 
 
 def _jobs(request: Request) -> list[Job]:
@@ -87,8 +94,11 @@ def _jobs(request: Request) -> list[Job]:
         raise UserError("--overwrite and --skip-existing: give only one of them")
     extension = _check_names(request)
     may_exist = request.overwrite or request.skip_existing
+    sources = [source for source in request.sources if not request.more or source.is_dir() or not is_film(source)]
+    if not sources:
+        raise UserError("a video is restored by itself: name one")
     jobs = find_jobs(
-        request.source,
+        sources,
         request.target,
         extension=extension,
         suffix=request.suffix,
@@ -200,7 +210,12 @@ def _judged(request: Request, jobs: list[Job], events: Iterator[Restored]) -> It
                 raise kind(f"stopped at the first failure, {so_far} (--fail-fast)")
     if len(codes) == len(jobs):
         kind = UserError if set(codes) == {UserError.exit_code} else Failed
-        raise kind(f"{request.source}: none of its {len(jobs)} pictures could be restored")
+        what = (
+            f"none of the {len(jobs)} pictures"
+            if request.more
+            else f"{request.source}: none of its {len(jobs)} pictures"
+        )
+        raise kind(f"{what} could be restored")
 
 
 # --- Several processes --------------------------------------------------------------------------------------

@@ -21,6 +21,8 @@ class Request:
 
     source: Path
     target: Path
+    more: tuple[Path, ...] = ()
+    """Inputs beside `source`."""
     weights: str | None = None
     """A weights file or a bundled name; None takes the bundled checkpoint of `task`."""
     task: str | None = None
@@ -65,6 +67,11 @@ class Request:
     """Where flags came from."""
     compare: bool = False
     """Write before and after side by side too, beside each result."""
+
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """All inputs."""
+        return (self.source, *self.more)
 
 
 @dataclass(frozen=True)

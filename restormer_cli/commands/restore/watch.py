@@ -24,7 +24,7 @@ Stat = tuple[int, int]
 
 def check_watch(request: Request) -> None:
     """Raises UserError for what cannot be watched, or what would make no sense."""
-    if not request.source.is_dir():
+    if request.more or not request.source.is_dir():
         raise UserError(f"--watch {request.source}: watches a folder: name one")
     for flag, given in (("--dry-run", request.dry_run), ("--overwrite", request.overwrite)):
         if given:

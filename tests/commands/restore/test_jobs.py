@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from restormer_cli.commands.restore.earlier import record
 from restormer_cli.commands.restore.jobs import Job, find_jobs
 from restormer_cli.errors import UserError
 
@@ -46,12 +47,49 @@ def test_a_named_file_is_not_renamed(tmp_path, options):
 
 
 def test_results_by_suffix_in_their_own_folder_are_no_inputs(tmp_path):
-    make(tmp_path / "in", "a.png", "a_x.png", "b.jpg", "only_x.png")
-    jobs = find_jobs(tmp_path / "in", tmp_path / "in", suffix="_x", may_exist=True)
-    assert [job.source.name for job in jobs] == ["a.png", "b.jpg", "only_x.png"]
-    with pytest.raises(UserError, match=r"in/a_x\.png: already there: --overwrite replaces it"):
-        find_jobs(tmp_path / "in", tmp_path / "in", suffix="_x")
+    folder = tmp_path / "in"
+    make(folder, "a.png", "b.jpg", "only_x.png", "deep/c.png")
+    jobs = find_jobs(folder, folder, suffix="_x")
+    record([job.target for job in jobs], [folder], folder)
+    make(folder, "a_x.png", "deep/c_x.png")
+    jobs = find_jobs(folder, folder, suffix="_x", may_exist=True)
+    assert [job.source.name for job in jobs] == ["a.png", "b.jpg", "c.png", "only_x.png"]
+    assert len(find_jobs(folder, folder, suffix="_y")) == 4  # those of another suffix are results as well
+    with pytest.raises(UserError, match=r"in/a_x\.png and 1 more: already there: --overwrite replaces them"):
+        find_jobs(folder, folder, suffix="_x")
     assert "a_x_x.png" in targets(tmp_path, suffix="_x")  # elsewhere they are pictures like others
+
+
+def test_a_picture_named_like_a_result_is_not_overwritten(tmp_path):
+    folder = tmp_path / "in"
+    make(folder, "a.png", "a_x.png")  # the user's own
+    with pytest.raises(
+        UserError, match=r"in/a_x\.png: is an input, which is never overwritten: choose another --suffix"
+    ):
+        find_jobs(folder, folder, suffix="_x", may_exist=True)
+    assert [job.target.name for job in find_jobs(folder, folder, suffix="_y")] == ["a_y.png", "a_x_y.png"]
+
+
+def test_several_inputs_as_shells_give_them(tmp_path):
+    make(tmp_path, "a.jpg", "b.png", "holiday/c.png", "holiday/deep/d.png", "empty/readme.txt")
+    names = ("a.jpg", "holiday", "b.png", "empty")
+    jobs = find_jobs([tmp_path / name for name in names], tmp_path / "out", extension=".png", suffix="_x")
+    assert [str(job.target.relative_to(tmp_path / "out")) for job in jobs] == [
+        "a_x.png", "holiday/c_x.png", "holiday/deep/d_x.png", "b_x.png",
+    ]  # fmt: skip
+    make(tmp_path, "other/a.jpg")
+    with pytest.raises(UserError, match="would both become"):
+        find_jobs([tmp_path / "a.jpg", tmp_path / "other" / "a.jpg"], tmp_path / "out")
+
+
+@pytest.mark.parametrize("last", ["b.png", "new.png", "out.heci", "-"])
+def test_several_inputs_need_a_folder_at_the_end(tmp_path, monkeypatch, last):
+    monkeypatch.chdir(tmp_path)
+    make(tmp_path, "a.jpg", "b.png", "c.png")
+    with pytest.raises(UserError) as error:
+        find_jobs([Path("a.jpg"), Path("c.png")], Path(last), may_exist=True)
+    assert "\n" not in str(error.value)
+    assert any(cure in str(error.value) for cure in ("end the line with a folder", "cannot write", "name it alone"))
 
 
 def test_comparisons_are_no_inputs(tmp_path):

@@ -260,12 +260,31 @@ def test_several_that_are_there_are_counted(two_pictures, colour_weights):
 # --- In and out in one another --------------------------------------------------------------------------------
 
 
+def test_several_files_and_a_folder_of_them(tmp_path, colour_weights, write_png):
+    paths = [write_png(tmp_path / name) for name in ("a.png", "b.png", "trip/c.png")]
+    (tmp_path / "film.mp4").write_bytes(b"not opened")
+    result = restore(
+        *paths[:2], tmp_path / "trip", tmp_path / "film.mp4", tmp_path / "out", "--weights", colour_weights
+    )
+    assert result.exit_code == 0, result.output
+    assert files(tmp_path / "out") == ["a.png", "b.png", "trip/c.png"]
+    assert "3 restored, 0 failed" in result.output
+    assert "note: 1 left out: 1 .mp4 (a video: name it on its own)" in result.output
+
+
 def test_results_inside_the_input_are_not_read_again(tmp_path, colour_weights, write_png):
     write_png(tmp_path / "a.png")
     assert restore(tmp_path, tmp_path / "out", "--weights", colour_weights).exit_code == 0
     result = restore(tmp_path, tmp_path / "out", "--weights", colour_weights, "--overwrite")
     assert result.exit_code == 0, result.output
-    assert files(tmp_path) == ["a.png", "out/a.png"]
+    assert files(tmp_path) == ["a.png", "out/.restormer-results", "out/a.png"]
+    assert restore(tmp_path, tmp_path / "other", "--weights", colour_weights).exit_code == 0  # nor are earlier OUTs
+    assert files(tmp_path / "other") == [".restormer-results", "a.png"]
+    again = restore(tmp_path / "out", tmp_path / "twice", "--weights", colour_weights)  # unless they are what is named
+    assert again.exit_code == 0
+    assert files(tmp_path / "twice") == ["a.png"]
+    told = restore(tmp_path, tmp_path / "other", "--weights", colour_weights, "--skip-existing")
+    assert "note: 1 left out: 1 folder of earlier results" in told.output
 
 
 def test_the_input_may_lie_inside_the_output(tmp_path, colour_weights, write_png):
