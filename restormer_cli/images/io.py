@@ -18,6 +18,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,6 +26,15 @@ import numpy as np
 
 from restormer_cli.errors import Failed, UserError, one_line
 from restormer_cli.files import write_atomically
+from restormer_cli.images.colour import (
+    Working,
+    code_of,
+    float_scale,
+    is_srgb,
+    make_icc,
+    read_colour,
+    working_space,
+)
 from restormer_cli.images.formats.exif_icc import icc_space, turn, upright, upright_size
 from restormer_cli.images.formats.jpeg_xl import read_jxl
 from restormer_cli.images.formats.pillow import pillow_size
@@ -36,7 +46,6 @@ from restormer_cli.images.formats.raster import (
     Options,
     Raster,
     Unreadable,
-    beyond_srgb,
     peak,
     sample_type,
     third_party,
@@ -91,6 +100,17 @@ class Picture:
     def depth(self) -> int:
         """8, 16 or 32 (float): the sample size that holds `bits`."""
         return 8 if self.bits <= 8 else 16 if self.bits <= 16 else FLOAT_BITS
+
+    @cached_property
+    def working(self) -> Working | None:
+        """How these pixels are shown to a network that was trained on sRGB; None: as they are."""
+        floats = self.depth == FLOAT_BITS
+        return working_space(read_colour(self.icc, self.colour, self.exif), self.pixels, floats=floats)
+
+    @property
+    def shown(self) -> np.ndarray:
+        """The pixels as a network is to see them: float32 (h, w, 1 or 3), sRGB."""
+        return self.pixels if self.working is None else self.working.show(self.pixels)
 
     @property
     def opaque(self) -> bool:
@@ -190,7 +210,11 @@ def _picture(raster: Raster, form: str, path: Path) -> Picture:
         raise Unreadable(f"{broken:,} of its samples are no numbers (NaN or infinite); replace them first")
     colours = 3 if samples.shape[2] >= 3 else 1
     if raster.bits == FLOAT_BITS and (top := float(samples[..., :colours].max())) > BEYOND:
-        notes.append(f"its values reach {top:,.4g} where white is 1; weights know 0 to 1: scale it for a good result")
+        white = float_scale(samples[..., :colours])
+        if white == 1:
+            notes.append(f"its values reach {top:,.4g} where white is 1: what lies beyond white stays as it is")
+        else:
+            notes.append(f"its values reach {top:,.4g}: {white:,.0f} is taken for white")
     alpha = samples[..., colours:].copy() if samples.shape[2] > colours else None
     pixels, hidden = _pixels(samples[..., :colours], alpha, raster.bits)
     dpi = (raster.dpi[1], raster.dpi[0]) if raster.dpi and orientation >= 5 else raster.dpi
@@ -279,14 +303,10 @@ def check_writable(path: str | Path, like: Picture, *, channels: int | None = No
         losses.append(f"{like.bits} bits become {bits}")
     if not codec.exact_alpha and not like.opaque:
         losses.append(f"{name} keeps transparency only approximately")
-    exif, icc = _metadata_for(codec, like, channels or int(like.pixels.shape[2]), bits)
-    if like.exif and not exif:
+    if like.exif and not _exif_for(codec, like, bits):
         losses.append(f"{name} cannot hold its EXIF")
-    if like.icc and not icc:
-        losses.append(f"{name} cannot hold its colour profile; colours may look different")
-    icc_says = bool(icc)
-    if not icc_says and beyond_srgb(like.colour) and not codec.colour(like.colour, bits, like.lossless):
-        losses.append(f"{name} as written here cannot say what its colours mean (not sRGB); they will look different")
+    if told := _colours_for(codec, like, channels or int(like.pixels.shape[2]), bits).told:
+        losses.append(told)
     holds = codec.beside if bits <= codec.metadata_depth else frozenset()
     lost = [word for field_name, word in like.beside.names().items() if field_name not in holds]
     if lost:
@@ -359,6 +379,11 @@ def write_picture(
 def _raster(pixels: np.ndarray, like: Picture, codec: Codec) -> Raster:
     """Pixels and what is put back, as the codec wants them."""
     bits = _bits_in(codec, like.bits)
+    colours = _colours_for(codec, like, int(pixels.shape[2]), bits)
+    if colours.convert is not None:
+        pixels = colours.convert.convert(pixels)
+    elif bits != FLOAT_BITS and like.working is not None and like.working.scale != 1:
+        pixels = pixels / np.float32(like.working.scale)
     unmultiply = like.premultiplied and not codec.premultiplied
     if unmultiply and like.alpha is not None:
         visible = like.alpha.astype(np.float32) / peak(like.bits)
@@ -368,10 +393,11 @@ def _raster(pixels: np.ndarray, like: Picture, codec: Codec) -> Raster:
         samples[like.alpha[..., 0] == 0] = _rescale(like.hidden, like.bits, bits)
     if like.alpha is not None and codec.alpha:
         samples = np.concatenate([samples, _rescale(like.alpha, like.bits, bits)], axis=2)
-    exif, icc = _metadata_for(codec, like, pixels.shape[2], bits)
+    exif = _exif_for(codec, like, bits)
     premultiplied = like.premultiplied and codec.premultiplied
     beside = like.beside if bits <= codec.metadata_depth else Beside()
-    return Raster(samples, bits, icc, exif, None, like.dpi, like.colour, premultiplied=premultiplied, beside=beside)
+    icc, chunks = colours.icc, colours.chunks
+    return Raster(samples, bits, icc, exif, None, like.dpi, chunks, premultiplied=premultiplied, beside=beside)
 
 
 def quantise(pixels: np.ndarray, bits: int) -> np.ndarray:
@@ -393,15 +419,54 @@ def _bits_in(codec: Codec, bits: int) -> int:
     return min((depth for depth in codec.depths if depth >= bits), default=codec.depths[-1])
 
 
-def _metadata_for(codec: Codec, like: Picture, channels: int, bits: int) -> tuple[bytes | None, bytes | None]:
-    """EXIF and ICC as far as the format can hold them; a profile only beside the colours it describes."""
-    if bits > codec.metadata_depth:
-        return None, None
-    exif = like.exif if like.exif and len(like.exif) <= codec.exif_limit else None
-    space = "GRAY" if channels == 1 and codec.gray else "RGB"
-    fits = like.icc is not None and icc_space(like.icc) == space
-    return exif, like.icc if codec.icc and fits else None
+def _exif_for(codec: Codec, like: Picture, bits: int) -> bytes | None:
+    """EXIF as far as the format can hold it."""
+    fits = like.exif is not None and len(like.exif) <= codec.exif_limit and bits <= codec.metadata_depth
+    return like.exif if fits else None
 
+
+@dataclass(frozen=True)
+class _Colours:
+    """How a result says what its numbers mean: by a profile, by chunks, or by being converted to sRGB."""
+
+    icc: bytes | None = None
+    chunks: tuple[tuple[bytes, bytes], ...] = ()
+    convert: Working | None = None
+    told: str | None = None
+
+
+def _colours_for(codec: Codec, like: Picture, channels: int, bits: int) -> _Colours:
+    """In whatever way the format has; a profile only beside the colours it describes."""
+    profiles = codec.icc and bits <= codec.metadata_depth
+    space = "GRAY" if channels == 1 and codec.gray else "RGB"
+    if profiles and like.icc is not None and icc_space(like.icc) == space:
+        return _Colours(like.icc, like.colour)
+    colour = read_colour(like.icc, like.colour, like.exif)
+    if colour is None:
+        lost = like.icc is not None
+        told = "the format as written here cannot hold its colour profile; colours may look different" if lost else None
+        return _Colours(None, like.colour, None, told)
+    if space == "GRAY" and colour.to_srgb is not None:
+        colour = replace(colour, to_srgb=None)
+    if is_srgb(colour) or (like.icc is None and codec.colour(like.colour, bits, like.lossless)):
+        return _Colours(None, like.colour)
+    code = code_of(colour)
+    chunk = () if code is None else ((b"cICP", bytes([*code, 0, 1])),)
+    if chunk and codec.colour(chunk, bits, like.lossless):
+        return _Colours(None, chunk)
+    if like.icc is None and not like.colour and _exif_for(codec, like, bits):
+        return _Colours()  # a camera's Adobe RGB, which EXIF goes on saying
+    if profiles:
+        told = None
+        if code is not None and code[1] in HDR:
+            told = "its HDR colours go into a profile: programs that do not know of it show no light beyond white"
+        return _Colours(make_icc(colour, "as in the original"), (), None, told)
+    scale = 1.0 if like.working is None else like.working.scale
+    return _Colours(convert=Working(scale, colour), told="its colours are converted to sRGB")
+
+
+HDR = (16, 18)
+"""PQ and HLG, by H.273's numbers."""
 
 HEAD = 64
 """Bytes that tell the format, and a PNG's size."""

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -582,7 +583,9 @@ def test_the_colour_profile_travels_between_formats(source, form):
 @pytest.mark.parametrize("form", ["jxl", "bmp"])
 def test_a_profile_that_cannot_be_kept_is_said(form):
     picture = decode_picture(pillow(samples(3), "PNG", icc_profile=SRGB), "x")
-    assert any("colour profile" in loss for loss in check_writable(f"a.{form}", picture))
+    assert check_writable(f"a.{form}", picture) == ()  # sRGB is what the numbers mean anyway
+    tables = replace(picture, icc=SRGB.replace(b"rXYZ", b"A2B0"))
+    assert any("colour profile" in loss for loss in check_writable(f"a.{form}", tables))
 
 
 def test_a_gray_profile_never_lands_in_a_colour_picture():
@@ -742,7 +745,7 @@ def test_deep_avif_says_that_it_loses_metadata():
     array = samples(3, np.uint16)
     deep = decode_picture(as_png(array), "x")
     picture = Picture(**{**vars(deep), "icc": SRGB, "exif": exif_block().removeprefix(b"Exif\0\0")})
-    assert len(check_writable("a.avif", picture)) == 3
+    assert len(check_writable("a.avif", picture)) == 2  # depth and EXIF; the profile says sRGB, as AVIF does by itself
     see_through = decode_picture(as_png(samples(4)), "x")
     assert check_writable("a.avif", see_through) == ("AVIF keeps transparency only approximately",)
     rewritten(picture, "avif")

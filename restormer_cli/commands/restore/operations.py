@@ -112,15 +112,20 @@ class Restoring:
 
     def compute(self, work: Work) -> None:
         assert work.picture is not None
-        pixels, said = work.picture.pixels, []
+        pixels, said = work.picture.shown, []
+        working = work.picture.working
         self.peak.start()
-        right = work.right.pixels if work.right is not None else None
+        right = work.right.shown if work.right is not None else None
         if not control_of(self.request).nothing:
             work.plan, _ = self.plan(*work.shape[:2])
         try:
             work.pixels, work.change = self.restored(pixels, right, work.weight, said.append)
         except RestormerError as error:
             raise type(error)(f"{work.picture.path}: {error}") from None
+        if working is not None:
+            nothing = work.change is None
+            own = work.picture.pixels
+            work.pixels = own if nothing else working.carry(own, pixels, work.pixels)
         work.right, work.peak = None, self.peak.bytes()
         if work.change is not None:
             work.plan = self.ran(*work.shape[:2])
@@ -260,7 +265,14 @@ class Degrading:
 
     def compute(self, work: Work) -> None:
         assert work.picture is not None
-        work.pixels = self.degradation.of_file(work.picture.pixels, work.job.source.name, self.request.seed)
+        picture, name = work.picture, work.job.source.name
+        if picture.working is None:
+            work.pixels = self.degradation.of_file(picture.pixels, name, self.request.seed)
+        else:  # worse as it is seen, not by its numbers
+            shown = picture.shown
+            work.pixels = picture.working.carry(
+                picture.pixels, shown, self.degradation.of_file(shown, name, self.request.seed)
+            )
 
 
 Stage = Restoring | Choosing | Degrading

@@ -50,7 +50,8 @@ def write_preview(request: Request, sheet: Path) -> str:
     begun = time.perf_counter()
     _check(request, sheet)
     picture = read_picture(_first(request.source))
-    crops = choose_crops(picture.pixels)
+    pixels = picture.shown
+    crops = choose_crops(pixels)
     diagnosis = diagnose(picture)
     if request.task == AUTO:
         columns: list[Column] = [("as it is" + " (auto)" * (diagnosis.task is None), None, 0.0)]
@@ -59,7 +60,7 @@ def write_preview(request: Request, sheet: Path) -> str:
         task = request.task or (None if request.weights else DEFAULT_TASK)
         columns = [("as it is", None, 0.0)]
         columns += [(f"--strength {strength:g}", task, strength) for strength in STRENGTHS]
-    rows = _rows(request, picture.pixels, crops, columns)
+    rows = _rows(request, pixels, crops, columns)
     heading = [f"{one_line(picture.path.name)}: {diagnosis.words}", diagnosis.reason]
     drawn = _draw([label for label, *_ in columns], crops, rows, heading)
     sheet.parent.mkdir(parents=True, exist_ok=True)
@@ -205,7 +206,7 @@ def _png(drawn: np.ndarray, picture: Picture) -> bytes:
 
     from restormer_cli.images.formats.exif_icc import icc_space
 
-    profile = picture.icc if picture.icc and icc_space(picture.icc) == "RGB" else None
+    profile = picture.icc if picture.icc and icc_space(picture.icc) == "RGB" and not picture.working else None
     words = PngImagePlugin.PngInfo()
     words.add_text("Software", SOFTWARE)
     stream = BytesIO()

@@ -127,7 +127,7 @@ def diagnose(picture: Picture, *, followed: bool = False) -> Diagnosis:
     from restormer_cli.analysis.decision import choose_task, read_camera
     from restormer_cli.analysis.findings import analyse
 
-    findings = analyse(picture.pixels)
+    findings = analyse(picture.shown)
     choice = choose_task(findings, read_camera(picture.exif))
     return Diagnosis(findings.to_json(), str(findings), choice.task, choice.reason, followed)
 

@@ -129,3 +129,33 @@ def cmyk_to_rgb(cmyk: np.ndarray, icc: bytes | None, bits: int) -> np.ndarray:
 
 def upright_size(height: int, width: int, orientation: object) -> tuple[int, int]:
     return (width, height) if orientation in (5, 6, 7, 8) else (height, width)
+
+
+EXIF_IFD, INTEROP_IFD, COLOUR_SPACE = 34665, 40965, 40961
+
+
+def is_adobe_rgb(exif: bytes) -> bool:
+    """Whether a camera's EXIF says Adobe RGB, as DCF has it: no colour space of EXIF's own, interoperability R03."""
+    try:
+        order = read_ifd(exif).order
+        below = _entries(exif, order, _pointer(exif, order, read_ifd(exif).entries, EXIF_IFD))
+        space = next(
+            (struct.unpack_from(order + "H", exif, at)[0] for tag, _, _, at in below if tag == COLOUR_SPACE), 1
+        )
+        inter = _entries(exif, order, _pointer(exif, order, below, INTEROP_IFD))
+        return space != 1 and any(tag == 1 and exif[at : at + 3] == b"R03" for tag, _, _, at in inter)
+    except (Unreadable, struct.error):
+        return False
+
+
+def _pointer(exif: bytes, order: str, entries: list[tuple[int, int, int, int]], wanted: int) -> int:
+    return next((struct.unpack_from(order + "I", exif, at)[0] for tag, _, _, at in entries if tag == wanted), 0)
+
+
+def _entries(exif: bytes, order: str, start: int) -> list[tuple[int, int, int, int]]:
+    """Tag, type, count and place of the value field of a directory; none at 0."""
+    if not 8 <= start <= len(exif) - 2:
+        return []
+    count = struct.unpack_from(order + "H", exif, start)[0]
+    rows = range(start + 2, min(start + 2 + 12 * count, len(exif) - 11), 12)
+    return [(*struct.unpack_from(order + "HHI", exif, row), row + 8) for row in rows]

@@ -115,7 +115,9 @@ def encode_jxl(raster: Raster, options: Options) -> bytes:
 
 def jxl_keeps(colour: tuple[tuple[bytes, bytes], ...], bits: int, lossless: bool) -> bool:
     """Whether a file that we write says what these colours mean: sRGB's primaries, any transfer that CICP numbers."""
-    primaries, transfer = cicp_of(colour) or SRGB
+    if (cicp := cicp_of(colour)) is None:
+        return False
+    primaries, transfer = cicp
     if transfer == SRGB[1]:
         return primaries == SRGB[0]
     return primaries == SRGB[0] and bits > 8 and (lossless or transfer == LINEAR)

@@ -123,25 +123,6 @@ def cicp_of(colour: tuple[tuple[bytes, bytes], ...]) -> tuple[int, int] | None:
     return None
 
 
-def beyond_srgb(colour: tuple[tuple[bytes, bytes], ...]) -> bool:
-    """Whether the numbers mean something else than they would without these chunks."""
-    chunks = dict(colour)
-    if len(chunks.get(b"cICP", b"")) == 4:
-        return chunks[b"cICP"][:2] not in (bytes(SRGB), bytes([1, 1]), bytes([1, 6]), bytes([2, 2]))
-    if b"sRGB" in chunks:
-        return False
-    gamma, points = chunks.get(b"gAMA", b""), chunks.get(b"cHRM", b"")
-    if len(gamma) == 4 and abs(int.from_bytes(gamma, "big") - 45_455) > 700:
-        return True
-    if len(points) != 32:
-        return False
-    given = [int.from_bytes(points[at : at + 4], "big") for at in range(0, 32, 4)]
-    return any(abs(a - b) > 300 for a, b in zip(given, SRGB_POINTS, strict=True))
-
-
-SRGB_POINTS = (31_270, 32_900, 64_000, 33_000, 30_000, 60_000, 15_000, 6_000)
-"""White, red, green, blue of sRGB, x and y, as cHRM has them."""
-
 SUBSAMPLING = ("4:4:4", "4:2:2", "4:2:0")
 
 
