@@ -36,6 +36,7 @@ from restormer_cli.images.colour import (
     working_space,
 )
 from restormer_cli.images.formats.exif_icc import icc_space, turn, upright, upright_size
+from restormer_cli.images.formats.heic import heic_size
 from restormer_cli.images.formats.jpeg_xl import read_jxl
 from restormer_cli.images.formats.pillow import pillow_size
 from restormer_cli.images.formats.png import PNG_MAGIC, png_orientation
@@ -52,7 +53,7 @@ from restormer_cli.images.formats.raster import (
     upright_xmp,
 )
 from restormer_cli.images.formats.sniff import sniff
-from restormer_cli.images.formats.table import CODECS, READABLE, WRITABLE, Codec
+from restormer_cli.images.formats.table import CODECS, READABLE, WRITABLE, Codec, missing_extra
 from restormer_cli.images.formats.tiff import tiff_size
 
 MAX_PIXELS = 512_000_000
@@ -281,6 +282,8 @@ def format_of(path: str | Path) -> str:
     if suffix not in WRITABLE:
         problem = f'cannot write "{suffix}"' if suffix else "there is no extension to choose a format by"
         raise UserError(f"{one_line(str(path))}: {problem}; use one of {', '.join(WRITABLE)}")
+    if extra := missing_extra(WRITABLE[suffix]):
+        raise UserError(f"{one_line(str(path))}: {suffix} needs a package: pip install 'restormer-cli[{extra}]'")
     return WRITABLE[suffix]
 
 
@@ -500,4 +503,6 @@ def _size(file: BinaryIO) -> tuple[int, int]:
         return jxl.height, jxl.width
     if form == "tif":
         return tiff_size(file)
+    if form == "heic":
+        return heic_size(file.read())
     return pillow_size(file, form)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from restormer_cli.errors import UserError, one_line
-from restormer_cli.images.formats.table import READABLE
+from restormer_cli.images.formats.table import READABLE, missing_extra
 
 IGNORED = frozenset({"thumbs.db", "desktop.ini"})  # hidden files and ._* begin with a dot
 
@@ -38,17 +38,29 @@ def find_pictures(
                 continue
             if recursive and path.is_dir():
                 waiting.append(path)
-            elif path.suffix.lower() in READABLE and path.is_file():
+            elif is_picture(path) and path.is_file():
                 found.append(path)
     return sorted(found, key=lambda path: [natural(part) for part in path.relative_to(root).parts])
 
 
 CURES = {
-    ".heic": "convert it to PNG or TIFF", ".heif": "convert it to PNG or TIFF",
     ".gif": "convert it to PNG", ".psd": "export it as TIFF", ".jp2": "convert it to TIFF",
     **dict.fromkeys((".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".pef"), "develop it to TIFF"),
 }  # fmt: skip
 """What people keep in folders of pictures and we do not read, by extension, and what to do."""
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a name is that of a picture that can be read here."""
+    form = READABLE.get(path.suffix.lower())
+    return form is not None and missing_extra(form) is None
+
+
+def _cure(suffix: str) -> str:
+    """What to do about a kind of file that is left out."""
+    if suffix in READABLE:
+        return f"pip install 'restormer-cli[{missing_extra(READABLE[suffix])}]'"
+    return CURES.get(suffix, "a video: name it on its own")
 
 
 def left_out(
@@ -71,16 +83,13 @@ def left_out(
             folders[:] = [folder.name for folder in inside if folder.name not in earlier and not _same(folder, out)]
             for name in names:
                 suffix = Path(here, name).suffix.lower()
-                if not name.startswith(".") and suffix not in READABLE and (suffix in CURES or suffix in films):
-                    counts[suffix] += 1
+                known = suffix in READABLE or suffix in CURES or suffix in films
+                counts[suffix] += known and not name.startswith(".") and not is_picture(Path(name))
     counts = +counts
-    rows = [f"{count} {suffix} ({CURES.get(suffix, VIDEO)})" for suffix, count in sorted(counts.items())]
+    rows = [f"{count} {suffix} ({_cure(suffix)})" for suffix, count in sorted(counts.items())]
     if results:
         rows.append(f"{results} folder{'s' * (results > 1)} of earlier results")
     return f"{counts.total() + results} left out: {', '.join(rows)}" if rows else None
-
-
-VIDEO = "a video: name it on its own"
 
 
 def _same(folder: Path, other: Path) -> bool:

@@ -25,7 +25,7 @@ from restormer_cli.commands.restore.watch import check_watch, watch, watching
 from restormer_cli.commands.restore.work_sharing import Team, split
 from restormer_cli.errors import Failed, RestormerError, UserError
 from restormer_cli.files import check_folder, sweep
-from restormer_cli.images.formats.table import WRITABLE
+from restormer_cli.images.formats.table import WRITABLE, missing_extra
 from restormer_cli.images.io import picture_size, read_picture
 from restormer_cli.images.listing import left_out
 from restormer_cli.images.video import READABLE_FILMS, is_film
@@ -119,6 +119,8 @@ def _check_names(request: Request) -> str | None:
         if extension not in WRITABLE:
             known = ", ".join(name[1:] for name in WRITABLE)
             raise UserError(f"--ext {request.extension}: no format that can be written; choose same, {known}")
+        if extra := missing_extra(WRITABLE[extension]):
+            raise UserError(f"--ext {request.extension}: needs a package: pip install 'restormer-cli[{extra}]'")
     if "/" in request.suffix or "\0" in request.suffix:
         raise UserError(f"--suffix {request.suffix}: becomes part of file names, which hold no slash")
     return extension

@@ -19,6 +19,7 @@ MAGIC = (
     (0, b"\x00\x00\x00\x0cJXL \r\n\x87\n", "jxl"),
     (4, b"ftypavif", "avif"),
     (4, b"ftypavis", "avif"),
+    *((4, b"ftyp" + brand, "heic") for brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")),
     (0, b"BM", "bmp"),
 )
 """Offset, bytes, format."""
@@ -30,8 +31,6 @@ FOREIGN = (
     (0, b"%!PS", "PostScript"),
     (4, b"ftypcrx", "a camera's raw file"),
     (0, b"FUJIFILM", "a camera's raw file"),
-    (4, b"ftyphei", "a HEIC"),
-    (4, b"ftypmif1", "a HEIF"),
     (4, b"ftyp", "a video"),
     (0, b"\x00\x00\x00\x0cjP  ", "a JPEG 2000"),
     (0, b"v/1\x01", "an OpenEXR"),
@@ -47,11 +46,11 @@ def sniff(data: bytes) -> str:
     """The format by the first bytes. Raises Unreadable with the best name for anything else."""
     if not data:
         raise Unreadable(f"is empty; {COPY_AGAIN}")
+    if data[4:8] == b"ftyp" and b"avif" in data[16 : min(64, int.from_bytes(data[:4], "big"))]:
+        return "avif"  # a general brand first, ours among the compatible ones
     for offset, magic, form in MAGIC:
         if data.startswith(magic, offset):
             return form
-    if data[4:8] == b"ftyp" and b"avif" in data[16 : min(64, int.from_bytes(data[:4], "big"))]:
-        return "avif"  # a general brand first, ours among the compatible ones
     for offset, magic, name in FOREIGN:
         if data.startswith(magic, offset):
             raise Unreadable(f"is {name}, which is not read; convert it to PNG or TIFF first")

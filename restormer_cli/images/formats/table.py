@@ -1,9 +1,12 @@
 """What each format can hold, and the two functions that read and write it."""
 
 from collections.abc import Callable
+from functools import cache
+from importlib.util import find_spec
 from typing import NamedTuple
 
 from restormer_cli.images.formats.avif import avif_keeps, decode_avif, encode_avif
+from restormer_cli.images.formats.heic import decode_heic, encode_heic, heic_keeps
 from restormer_cli.images.formats.jpeg_xl import decode_jxl, encode_jxl, jxl_keeps
 from restormer_cli.images.formats.pillow import decode_bmp, decode_jpeg, encode_bmp, encode_jpeg
 from restormer_cli.images.formats.png import decode_png, encode_png
@@ -53,6 +56,9 @@ CODECS = {
         decode_avif, encode_avif, (8, 10, 12), 65_535, exact_alpha=False, metadata_depth=8,
         beside=XMP, colour=avif_keeps,
     ),
+    "heic": Codec(
+        decode_heic, encode_heic, (8, 10, 12), 16_384, exact_alpha=False, beside=XMP, colour=heic_keeps,
+    ),
 }  # fmt: skip
 
 READABLE = {
@@ -63,8 +69,19 @@ READABLE = {
     ".bmp": "bmp", ".dib": "bmp",
     ".jxl": "jxl",
     ".avif": "avif",
+    ".heic": "heic", ".heif": "heic", ".hif": "heic",
 }  # fmt: skip
 """Extension (lower case) -> format: what `find_pictures` looks for. What a file *is* its first bytes say."""
 
 WRITABLE = {extension: form for extension, form in READABLE.items() if extension not in (".apng", ".mpo")}
 """Extension (lower case) -> format: how `write_picture` chooses the format."""
+
+EXTRAS = {"heic": ("pillow_heif", "heic")}
+"""Formats that need a package of an extra: its module, and the extra's name."""
+
+
+@cache
+def missing_extra(form: str) -> str | None:
+    """The extra without which this format is not read, where it is not installed; its package is not imported."""
+    module, extra = EXTRAS.get(form, ("", ""))
+    return extra if module and find_spec(module) is None else None

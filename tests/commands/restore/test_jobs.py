@@ -97,7 +97,7 @@ def test_comparisons_are_no_inputs(tmp_path):
     assert targets(tmp_path) == ["a.png", "alone.compare.png"]
 
 
-@pytest.mark.parametrize("name", ["out.heic", "out.pgn", "out.gif", "out.mp4", "out.jpge"])
+@pytest.mark.parametrize("name", ["out.heci", "out.pgn", "out.gif", "out.mp4", "out.jpge"])
 def test_a_mistyped_file_is_not_a_folder(tmp_path, name):
     make(tmp_path, "a.png")
     with pytest.raises(UserError, match=r'cannot write "\.[a-z0-9]+"; .*make it first'):
