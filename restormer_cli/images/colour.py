@@ -167,15 +167,23 @@ def of_points(points: Sequence[Point], white: Point) -> np.ndarray:
 
 def _to_xyz(points: Sequence[Point], white: Point) -> np.ndarray:
     """Linear light -> XYZ under D50."""
+    cones = (BRADFORD @ D50_XYZ) / (BRADFORD @ _xyz(white))
+    return np.linalg.inv(BRADFORD) @ np.diag(cones) @ BRADFORD @ _lights(points, white)
 
-    def xyz(point: Point) -> np.ndarray:
-        x, y = point
-        return np.array([x / y, 1, (1 - x - y) / y])
 
-    columns = np.stack([xyz(point) for point in points], axis=1)
-    lights = columns * np.linalg.solve(columns, xyz(white))
-    cones = (BRADFORD @ D50_XYZ) / (BRADFORD @ xyz(white))
-    return np.linalg.inv(BRADFORD) @ np.diag(cones) @ BRADFORD @ lights
+def to_xyz_d65(points: Sequence[Point]) -> np.ndarray:
+    """Linear light of primaries with a white of D65 -> XYZ under D65."""
+    return _lights(points, D65)
+
+
+def _lights(points: Sequence[Point], white: Point) -> np.ndarray:
+    columns = np.stack([_xyz(point) for point in points], axis=1)
+    return columns * np.linalg.solve(columns, _xyz(white))
+
+
+def _xyz(point: Point) -> np.ndarray:
+    x, y = point
+    return np.array([x / y, 1, (1 - x - y) / y])
 
 
 def of_code(primaries: int, transfer: int) -> Colour | None:
@@ -414,6 +422,11 @@ class Working:
             for curve, part in zip(curves[: len(parts)], parts, strict=True)
         ]
         return done[0] if len(done) == 1 else np.concatenate(done, axis=2)
+
+
+def curve_both_ways(values: Numbers, *, back: bool = False) -> Numbers:
+    """sRGB's numbers -> linear light, or back: float32, of any range and shape."""
+    return _odd(SRGB.signal if back else SRGB.light, values).astype(np.float32)
 
 
 def _odd(curve: Callable[[Numbers], Numbers], values: Numbers) -> Numbers:

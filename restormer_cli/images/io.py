@@ -44,6 +44,7 @@ from restormer_cli.images.formats.raster import (
     FLOAT_BITS,
     SUBSAMPLING,
     Beside,
+    Camera,
     Options,
     Raster,
     Unreadable,
@@ -52,6 +53,7 @@ from restormer_cli.images.formats.raster import (
     third_party,
     upright_xmp,
 )
+from restormer_cli.images.formats.raw import is_raw, raw_size
 from restormer_cli.images.formats.sniff import sniff
 from restormer_cli.images.formats.table import CODECS, READABLE, WRITABLE, Codec, missing_extra
 from restormer_cli.images.formats.tiff import tiff_size
@@ -96,6 +98,7 @@ class Picture:
     lossless: bool = True
     premultiplied: bool = False
     beside: Beside = field(default_factory=Beside, repr=False)
+    camera: Camera | None = field(default=None, repr=False)
 
     @property
     def depth(self) -> int:
@@ -105,7 +108,7 @@ class Picture:
     @cached_property
     def working(self) -> Working | None:
         """How these pixels are shown to a network that was trained on sRGB; None: as they are."""
-        floats = self.depth == FLOAT_BITS
+        floats = self.depth == FLOAT_BITS or self.camera is not None
         return working_space(read_colour(self.icc, self.colour, self.exif), self.pixels, floats=floats)
 
     @property
@@ -169,7 +172,7 @@ def _read_bytes(path: Path, limit: int) -> bytes:
 
 def _decode(data: bytes, path: Path, max_pixels: int) -> Picture:
     with _about(path):
-        form = sniff(data)
+        form = "dng" if is_raw(data) else sniff(data)
         if len(data) > _max_bytes(max_pixels):
             raise Unreadable(TOO_LONG.format(len(data)))
         with third_party():
@@ -234,13 +237,14 @@ def _picture(raster: Raster, form: str, path: Path) -> Picture:
         lossless=raster.lossless,
         premultiplied=raster.premultiplied and alpha is not None,
         beside=replace(raster.beside, xmp=raster.beside.xmp and upright_xmp(raster.beside.xmp)),
+        camera=raster.camera,
     )
 
 
 def _pixels(samples: np.ndarray, alpha: np.ndarray | None, bits: int) -> tuple[np.ndarray, np.ndarray | None]:
     """Samples -> (float32 pixels with the invisible ones filled in, the invisible ones' own samples)."""
     pixels = samples.astype(np.float32, order="C")
-    if bits != FLOAT_BITS:
+    if samples.dtype.kind != "f":
         pixels /= peak(bits)
     if alpha is None:
         return pixels, None
@@ -391,7 +395,7 @@ def _raster(pixels: np.ndarray, like: Picture, codec: Codec) -> Raster:
     if unmultiply and like.alpha is not None:
         visible = like.alpha.astype(np.float32) / peak(like.bits)
         pixels = np.divide(pixels, visible, out=pixels.astype(np.float32), where=visible > 0)
-    samples = quantise(pixels, bits)
+    samples = pixels.astype(np.float32) if codec.floats else quantise(pixels, bits)
     if like.alpha is not None and like.hidden is not None and like.hidden.shape[1] in (1, samples.shape[2]):
         samples[like.alpha[..., 0] == 0] = _rescale(like.hidden, like.bits, bits)
     if like.alpha is not None and codec.alpha:
@@ -400,7 +404,18 @@ def _raster(pixels: np.ndarray, like: Picture, codec: Codec) -> Raster:
     premultiplied = like.premultiplied and codec.premultiplied
     beside = like.beside if bits <= codec.metadata_depth else Beside()
     icc, chunks = colours.icc, colours.chunks
-    return Raster(samples, bits, icc, exif, None, like.dpi, chunks, premultiplied=premultiplied, beside=beside)
+    return Raster(
+        samples,
+        bits,
+        icc,
+        exif,
+        None,
+        like.dpi,
+        chunks,
+        premultiplied=premultiplied,
+        beside=beside,
+        camera=like.camera,
+    )
 
 
 def quantise(pixels: np.ndarray, bits: int) -> np.ndarray:
@@ -492,6 +507,10 @@ def picture_size(path: str | Path) -> tuple[int, int]:
 
 
 def _size(file: BinaryIO) -> tuple[int, int]:
+    raw = is_raw(file)
+    file.seek(0)
+    if raw:
+        return raw_size(file.read())
     head = file.read(HEAD)
     form = sniff(head)
     file.seek(0)

@@ -45,7 +45,6 @@ def find_pictures(
 
 CURES = {
     ".gif": "convert it to PNG", ".psd": "export it as TIFF", ".jp2": "convert it to TIFF",
-    **dict.fromkeys((".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".pef"), "develop it to TIFF"),
 }  # fmt: skip
 """What people keep in folders of pictures and we do not read, by extension, and what to do."""
 

@@ -29,13 +29,14 @@ def decode_heic(data: bytes, max_pixels: int) -> Raster:
     if not len(file):
         raise damaged("there is no picture in it")
     image = file[file.primary_index]
-    check_size(*image.size, max_pixels)
+    width, height = image.size
+    check_size(width, height, max_pixels)
     info, bits = image.info, int(image.info.get("bit_depth", 8))
     if bits not in (8, 10, 12):
         raise Unreadable(f"{bits}-bit HEIC is not supported; convert it to PNG or TIFF first")
     samples = np.asarray(image)
     samples = samples[..., None] if samples.ndim == 2 else samples
-    if samples.shape[:2] != (image.size[1], image.size[0]) or samples.max(initial=0) > peak(bits):
+    if samples.shape[:2] != (height, width) or samples.max(initial=0) > peak(bits):
         raise damaged("its header and its pixels differ")
     icc, exif = info.get("icc_profile") or None, info.get("exif") or None
     return Raster(

@@ -51,7 +51,7 @@ class Raster:
     """A picture as its file holds it.
 
     samples: (h, w, 1..4), that is gray, gray + alpha, RGB or RGBA; uint8 or uint16 holding 0 .. 2**bits - 1,
-        or float32 when bits is 32. Not yet turned upright.
+        or float32 when bits is 32, or when they come from a camera's sensor. Not yet turned upright.
     orientation: EXIF's 1 to 8, or None: as the EXIF says.
     exif: a TIFF structure, without the "Exif\\0\\0" that JPEG puts in front.
     dpi: pixels per inch, horizontal and vertical.
@@ -71,6 +71,20 @@ class Raster:
     premultiplied: bool = False
     notes: tuple[str, ...] = ()
     beside: "Beside" = field(default_factory=lambda: Beside())
+    camera: "Camera | None" = None
+
+
+@dataclass(frozen=True, eq=False)
+class Camera:
+    """A sensor's colours, for a DNG.
+
+    from_srgb: sRGB's linear light -> the sensor's after white balance, 3 × 3. neutral: what white was on the sensor, at
+    most 1. from_xyz: XYZ -> the sensor's before white balance, as DNG's ColorMatrix1 under D65; None: sRGB's.
+    """
+
+    from_srgb: np.ndarray = field(default_factory=lambda: np.eye(3))
+    neutral: np.ndarray = field(default_factory=lambda: np.ones(3))
+    from_xyz: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ file, with every length bounded by the file. Raises `Unreadable`.
 
 from restormer_cli.images.formats.raster import COPY_AGAIN, Unreadable
 
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 MAGIC = (
     (0, b"\x89PNG\r\n\x1a\n", "png"),
     (0, b"\xff\xd8\xff", "jpg"),
@@ -19,7 +20,7 @@ MAGIC = (
     (0, b"\x00\x00\x00\x0cJXL \r\n\x87\n", "jxl"),
     (4, b"ftypavif", "avif"),
     (4, b"ftypavis", "avif"),
-    *((4, b"ftyp" + brand, "heic") for brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")),
+    *((4, b"ftyp" + brand, "heic") for brand in HEIF_BRANDS),
     (0, b"BM", "bmp"),
 )
 """Offset, bytes, format."""

@@ -11,6 +11,7 @@ from restormer_cli.images.formats.jpeg_xl import decode_jxl, encode_jxl, jxl_kee
 from restormer_cli.images.formats.pillow import decode_bmp, decode_jpeg, encode_bmp, encode_jpeg
 from restormer_cli.images.formats.png import decode_png, encode_png
 from restormer_cli.images.formats.raster import FLOAT_BITS, Options, Raster
+from restormer_cli.images.formats.raw import decode_raw, encode_dng
 from restormer_cli.images.formats.tiff import decode_tiff, encode_tiff
 from restormer_cli.images.formats.webp import decode_webp, encode_webp
 
@@ -35,6 +36,7 @@ class Codec(NamedTuple):
     beside: frozenset[str] = frozenset()  # fields of `Beside`
     colour: Callable[[Colour, int, bool], bool] = lambda colour, bits, lossless: False  # says what the numbers mean
     metadata_depth: int = FLOAT_BITS  # the largest depth at which we can write ICC and EXIF
+    floats: bool = False  # takes pixels as they are, neither clamped nor rounded
 
 
 CODECS = {
@@ -59,6 +61,9 @@ CODECS = {
     "heic": Codec(
         decode_heic, encode_heic, (8, 10, 12), 16_384, exact_alpha=False, beside=XMP, colour=heic_keeps,
     ),
+    "dng": Codec(
+        decode_raw, encode_dng, (16,), UNLIMITED, gray=False, alpha=False, icc=False, beside=XMP, floats=True,
+    ),
 }  # fmt: skip
 
 READABLE = {
@@ -70,13 +75,21 @@ READABLE = {
     ".jxl": "jxl",
     ".avif": "avif",
     ".heic": "heic", ".heif": "heic", ".hif": "heic",
+    **dict.fromkeys((
+        ".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".raf", ".orf", ".rw2", ".pef", ".srw",
+        ".3fr", ".iiq", ".x3f", ".erf", ".mrw", ".kdc", ".dcr", ".rwl", ".mos", ".mef", ".gpr",
+    ), "dng"),
 }  # fmt: skip
 """Extension (lower case) -> format: what `find_pictures` looks for. What a file *is* its first bytes say."""
 
-WRITABLE = {extension: form for extension, form in READABLE.items() if extension not in (".apng", ".mpo")}
+WRITABLE = {
+    extension: form
+    for extension, form in READABLE.items()
+    if extension not in (".apng", ".mpo") and (form != "dng" or extension == ".dng")
+}
 """Extension (lower case) -> format: how `write_picture` chooses the format."""
 
-EXTRAS = {"heic": ("pillow_heif", "heic")}
+EXTRAS = {"heic": ("pillow_heif", "heic"), "dng": ("rawpy", "raw")}
 """Formats that need a package of an extra: its module, and the extra's name."""
 
 

@@ -114,6 +114,15 @@ def decode_tiff(data: bytes, max_pixels: int) -> Raster:
     return raster
 
 
+def directory_exif(data: bytes, notes: list[str]) -> bytes | None:
+    """EXIF of the first directory of anything that is built like a TIFF, cameras' raw files among them."""
+    order = {b"II": "<", b"MM": ">"}.get(data[:2])
+    if order is None:
+        return None
+    start = struct.unpack_from(order + "I", data, 4)[0]
+    return _exif(data, _read_directory(data, start, order, False), order, False, notes)
+
+
 def _beside(main: Directory, order: str, turned: bool, notes: list[str]) -> Beside:
     geo = tuple(
         (tag, kind, count, _little(kind, value, order)) for tag, (kind, count, value) in main.items() if tag in GEO
@@ -347,12 +356,21 @@ STRIP_BYTES = 1 << 20
 TYPES = {"H": 3, "I": 4, "B": 7}  # SHORT, LONG, UNDEFINED
 
 
+ImageTags = dict[int, tuple[str, tuple[int, ...] | bytes]]
+"""Tag -> struct's code of its values and these; "r" and "i" are fractions without and with a sign, "s" is text."""
+
+
 def encode_tiff(raster: Raster, options: Options) -> bytes:
     """A TIFF of deflated strips with a predictor, the EXIF in front and the directory behind."""
+    return write_tiff(raster, {})
+
+
+def write_tiff(raster: Raster, more: ImageTags, *, deflate: bool = True) -> bytes:
+    """`encode_tiff` with `more` tags, which replace its own; deflate: whether to compress."""
     exif, entries = _leading_exif(raster)
     order = "<" if exif[:2] == b"II" else ">"
     out = bytearray(exif)
-    offsets, sizes, rows = _write_strips(out, raster, order)
+    offsets, sizes, rows = _write_strips(out, raster, order, deflate=deflate)
 
     def add(tag: int, code: str, *values: int) -> None:
         packed = struct.pack(f"{order}{len(values)}{code}", *values)
@@ -362,14 +380,15 @@ def encode_tiff(raster: Raster, options: Options) -> bytes:
     add(256, "I", width)
     add(257, "I", height)
     add(258, "H", *[raster.bits] * channels)
-    add(259, "H", 8)  # deflate
+    add(259, "H", 8 if deflate else 1)  # deflate
     add(262, "H", 2 if channels > 2 else 1)  # RGB or gray
     add(273, "I", *offsets)
     add(277, "H", channels)
     add(278, "I", rows)
     add(279, "I", *sizes)
     add(284, "H", 1)  # channels side by side
-    add(317, "H", 3 if raster.bits == FLOAT_BITS else 2)
+    if deflate:
+        add(317, "H", 3 if raster.bits == FLOAT_BITS else 2)
     add(339, "H", *[3 if raster.bits == FLOAT_BITS else 1] * channels)
     if channels in (2, 4):
         add(338, "H", 1 if raster.premultiplied else 2)
@@ -385,6 +404,14 @@ def encode_tiff(raster: Raster, options: Options) -> bytes:
             entries[tag] = (1 if tag == XMP else 7, len(value), _inline_or_appended(out, value, order))
     if raster.icc:
         entries[ICC_PROFILE] = (7, len(raster.icc), _inline_or_appended(out, raster.icc, order))
+    for tag, (code, values) in more.items():
+        if isinstance(values, bytes):
+            entries[tag] = (2, len(values), _inline_or_appended(out, values, order))
+            continue
+        kind, size = {"r": (5, 2), "i": (10, 2), "B": (1, 1)}.get(code, (TYPES.get(code), 1))
+        assert kind is not None
+        body = struct.pack(f"{order}{len(values)}{ {'r': 'I'}.get(code, code) }", *values)
+        entries[tag] = (kind, len(values) // size, _inline_or_appended(out, body, order))
     _write_directory(out, entries, order)
     return bytes(out)
 
@@ -401,17 +428,20 @@ def _leading_exif(raster: Raster) -> tuple[bytes, Entries]:
     return exif, {tag: (kind, count, exif[at : at + 4]) for tag, kind, count, at in entries if tag in wanted}
 
 
-def _write_strips(out: bytearray, raster: Raster, order: str) -> tuple[list[int], list[int], int]:
+def _write_strips(out: bytearray, raster: Raster, order: str, *, deflate: bool) -> tuple[list[int], list[int], int]:
     """Append the compressed rows: offsets, sizes, rows per strip."""
     height, width, channels = raster.samples.shape
     rows = max(1, min(height, STRIP_BYTES // (width * channels * raster.samples.itemsize)))
     offsets, sizes = [], []
     for top in range(0, height, rows):
         strip = raster.samples[top : top + rows]
-        predicted = _float_differences(strip) if raster.bits == FLOAT_BITS else _differences(strip, order)
-        packed = zlib.compress(predicted, 4)
-        offsets.append(_append(out, packed))
-        sizes.append(len(packed))
+        if not deflate:
+            body = strip.astype(f"{order}u{strip.itemsize}").tobytes()
+        else:
+            body = _float_differences(strip) if raster.bits == FLOAT_BITS else _differences(strip, order)
+            body = zlib.compress(body, 4)
+        offsets.append(_append(out, body))
+        sizes.append(len(body))
     return offsets, sizes, rows
 
 
