@@ -38,7 +38,7 @@ from restormer_cli.images.colour import (
 from restormer_cli.images.formats.exif_icc import icc_space, turn, upright, upright_size
 from restormer_cli.images.formats.heic import heic_size
 from restormer_cli.images.formats.jpeg_xl import read_jxl
-from restormer_cli.images.formats.pillow import pillow_size
+from restormer_cli.images.formats.pillow import pillow_size, whole_jpeg
 from restormer_cli.images.formats.png import PNG_MAGIC, png_orientation
 from restormer_cli.images.formats.raster import (
     FLOAT_BITS,
@@ -125,13 +125,22 @@ class Picture:
 # --- Reading ------------------------------------------------------------------------------------------------
 
 
-def read_picture(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
+def read_picture(path: str | Path, *, max_pixels: int = MAX_PIXELS, salvage: bool = False) -> Picture:
     """Read a picture file, whatever its extension says; the first frame or page.
+
+    salvage: of a JPEG that ends too early take what is there, with a note.
 
     Raises UserError, one line, for anything that is not a sound picture of at most `max_pixels` pixels.
     """
     path = Path(path)
-    return _decode(_read_bytes(path, _max_bytes(max_pixels)), path, max_pixels)
+    data = _read_bytes(path, _max_bytes(max_pixels))
+    try:
+        return _decode(data, path, max_pixels)
+    except UserError:
+        if not (salvage and data.startswith(b"\xff\xd8\xff")):
+            raise
+    picture = _decode(whole_jpeg(data), path, max_pixels)
+    return replace(picture, notes=(*picture.notes, "it ends too early: what is missing is gray or a repetition"))
 
 
 def decode_picture(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Picture:
@@ -210,7 +219,7 @@ def _picture(raster: Raster, form: str, path: Path) -> Picture:
         icc = None
         notes.append("its colour profile is damaged and not kept")
     samples = turn(raster.samples, orientation)
-    if raster.bits == FLOAT_BITS and (broken := samples.size - np.count_nonzero(np.isfinite(samples))):
+    if samples.dtype.kind == "f" and (broken := samples.size - np.count_nonzero(np.isfinite(samples))):
         raise Unreadable(f"{broken:,} of its samples are no numbers (NaN or infinite); replace them first")
     colours = 3 if samples.shape[2] >= 3 else 1
     if raster.bits == FLOAT_BITS and (top := float(samples[..., :colours].max())) > BEYOND:

@@ -3,7 +3,9 @@
 import io
 import struct
 import zlib
+from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import imagecodecs
 import numpy as np
@@ -11,11 +13,14 @@ import pytest
 import tifffile
 from PIL import Image
 
+from restormer_cli.errors import UserError
 from restormer_cli.images.colour import Working, make_icc, of_code, read_colour
 from restormer_cli.images.formats.exif_icc import read_ifd
 from restormer_cli.images.formats.jpeg_xl import read_jxl
 from restormer_cli.images.formats.png import png_chunk
+from restormer_cli.images.formats.raster import Beside
 from restormer_cli.images.io import Picture, check_writable, decode_picture, encode_picture, picture_size, read_picture
+from restormer_cli.images.provenance import signed, stripped
 
 FILES = Path(__file__).parent / "files"
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6" xmp:Rating="4"/></x:xmpmeta>'
@@ -232,6 +237,122 @@ def test_a_gain_map_is_told_and_no_longer_claimed():
     picture = read_picture(FILES / "ultrahdr.jpg")
     assert any("gain map is not kept" in note for note in picture.notes)
     assert b"hdrgm:Version=" not in (picture.beside.xmp or b"")
+
+
+def raw_profile(name: bytes, body: bytes, packed: bool) -> tuple[bytes, bytes]:
+    """As ImageMagick, GIMP and exiv2 write it: hexadecimal digits in lines of 72."""
+    digits = body.hex().encode()
+    spelled = b"\n%s\n%8d\n" % (name, len(body))
+    spelled += b"".join(digits[at : at + 72] + b"\n" for at in range(0, len(digits), 72))
+    keyword = b"Raw profile type " + name + b"\0"
+    return (b"zTXt", keyword + b"\0" + zlib.compress(spelled)) if packed else (b"tEXt", keyword + spelled)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("name", [b"exif", b"APP1"])
+def test_exif_spelled_in_png_text_is_exif(packed, name, tmp_path):
+    made = Image.Exif()
+    made[0x0112], made[0x010F] = 6, "A maker"
+    data = bytes(imagecodecs.png_encode(GRAY))
+    chunk = png_chunk(*raw_profile(name, made.tobytes(), packed))
+    (tmp_path / "a.png").write_bytes(data[:33] + chunk + data[33:])
+    picture = read_picture(tmp_path / "a.png")
+    assert picture.pixels.shape == (40, 24, 3)  # turned, once
+    assert picture_size(tmp_path / "a.png") == (40, 24)
+    result = again(picture, "png")
+    assert result.pixels.shape == (40, 24, 3)
+    assert result.exif is not None
+    assert b"A maker" in result.exif
+    assert result.beside.text == ()
+
+
+def test_iptc_goes_from_jpeg_to_png_and_back():
+    picture = read_picture(FILES / "photo.jpg")
+    assert picture.beside.iptc
+    there = again(picture, "png")
+    assert there.beside.iptc == picture.beside.iptc
+    assert again(there, "jpg").beside.iptc == picture.beside.iptc
+
+
+def test_a_spelled_profile_that_is_damaged_costs_a_note():
+    kind, body = raw_profile(b"exif", b"II*\0" + bytes(20), False)
+    picture = png((kind, body[:-9] + b"zz\n"))
+    assert picture.exif is None
+    assert any("damaged" in note for note in picture.notes)
+
+
+def test_long_xmp_of_a_jpeg_is_kept_in_jpeg_and_told_elsewhere():
+    extended = b"<x:xmpmeta>" + bytes(range(32, 127)) * 1500 + b"</x:xmpmeta>"
+    base = png()
+    base = replace(base, beside=Beside(xmp=XMP, extended=extended))
+    data = encode_picture(base.pixels, base, "jpg")
+    assert b"HasExtendedXMP" in data
+    picture = decode_picture(data, "a.jpg")
+    assert picture.beside.extended == extended
+    assert again(picture, "jpg").beside.extended == extended
+    assert picture.beside.xmp is not None
+    assert b"HasExtendedXMP" not in picture.beside.xmp  # other formats have no segments to point to
+    assert any("extended XMP" in note for note in check_writable("a.png", picture))
+
+
+@pytest.mark.parametrize("form", ["jpg", "png", "tif", "webp", "avif", "jxl", "heic", "dng"])
+def test_strip_takes_everything_but_what_colours_mean(form):
+    picture = read_picture(FILES / "photo.jpg")
+    assert picture.exif or picture.beside.xmp
+    wide = of_code(9, 13)
+    assert wide is not None
+    bare = stripped(replace(picture, icc=make_icc(wide, "wide")))
+    result = decode_picture(encode_picture(bare.pixels, bare, form), f"a.{form}")
+    assert (result.exif, result.beside) == (None, Beside())
+    assert (result.icc == bare.icc) == (form not in ("jxl", "dng"))  # converted there
+
+
+@pytest.mark.parametrize("form", ["jpg", "png", "tif", "webp", "avif", "jxl", "heic"])
+def test_sign_says_what_made_it(form):
+    for picture in (read_picture(FILES / "photo.jpg"), png()):
+        mine = signed(picture, "9.8.7", "denoise <25>")
+        result = decode_picture(encode_picture(mine.pixels, mine, form), f"a.{form}")
+        assert result.exif is not None
+        read = Image.Exif()
+        read.load(b"Exif\0\0" + result.exif)
+        assert read[305] == "restormer-cli 9.8.7, denoise <25>"
+        assert result.beside.xmp is not None
+        fields = ElementTree.fromstring(result.beside.xmp[result.beside.xmp.index(b"<x:") :].partition(b"<?xpacket")[0])
+        said = [row.attrib for row in fields.iter() if any("restormer" in key for key in row.attrib)]
+        assert {key.rpartition("}")[2]: value for key, value in said[0].items()} | {"about": ""} == {
+            "about": "", "software": "restormer-cli", "version": "9.8.7", "task": "denoise <25>",
+        }  # fmt: skip
+        if picture.exif:
+            before = Image.Exif()
+            before.load(b"Exif\0\0" + picture.exif)
+            kept = set(before) & {
+                270,
+                271,
+                272,
+                306,
+                315,
+                33432,
+            }  # what says something of the picture, not of its bytes
+            assert {tag: read[tag] for tag in kept} == {tag: before[tag] for tag in kept}
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_that_ends_too_early_is_salvaged_when_asked(tmp_path, progressive):
+    out = io.BytesIO()
+    Image.effect_noise((96, 128), 60).convert("RGB").save(out, "JPEG", progressive=progressive, quality=90)
+    whole = decode_picture(out.getvalue(), "a.jpg").pixels
+    path = tmp_path / "a.jpg"
+    path.write_bytes(out.getvalue()[: int(0.7 * len(out.getvalue()))])
+    with pytest.raises(UserError, match="truncated"):
+        read_picture(path)
+    picture = read_picture(path, salvage=True)
+    assert picture.pixels.shape == whole.shape
+    assert any("ends too early" in note for note in picture.notes)
+    if not progressive:
+        assert np.array_equal(picture.pixels[:64], whole[:64])
+    path.write_bytes(out.getvalue()[:100])
+    with pytest.raises(UserError):
+        read_picture(path, salvage=True)
 
 
 def test_a_motion_photo_is_told():

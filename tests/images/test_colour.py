@@ -169,7 +169,7 @@ def test_a_profile_of_lcms_is_srgb():
     colour = of_icc(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     assert colour is not None
     assert colour.alike
-    assert np.abs(colour.to_srgb - np.eye(3)).max() < 2e-3
+    assert np.abs(colour.to_srgb - np.eye(3)).max() < 2e-3  # pyright: ignore
 
 
 def test_colours_near_srgb_are_shown_as_they_are():

@@ -1002,7 +1002,18 @@ def modules_after(code: str) -> set[str]:
 
 def test_importing_loads_no_decoder_and_reading_a_png_only_its_own(tmp_path):
     (tmp_path / "a.png").write_bytes(pillow(samples(3), "PNG"))
-    heavy = {"torch", "tifffile", "PIL", "imagecodecs", "imageio", "skimage", "scipy", "matplotlib"}
+    heavy = {
+        "torch",
+        "tifffile",
+        "PIL",
+        "imagecodecs",
+        "imageio",
+        "skimage",
+        "scipy",
+        "matplotlib",
+        "pillow_heif",
+        "rawpy",
+    }
     assert not heavy & modules_after("import restormer_cli.images.io")
     reading = f"from restormer_cli.images.io import read_picture; read_picture({str(tmp_path / 'a.png')!r})"
     assert heavy & modules_after(reading) == {"imagecodecs"}

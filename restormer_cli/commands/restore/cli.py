@@ -199,6 +199,14 @@ def restore(
     suffix: Annotated[str, typer.Option(metavar="TEXT", help="Goes behind each name: _restored.")] = "",
     quality: Annotated[int, typer.Option(min=1, max=100, help="Of JPEG, WebP, AVIF and JPEG XL.")] = 95,
     subsampling: Annotated[str, typer.Option(help="Of colours in JPEG and AVIF: 4:4:4, 4:2:2 or 4:2:0.")] = "4:4:4",
+    strip: Annotated[
+        bool, typer.Option("--strip", help="No EXIF, XMP, IPTC, text, place: only what colours mean.")
+    ] = False,
+    sign: Annotated[bool, typer.Option("--sign", help="Software, version and task go into EXIF and XMP.")] = False,
+    keep_time: Annotated[bool, typer.Option("--keep-time", help="Results get the file times of their inputs.")] = False,
+    salvage: Annotated[
+        bool, typer.Option("--salvage", help="Take what is there of a JPEG that ends too early; the rest is gray.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace pictures that exist in OUT.")] = False,
     skip_existing: Annotated[
         bool, typer.Option("--skip-existing", help="Leave pictures alone that exist in OUT.")
@@ -271,6 +279,10 @@ def restore(
             watch=watch,
             profile=profile,
             compare=compare,
+            strip=strip,
+            sign=sign,
+            keep_time=keep_time,
+            salvage=salvage,
         )
         if as_json and str(target) == "-":
             raise UserError("--json: standard output takes the picture or the document, not both; name a file for one")

@@ -115,6 +115,7 @@ class Restoring:
         pixels, said = work.picture.shown, []
         working = work.picture.working
         self.peak.start()
+        work.made = self.weights.task or self.weights.path.name
         right = work.right.shown if work.right is not None else None
         if not control_of(self.request).nothing:
             work.plan, _ = self.plan(*work.shape[:2])
@@ -266,6 +267,7 @@ class Degrading:
     def compute(self, work: Work) -> None:
         assert work.picture is not None
         picture, name = work.picture, work.job.source.name
+        work.made = str(self.degradation)
         if picture.working is None:
             work.pixels = self.degradation.of_file(picture.pixels, name, self.request.seed)
         else:  # worse as it is seen, not by its numbers

@@ -1,6 +1,7 @@
 """One picture on its way: read, computed, written; an error that a user can cause is kept in it."""
 
 import hashlib
+import os
 import sys
 import time
 import traceback
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from restormer_cli import __version__
 from restormer_cli.commands.restore.jobs import STANDARD
 from restormer_cli.commands.restore.side_by_side import write_comparison
 from restormer_cli.commands.restore.types import AUTO, Diagnosis, Request, Work
@@ -25,6 +27,7 @@ from restormer_cli.images.io import (
     read_picture,
     write_picture,
 )
+from restormer_cli.images.provenance import signed, stripped
 
 
 def guarded(name: str, stage: Callable[..., None], *arguments: object) -> Work:
@@ -67,7 +70,9 @@ def read_stage(request: Request, work: Work) -> None:
     else:
         with suppress(OSError):  # gone: reading it says so
             work.length = job.source.stat().st_size
-        work.picture = picture = read_picture(job.source)
+        work.picture = picture = read_picture(job.source, salvage=request.salvage)
+    if request.strip:
+        work.picture = picture = stripped(picture)
     if job.right is not None:
         work.right = read_picture(job.right)
     if job.mask is not None:
@@ -154,6 +159,8 @@ def write_stage(request: Request, work: Work) -> None:
     assert work.picture is not None
     assert work.pixels is not None
     target, options = _target(request, work), {"quality": request.quality, "subsampling": request.subsampling}
+    if request.sign:
+        work.picture = signed(work.picture, __version__, work.made)
     if work.job.target == STANDARD:
         data = encode_picture(work.pixels, work.picture, WRITABLE[target.suffix], **options)
         sys.stdout.buffer.write(data)
@@ -166,7 +173,7 @@ def write_stage(request: Request, work: Work) -> None:
                 return
             raise Failed(f"{target}: appeared while this ran, and is left as it is")
         try:
-            if _as_it_is(work):
+            if _as_it_is(work) and not (request.strip or request.sign):
                 data = work.job.source.read_bytes()
                 write_atomically(target, lambda stream: stream.write(data), new=not request.overwrite)
                 work.notes = ()
@@ -177,8 +184,17 @@ def write_stage(request: Request, work: Work) -> None:
                 raise
             work.skipped = True
             return
+        if request.keep_time and work.job.source != STANDARD:
+            keep_time(work.job.source, target)
         if request.compare:
             work.notes += write_comparison(target, work.picture, work.pixels, **options)
+
+
+def keep_time(source: Path, target: Path) -> None:
+    """Give a result the times of its input; what the file system refuses is left."""
+    with suppress(OSError):
+        times = source.stat()
+        os.utime(target, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 def _as_it_is(work: Work) -> bool:

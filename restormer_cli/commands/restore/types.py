@@ -65,6 +65,14 @@ class Request:
     """Stay, and restore what appears in the folder."""
     profile: str | None = None
     """Where flags came from."""
+    strip: bool = False
+    """Write nothing beside the pictures but what their colours mean."""
+    sign: bool = False
+    """Say in the results what made them."""
+    keep_time: bool = False
+    """Results get the times of their inputs."""
+    salvage: bool = False
+    """Restore what is there of a JPEG that ends too early."""
     compare: bool = False
     """Write before and after side by side too, beside each result."""
 
@@ -219,6 +227,8 @@ class Work:
     plan: str | None = None
     peak: int | None = None
     change: float | None = None
+    made: str = "nothing changed"
+    """By what: a task, weights or a degradation."""
 
     def bytes(self) -> int:
         arrays = [self.pixels, self.weight, *(view.pixels for view in (self.picture, self.right) if view is not None)]

@@ -159,3 +159,22 @@ def _entries(exif: bytes, order: str, start: int) -> list[tuple[int, int, int, i
     count = struct.unpack_from(order + "H", exif, start)[0]
     rows = range(start + 2, min(start + 2 + 12 * count, len(exif) - 11), 12)
     return [(*struct.unpack_from(order + "HHI", exif, row), row + 8) for row in rows]
+
+
+def with_text(exif: bytes | None, tag: int, words: str) -> bytes:
+    """The block with a text in its first directory; a new directory behind it, so that no other offset moves."""
+    block = bytearray(exif or b"II*\0\x08\0\0\0\0\0\0\0\0\0")
+    ifd = read_ifd(bytes(block))
+    text = words.encode("utf-8") + b"\0"
+    block += b"\0" * (len(block) % 2)
+    place = len(block)
+    block += text + b"\0" * (len(text) % 2)
+    value = struct.pack(ifd.order + "I", place) if len(text) > 4 else text.ljust(4, b"\0")
+    rows = {number: (kind, count, bytes(block[at : at + 4])) for number, kind, count, at in ifd.entries}
+    rows[tag] = (2, len(text), value)
+    start = len(block)
+    block += struct.pack(ifd.order + "H", len(rows))
+    for number, (kind, count, where) in sorted(rows.items()):
+        block += struct.pack(ifd.order + "HHI", number, kind, count) + where
+    struct.pack_into(ifd.order + "I", block, 4, start)
+    return bytes(block + bytes(4))

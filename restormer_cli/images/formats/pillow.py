@@ -4,6 +4,7 @@ Each decoder refuses by the header, before it decodes. Heavy libraries are impor
 them. What third-party code raises is left to the caller (`raster.third_party`).
 """
 
+import hashlib
 import math
 import re
 import struct
@@ -56,7 +57,7 @@ def decode_jpeg(data: bytes, max_pixels: int) -> Raster:
     comment, iptc = image.info.get("comment"), _iptc(image.info.get("photoshop"))
     raster.beside = replace(raster.beside, comment=comment or None, iptc=iptc)
     if xmp := raster.beside.xmp:
-        raster.beside = replace(raster.beside, xmp=_true_xmp(xmp))
+        raster.beside = replace(raster.beside, xmp=_true_xmp(xmp), extended=_extended_xmp(image))
     raster.notes = tuple(_behind(image, xmp or b""))
     frames = getattr(image, "n_frames", 1)
     if frames > 1:
@@ -65,6 +66,11 @@ def decode_jpeg(data: bytes, max_pixels: int) -> Raster:
         raster.samples, raster.icc = cmyk_to_rgb(raster.samples, raster.icc, 8), None
         raster.notes += ("converted from CMYK to RGB",)
     return raster
+
+
+def whole_jpeg(data: bytes) -> bytes:
+    """A JPEG that ends too early, with an end: decoders then fill up what is missing."""
+    return data.rstrip(b"\xff") + b"\xff\xd9"
 
 
 def _precision(data: bytes) -> tuple[int, int, int, int] | None:
@@ -100,9 +106,6 @@ def _behind(image: "Image", xmp: bytes) -> Iterator[str]:
         yield "its HDR gain map is not kept: bright lights look as on ordinary screens"
     if b"MotionPhoto" in xmp or b"MicroVideo" in xmp:
         yield "the film of the motion photo is not kept, only the picture"
-    markers = [content for _, content in getattr(image, "applist", [])]
-    if any(content.startswith(b"http://ns.adobe.com/xmp/extension/\0") for content in markers):
-        yield "its extended XMP (depth, panorama or large data) is not kept"
 
 
 FALSE_IN_XMP = re.compile(
@@ -117,6 +120,35 @@ def _true_xmp(xmp: bytes) -> bytes:
     return CONTAINER.sub(b"", FALSE_IN_XMP.sub(b"", xmp))
 
 
+EXTENSION = b"http://ns.adobe.com/xmp/extension/\0"
+PART = 65_400  # bytes of extended XMP in one segment
+
+
+def _extended_xmp(image: "Image") -> bytes | None:
+    """XMP too long for one segment (XMP specification, part 3): its parts by their offsets, whole or not at all."""
+    parts: dict[int, bytes] = {}
+    length = -1
+    for _, content in getattr(image, "applist", []):
+        if content.startswith(EXTENSION) and len(content) > len(EXTENSION) + 40:
+            length, offset = struct.unpack_from(">II", content, len(EXTENSION) + 32)
+            parts[offset] = content[len(EXTENSION) + 40 :]
+    whole = b"".join(part for _, part in sorted(parts.items()))
+    return whole if len(whole) == length and all(part != b"" for part in parts.values()) else None
+
+
+def _with_extended(xmp: bytes, extended: bytes) -> tuple[bytes, bytes]:
+    """The packet that points to the extended data, and the segments that hold these."""
+    digest = hashlib.md5(extended, usedforsecurity=False).hexdigest().upper().encode()
+    name = b"" if b"xmlns:xmpNote=" in xmp else b' xmlns:xmpNote="http://ns.adobe.com/xmp/note/"'
+    place = b"<rdf:Description"
+    xmp = xmp.replace(place, place + name + b' xmpNote:HasExtendedXMP="' + digest + b'"', 1)
+    segments = b""
+    for offset in range(0, len(extended), PART):
+        body = EXTENSION + digest + struct.pack(">II", len(extended), offset) + extended[offset : offset + PART]
+        segments += b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body
+    return xmp, segments
+
+
 def _iptc(resources: object) -> bytes | None:
     """IPTC-IIM, from Photoshop's resources as Pillow hands them out by number."""
     found = resources.get(IPTC_RESOURCE) if isinstance(resources, dict) else None
@@ -129,7 +161,10 @@ X_RESOLUTION = 282
 
 def encode_jpeg(raster: Raster, options: Options) -> bytes:
     """8-bit gray or YCbCr."""
-    beside = raster.beside
+    beside, segments = raster.beside, b""
+    if beside.extended and beside.xmp:
+        xmp, segments = _with_extended(beside.xmp, beside.extended)
+        raster = replace(raster, beside=replace(beside, xmp=xmp))
     made = save_by_pillow(
         raster,
         "JPEG",
@@ -138,14 +173,16 @@ def encode_jpeg(raster: Raster, options: Options) -> bytes:
         dpi=_whole_dpi(raster.dpi),
         comment=beside.comment,
     )
-    if not beside.iptc:
+    if not (beside.iptc or segments):
         return made
-    body = struct.pack(">4sHHI", b"8BIM", IPTC_RESOURCE, 0, len(beside.iptc)) + beside.iptc
-    body = b"Photoshop 3.0\0" + body + b"\0" * (len(beside.iptc) % 2)
-    at = 2  # behind JFIF and EXIF, which must come first
+    at = 2  # behind JFIF, EXIF and XMP, which must come first
     while made[at : at + 2] in (b"\xff\xe0", b"\xff\xe1"):
         at += 2 + int.from_bytes(made[at + 2 : at + 4], "big")
-    return made[:at] + b"\xff\xed" + struct.pack(">H", len(body) + 2) + body + made[at:]
+    if not beside.iptc:
+        return made[:at] + segments + made[at:]
+    body = struct.pack(">4sHHI", b"8BIM", IPTC_RESOURCE, 0, len(beside.iptc)) + beside.iptc
+    body = b"Photoshop 3.0\0" + body + b"\0" * (len(beside.iptc) % 2)
+    return made[:at] + segments + b"\xff\xed" + struct.pack(">H", len(body) + 2) + body + made[at:]
 
 
 # --- BMP ----------------------------------------------------------------------------------------------------

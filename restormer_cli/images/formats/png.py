@@ -42,7 +42,7 @@ def decode_png(data: bytes, max_pixels: int) -> Raster:
         notes.append("its colour profile is damaged and not kept")
     colour = tuple((kind, png.other[kind]) for kind in COLOUR_CHUNKS if kind in png.other)
     samples = imagecodecs.png_decode(png.essential())
-    exif = png.other.get(b"eXIf")
+    beside, exif = _png_beside(png.text, png.other.get(b"eXIf"), notes)
     return Raster(
         samples=with_channels(samples),
         bits=16 if samples.dtype == np.uint16 else 8,
@@ -51,21 +51,47 @@ def decode_png(data: bytes, max_pixels: int) -> Raster:
         dpi=_png_density(png.other.get(b"pHYs", b"")),
         colour=colour,
         notes=tuple(notes),
-        beside=_png_beside(png.text),
+        beside=beside,
     )
 
 
-def _png_beside(chunks: list[tuple[bytes, bytes]]) -> Beside:
-    """XMP on its own, all other text as it is."""
-    xmp, text = None, []
+def _png_beside(chunks: list[tuple[bytes, bytes]], exif: bytes | None, notes: list[str]) -> tuple[Beside, bytes | None]:
+    """XMP, IPTC and EXIF on their own, also where ImageMagick has spelled them in hexadecimal; the rest as it is."""
+    xmp, text, profiles = None, [], {}
     for kind, body in chunks:
         keyword, _, rest = body.partition(b"\0")
-        if kind != b"iTXt" or keyword != XMP_KEYWORD:
+        if kind == b"iTXt" and keyword == XMP_KEYWORD:
+            packed, packet = rest[:1] == b"\1", rest[2:].split(b"\0", 2)[-1]
+            xmp = inflate(packet, MAX_METADATA) if packed else packet
+        elif kind in (b"tEXt", b"zTXt") and keyword.startswith(RAW_PROFILE):
+            spelled = rest if kind == b"tEXt" else inflate(rest[1:], 3 * MAX_METADATA)
+            if (profile := _spelled(spelled)) is None:
+                notes.append("a profile in its text is damaged and not kept")
+            else:
+                profiles[keyword.removeprefix(RAW_PROFILE).lower()] = profile
+        else:
             text.append((kind, body))
-            continue
-        packed, packet = rest[:1] == b"\1", rest[2:].split(b"\0", 2)[-1]
-        xmp = inflate(packet, MAX_METADATA) if packed else packet
-    return Beside(xmp=xmp, text=tuple(text))
+    said = profiles.get(b"exif") or profiles.get(b"app1")
+    if said is not None and said.startswith(XMP_MARKER):
+        xmp, said = xmp or said.removeprefix(XMP_MARKER), None
+    iptc = profiles.get(b"iptc") or profiles.get(b"8bim")
+    if iptc is not None and (start := iptc.find(b"8BIM\4\4\0\0")) >= 0:
+        length = int.from_bytes(iptc[start + 8 : start + 12], "big")
+        iptc = iptc[start + 12 : start + 12 + length]
+    return Beside(xmp=xmp or profiles.get(b"xmp"), iptc=iptc, text=tuple(text)), exif or said
+
+
+RAW_PROFILE, XMP_MARKER = b"Raw profile type ", b"http://ns.adobe.com/xap/1.0/\0"
+
+
+def _spelled(text: bytes | None) -> bytes | None:
+    """ImageMagick's way: a name, a length, and so many bytes as hexadecimal digits, by lines."""
+    try:
+        _, length, digits = (text or b"").lstrip(b"\n").split(b"\n", 2)
+        profile = bytes.fromhex(digits.decode("ascii"))
+        return profile if len(profile) == int(length) else None
+    except ValueError:
+        return None
 
 
 def _png_profile(chunk: bytes) -> bytes | None:
@@ -94,6 +120,10 @@ def encode_png(raster: Raster, options: Options) -> bytes:
     if raster.exif:
         chunks.append((b"eXIf", raster.exif))
     chunks += raster.beside.text
+    if raster.beside.iptc:
+        body = struct.pack(">4sHHI", b"8BIM", 0x0404, 0, len(raster.beside.iptc)) + raster.beside.iptc
+        spelled = b"\niptc\n%8d\n" % len(body) + body.hex().encode() + b"\n"
+        chunks.append((b"zTXt", RAW_PROFILE + b"iptc\0\0" + zlib.compress(spelled)))
     if raster.beside.xmp:
         chunks.append((b"iTXt", XMP_KEYWORD + b"\0\0\0\0\0" + raster.beside.xmp))
     png = bytes(imagecodecs.png_encode(np.ascontiguousarray(raster.samples), level=4))
@@ -249,13 +279,18 @@ MAX_CHUNKS = 10_000
 
 
 def png_orientation(file: BinaryIO) -> int:
-    """From chunk to chunk, over the pixels, to the EXIF."""
+    """From chunk to chunk, over the pixels, to the EXIF, be it spelled in text."""
     file.seek(len(PNG_MAGIC))
+    said = None
     for _ in range(MAX_CHUNKS):
         length, kind = struct.unpack(">I4s", file.read(8).ljust(8, b"\0"))
         if kind == b"eXIf":
             return upright(file.read(length).removeprefix(EXIF_PREFIX))[0]
+        if kind in (b"tEXt", b"zTXt") and length <= MAX_METADATA:
+            said = said or _png_beside([(kind, file.read(length))], None, [])[1]
+            file.seek(4, 1)
+            continue
         if kind in (b"IEND", b"\0\0\0\0"):
             break
         file.seek(length + 4, 1)
-    return 1
+    return upright(said.removeprefix(EXIF_PREFIX))[0] if said else 1

@@ -93,7 +93,7 @@ class Beside:
 
     xmp: an XMP packet. iptc: IPTC-IIM records. comment: JPEG's, bytes of no fixed encoding.
     text: PNG's tEXt, zTXt and iTXt chunks, but for XMP. tags: GeoTIFF's and GDAL's in TIFF: number, type, count and
-    the values in little-endian order.
+    the values in little-endian order. extended: the XMP that a JPEG keeps apart since it is long.
     """
 
     xmp: bytes | None = None
@@ -101,6 +101,7 @@ class Beside:
     comment: bytes | None = None
     text: tuple[tuple[bytes, bytes], ...] = ()
     tags: tuple[tuple[int, int, int, bytes], ...] = ()
+    extended: bytes | None = None
 
     def names(self) -> dict[str, str]:
         """Field -> what people call it, of those that are there."""
@@ -111,6 +112,7 @@ class Beside:
             "comment": "comment",
             "text": f"text ({', '.join(keywords)[:80]})",
             "tags": "georeference",
+            "extended": "extended XMP",
         }
         return {name: word for name, word in words.items() if getattr(self, name)}
 

@@ -41,11 +41,11 @@ class Codec(NamedTuple):
 
 CODECS = {
     "png": Codec(
-        decode_png, encode_png, (8, 16), 1_000_000, beside=frozenset({"xmp", "text"}), colour=lambda *_: True
+        decode_png, encode_png, (8, 16), 1_000_000, beside=frozenset({"xmp", "iptc", "text"}), colour=lambda *_: True
     ),
     "jpg": Codec(
         decode_jpeg, encode_jpeg, (8,), 65_500, alpha=False, exif_limit=65_527,
-        beside=frozenset({"xmp", "iptc", "comment"}),
+        beside=frozenset({"xmp", "iptc", "comment", "extended"}),
     ),
     "tif": Codec(
         decode_tiff, encode_tiff, (8, 16, 32), UNLIMITED, premultiplied=True,

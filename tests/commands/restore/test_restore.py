@@ -622,3 +622,28 @@ def test_what_a_folder_holds_and_is_not_restored_is_counted(tmp_path, colour_wei
     assert result.exit_code == 0
     told = " ".join(result.stderr.split())
     assert "4 left out: 1 .dng (pip install 'restormer-cli[raw]'), 2 .heic (pip install 'restormer-cli[heic]')" in told
+
+
+def test_strip_sign_keep_time_and_salvage_reach_the_files(tmp_path, colour_weights):
+    import os
+
+    from PIL import Image
+
+    source, cut = tmp_path / "in" / "a.jpg", tmp_path / "in" / "b.jpg"
+    source.parent.mkdir()
+    exif = Image.Exif()
+    exif[0x010F] = "A maker"
+    Image.effect_noise((64, 48), 60).convert("RGB").save(source, exif=exif.tobytes())
+    cut.write_bytes(source.read_bytes()[:-400])
+    os.utime(source, (1_000_000_000, 1_000_000_000))
+    flags = ("--weights", colour_weights, "--strip", "--sign", "--keep-time")
+    assert restore(tmp_path / "in", tmp_path / "cut", *flags).exit_code == 3
+    result = restore(tmp_path / "in", tmp_path / "out", *flags, "--salvage")
+    assert result.exit_code == 0, result.output
+    assert "ends too early" in result.output
+    written = tmp_path / "out" / "a.jpg"
+    assert written.stat().st_mtime == 1_000_000_000
+    read = Image.open(written).getexif()
+    assert 0x010F not in read
+    assert read[305].startswith("restormer-cli ")
+    assert read[305].endswith(", denoise")
