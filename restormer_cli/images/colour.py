@@ -105,6 +105,8 @@ def _hlg_signal(light: Numbers) -> Numbers:
 PQ = Curve(_pq_light, _pq_signal)
 HLG = Curve(lambda v: _hlg_scene(v) / _HLG_WHITE, _hlg_signal)
 BY_CODE = {4: gamma_curve(2.2), 5: gamma_curve(2.8), 8: LINEAR, 13: SRGB, 16: PQ, 18: HLG}
+HDR = (16, 18)
+"""PQ and HLG, by H.273's numbers."""
 VIDEO = (1, 6, 14, 15)
 """H.273's numbers for what cameras of films write and screens show as they show sRGB."""
 

@@ -27,6 +27,7 @@ import numpy as np
 from restormer_cli.errors import Failed, UserError, one_line
 from restormer_cli.files import write_atomically
 from restormer_cli.images.colour import (
+    HDR,
     Working,
     code_of,
     float_scale,
@@ -491,9 +492,6 @@ def _colours_for(codec: Codec, like: Picture, channels: int, bits: int) -> _Colo
     scale = 1.0 if like.working is None else like.working.scale
     return _Colours(convert=Working(scale, colour), told="its colours are converted to sRGB")
 
-
-HDR = (16, 18)
-"""PQ and HLG, by H.273's numbers."""
 
 HEAD = 64
 """Bytes that tell the format, and a PNG's size."""

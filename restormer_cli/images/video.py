@@ -12,12 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 from restormer_cli.errors import Failed, UserError, one_line
+from restormer_cli.images.colour import HDR, Working, of_code, working_space
 from restormer_cli.images.io import MAX_PIXELS
 
 if TYPE_CHECKING:
@@ -129,6 +131,11 @@ class Film:
         if self.container.duration and self.stream.average_rate:
             return max(1, round(self.container.duration / 1_000_000 * self.stream.average_rate))
         return None
+
+    def working(self, pixels: np.ndarray) -> Working | None:
+        """How frames such as this one are shown to a network; None: as they are."""
+        context = self.stream.codec_context
+        return working_space(of_code(int(context.color_primaries), int(context.color_trc)), pixels, floats=False)
 
     @property
     def bits(self) -> int:
@@ -277,8 +284,8 @@ class Writer:
         self.stream.metadata.update(_tags(source.metadata))
         self.container.metadata.update(_tags(film.container.metadata))
         self.container.set_chapters(film.container.chapters())
-        if source.codec_context.color_trc in (16, 18):  # PQ and HLG, of which the network has seen nothing
-            self.notes.append("it is HDR, which no weights were trained on, and its mastering data are not kept")
+        if source.codec_context.color_trc in HDR:
+            self.notes.append("it is HDR, and its mastering data are not kept")
         self._turned = False
         self._waiting: list[Packet] = []
         begin = film.container.start_time or 0
@@ -344,7 +351,9 @@ class Writer:
             if original.rotation:
                 self.stream.set_display_rotation(original.rotation)
             self._release()
-        new = _from_pixels(pixels, frame.alpha, original, self.stream.codec_context.pix_fmt)
+        form = self.stream.codec_context.pix_fmt
+        new = _from_pixels(pixels, frame.alpha, original, form)
+        _carry(new, _from_pixels(frame.pixels, frame.alpha, original, form), original)
         new.pts, new.time_base, new.duration = original.pts, original.time_base, original.duration
         if self._shift and new.pts is not None and original.time_base is not None:
             new.pts -= round(self._shift / original.time_base)
@@ -423,13 +432,80 @@ def _to_frame(frame: "VideoFrame") -> Frame:
     form = "gbrapf32le" if _has_alpha(frame.format) else "gbrpf32le"
     samples = frame.reformat(format=form, interpolation=_flags()).to_ndarray()  # pyright: ignore
     pixels = np.ascontiguousarray(samples[..., :3])
+    if (
+        not frame.format.is_rgb
+        and (white := _white(frame.format.name, int(frame.colorspace), int(frame.color_range))) < 1
+    ):
+        pixels = np.minimum(pixels / np.float32(white), 1)
     return Frame(pixels, samples[..., 3:].copy() if samples.shape[2] == 4 else None, frame)
+
+
+@cache
+def _white(form: str, matrix: int, extent: int) -> float:
+    """What swscale makes of white in this format, which is a little less than 1."""
+    import av
+
+    white = av.VideoFrame(16, 16, form)
+    bits = {component.bits for component in white.format.components}
+    if (
+        extent == FULL
+        or form.startswith("yuvj")
+        or not form.startswith("yuv")
+        or len(white.planes) < 3
+        or len(bits) > 1
+    ):
+        return 1.0
+    white.colorspace, white.color_range = matrix, extent
+    step = max(bits) - 8
+    luma = 2 ** max(bits) - 1 if extent == FULL or form.startswith("yuvj") else 235 << step
+    for plane, value in zip(white.planes, (luma, 128 << step, 128 << step, 2 ** max(bits) - 1), strict=False):
+        kind = np.dtype(np.uint8 if step == 0 else np.uint16)
+        plane.update(np.full(plane.buffer_size // kind.itemsize, value, kind).tobytes())
+    seen = float(white.reformat(format="gbrpf32le", interpolation=_flags()).to_ndarray().mean())
+    return seen if 0.98 < seen < 1 else 1.0
+
+
+FULL = 2
+"""The range of samples from 0 to the largest, by FFmpeg's number."""
+
+
+def _carry(made: "VideoFrame", before: "VideoFrame", original: "VideoFrame") -> None:
+    """Let a frame be the original and the change from `before` to `made`, in the samples that the film has.
+
+    So what the network leaves alone stays to the bit: light beyond video's white, and chroma, which pixels resample.
+    """
+    form = made.format
+    bits = {component.bits for component in form.components}
+    kind = np.uint8 if bits == {8} else np.uint16
+    if len(bits) > 1 or max(bits) > 16 or (max(bits) > 8 and not form.name.endswith("le")) or form.name == "pal8":
+        return
+    if original.format.name != form.name:
+        if original.format.name.startswith("pal") or _has_alpha(original.format) != _has_alpha(form):
+            return
+        if original.format.is_rgb != form.is_rgb:
+            return
+        original = original.reformat(format=form.name, interpolation=_flags())
+    top = 2 ** max(bits) - 1 if not form.name.startswith("p0") else 65535
+    for new, old, own in zip(made.planes, before.planes, original.planes, strict=True):
+        rows = [np.frombuffer(plane, kind).reshape(plane.height, -1) for plane in (new, old, own)]
+        across = min(row.shape[1] for row in rows)
+        now, then, was = (row[:, :across].astype(np.int32) for row in rows)
+        result = np.zeros(rows[0].shape, kind)
+        result[:, :across] = np.clip(was + now - then, 0, top)
+        new.update(result.tobytes())
+
+
+def _matrix(matrix: int) -> int:
+    """As swscale knows it; the others, 6 and 10 among them, are its default or near it."""
+    return {6: 5, 10: 9}.get(matrix, matrix if matrix in (1, 4, 5, 7, 9) else 5)
 
 
 def _from_pixels(pixels: np.ndarray, alpha: np.ndarray | None, like: "VideoFrame", form: str) -> "VideoFrame":
     import av
 
     samples = np.clip(pixels, 0, 1).astype(np.float32)
+    if samples.shape[2] == 3 and not like.format.is_rgb:
+        samples *= np.float32(_white(like.format.name, int(like.colorspace), int(like.color_range)))
     if samples.shape[2] == 1:
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(samples[..., 0]), "grayf32le")
         frame.color_range = 2

@@ -463,3 +463,100 @@ def test_films_by_other_names_are_films(tmp_path):
     assert is_film(Path("a.mxf"))
     told(FILMS / "anim.gif", tmp_path / "b.mkv")
     assert len(frames(tmp_path / "b.mkv")) > 1
+
+
+# --- The film's own range -------------------------------------------------------------------------------------
+
+
+def frame_of(form: str, extent: int, luma: int | None = None) -> Any:
+    """A frame of random samples, those that no picture has among them; or of one luma and no colour."""
+    made = av.VideoFrame(66, 50, form)
+    made.colorspace, made.color_range = 1, extent
+    bits = max(component.bits for component in made.format.components)
+    random, kind = np.random.default_rng(0), np.dtype(np.uint8 if bits == 8 else np.uint16)
+    for index, plane in enumerate(made.planes):
+        count = plane.buffer_size // kind.itemsize
+        flat = luma if index == 0 else 128 << (bits - 8)
+        samples = random.integers(0, 2**bits, count) if luma is None else np.full(count, flat)
+        plane.update(samples.astype(kind).tobytes())
+    return made
+
+
+def lumas(frame: Any) -> list[np.ndarray]:
+    """The visible part of each plane."""
+    wide = max(component.bits for component in frame.format.components) > 8
+    planes = [(np.frombuffer(plane, np.uint16 if wide else np.uint8), plane) for plane in frame.planes]
+    return [seen.reshape(plane.height, -1)[:, : plane.width].astype(int) for seen, plane in planes]
+
+
+@pytest.mark.parametrize("form", ["yuv420p", "yuv422p10le", "yuv444p12le", "nv12", "yuv420p10le"])
+@pytest.mark.parametrize("extent", [1, 2])
+def test_what_is_left_alone_stays_to_the_bit(form, extent):
+    original = frame_of(form, extent)
+    frame = room._to_frame(original)
+    made = room._from_pixels(frame.pixels, None, original, form)
+    room._carry(made, room._from_pixels(frame.pixels, None, original, form), original)
+    differences = [a - b for a, b in zip(lumas(made), lumas(original), strict=True)]
+    for seen in (room._to_frame(made).pixels - frame.pixels, *differences):
+        assert np.abs(seen).max() == 0
+
+
+@pytest.mark.parametrize(("form", "white"), [("yuv420p", 235), ("yuv420p10le", 940), ("yuv422p12le", 3760)])
+def test_white_is_one_and_light_beyond_it_is_kept(form, white):
+    assert abs(room._to_frame(frame_of(form, 1, white)).pixels - 1).max() < 1e-3
+    step = white // 235
+    original = frame_of(form, 1, 245 * step)
+    frame = room._to_frame(original)
+    assert frame.pixels.max() == 1
+    darker = room._from_pixels(frame.pixels * 0.9, None, original, form)
+    room._carry(darker, room._from_pixels(frame.pixels, None, original, form), original)
+    kind = np.uint8 if step == 1 else np.uint16
+    luma = np.frombuffer(memoryview(darker.planes[0]), kind)[:66].astype(float)
+    assert np.abs(luma / step - (245 - 0.1 * 219)).max() < 1.1
+
+
+def test_an_hdr_film_is_shown_to_the_network_as_sdr(tmp_path, colour_weights):
+    source = make(
+        tmp_path / "a.mkv", "libx265", "yuv420p10le", None, color_primaries=9, color_trc=16, colorspace=9, color_range=1
+    )
+    with open_film(source) as film:
+        frame = next(iter(film.frames()))
+        working = film.working(frame.pixels)
+    assert working is not None
+    gray = np.full((2, 2, 3), 0.58, np.float32)  # paper white in PQ
+    assert working.show(gray).min() > 0.97
+    result = restore(source, tmp_path / "b.mkv", "--weights", colour_weights, "--strength", "0")
+    assert result.exit_code == 0, result.output
+    assert "it is HDR, and its mastering data are not kept" in " ".join(result.output.split())
+
+
+def test_a_sound_track_that_is_unknown_is_left_out_with_a_note(tmp_path, colour_weights):
+    """As phones write spatial audio beside the ordinary one."""
+    source = make(tmp_path / "a.mov")
+    with av.open(str(source)) as film, av.open(str(tmp_path / "two.mov"), "w") as out:
+        copies = {s.index: out.add_stream_from_template(s) for s in film.streams}
+        spatial = out.add_stream_from_template(film.streams.audio[0])
+        for packet in film.demux():
+            if packet.dts is None:
+                continue
+            if packet.stream.type == "audio":
+                twin = av.Packet(bytes(packet))
+                twin.pts, twin.dts, twin.time_base = packet.pts, packet.dts, packet.time_base
+                twin.stream = spatial
+                packet.stream = copies[packet.stream.index]
+                out.mux(packet)
+                out.mux(twin)
+            else:
+                packet.stream = copies[packet.stream.index]
+                out.mux(packet)
+    data = (tmp_path / "two.mov").read_bytes()
+    place = data.index(b"mp4a", data.index(b"stsd", data.index(b"soun", data.rindex(b"trak"))))
+    unknown = bytearray(data)
+    unknown[place : place + 4] = b"apac"
+    wave = data.index(b"wave", place)
+    unknown[wave : wave + 4] = b"free"
+    (tmp_path / "phone.mov").write_bytes(bytes(unknown))
+    result = restore(tmp_path / "phone.mov", tmp_path / "out.mov", "--weights", colour_weights, "--strength", "0")
+    assert result.exit_code == 0, result.output
+    assert "sound track of an unknown kind is left out" in " ".join(result.output.split())
+    assert packets(tmp_path / "out.mov", "audio") == packets(source, "audio")

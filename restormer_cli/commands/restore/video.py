@@ -59,7 +59,7 @@ def _restore(request: Request, stage: Restoring | Degrading, film: Film, job: Jo
         out = stack.enter_context(film.writer(stream, job.target, request.quality))
         for frame in film.frames(out):
             started = time.perf_counter()
-            pixels = _compute(request, stage, frame, count, weight, lambda text: notices.setdefault(text))
+            pixels = _compute(request, stage, film, frame, count, weight, lambda text: notices.setdefault(text))
             computed += time.perf_counter() - started
             changed += float(np.abs(pixels - frame.pixels).mean()) * 255
             channels = frame.pixels.shape[2]
@@ -91,17 +91,22 @@ def _restore(request: Request, stage: Restoring | Degrading, film: Film, job: Jo
 def _compute(
     request: Request,
     stage: Restoring | Degrading,
+    film: Film,
     frame: Frame,
     number: int,
     weight: np.ndarray | None,
     notice: Callable[[str], None],
 ) -> np.ndarray:
+    working = film.working(frame.pixels)
+    shown = frame.pixels if working is None else working.show(frame.pixels)
     if isinstance(stage, Degrading):
-        return stage.degradation(frame.pixels, np.random.default_rng([request.seed, number]))
-    try:
-        return stage.restored(frame.pixels, weight=None if weight is None else weight.copy(), notice=notice)[0]
-    except RestormerError as error:
-        raise type(error)(f"{request.source}: {error}") from None
+        result = stage.degradation(shown, np.random.default_rng([request.seed, number]))
+    else:
+        try:
+            result = stage.restored(shown, weight=None if weight is None else weight.copy(), notice=notice)[0]
+        except RestormerError as error:
+            raise type(error)(f"{request.source}: {error}") from None
+    return result if working is None else working.carry(frame.pixels, shown, result)
 
 
 def _job(request: Request) -> Job:

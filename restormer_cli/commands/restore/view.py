@@ -36,6 +36,8 @@ def show_restoring(events: Iterable[object]) -> int:
         if view.started is not None:
             watched = view.started.watching
             words = ("ended", "") if watched else ("interrupted", "; go on with --skip-existing")
+            if view.frames:
+                words = ("interrupted", f" after {view.frames:,} frames; a video begins again with its first one")
             stderr.print(Text(f"{words[0]}: {view.summary()}{words[1]}"))
         raise
     finally:
@@ -56,6 +58,7 @@ class RestoringView:
         self.started: Started | None = None
         self.done = self.planned = self.skipped = self.failed = 0
         self.megapixels = 0.0
+        self.frames = 0
         self.peak = 0
         self.plans: Counter[str] = Counter()
         self.tasks: Counter[str] = Counter()
@@ -81,6 +84,7 @@ class RestoringView:
 
     def add(self, event: "Restored") -> None:
         """A picture that is done, skipped or failed."""
+        self.frames = 0
         self._count(event)
         alone = self.started is not None and self.started.pictures == 1
         if event.error is not None and not alone:  # of a single picture the error itself follows
@@ -113,6 +117,7 @@ class RestoringView:
 
     def advance(self, event: "Advanced") -> None:
         """A frame of a video: on a terminal the bar counts frames, else there is a line now and then."""
+        self.frames = event.frames
         rate = event.frames / max(event.seconds, 1e-9)
         left = "" if event.total is None else f" · {duration(max(0, event.total - event.frames) / rate)} left"
         if self._task is not None:

@@ -643,7 +643,8 @@ def test_strip_sign_keep_time_and_salvage_reach_the_files(tmp_path, colour_weigh
     assert "ends too early" in result.output
     written = tmp_path / "out" / "a.jpg"
     assert written.stat().st_mtime == 1_000_000_000
-    read = Image.open(written).getexif()
+    with Image.open(written) as opened:
+        read = opened.getexif()
     assert 0x010F not in read
     assert read[305].startswith("restormer-cli ")
     assert read[305].endswith(", denoise")
