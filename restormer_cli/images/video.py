@@ -487,7 +487,7 @@ def _carry(made: "VideoFrame", before: "VideoFrame", original: "VideoFrame") -> 
         original = original.reformat(format=form.name, interpolation=_flags())
     top = 2 ** max(bits) - 1 if not form.name.startswith("p0") else 65535
     for new, old, own in zip(made.planes, before.planes, original.planes, strict=True):
-        rows = [np.frombuffer(plane, kind).reshape(plane.height, -1) for plane in (new, old, own)]
+        rows = [np.frombuffer(memoryview(plane), kind).reshape(plane.height, -1) for plane in (new, old, own)]
         across = min(row.shape[1] for row in rows)
         now, then, was = (row[:, :across].astype(np.int32) for row in rows)
         result = np.zeros(rows[0].shape, kind)

@@ -485,7 +485,7 @@ def frame_of(form: str, extent: int, luma: int | None = None) -> Any:
 def lumas(frame: Any) -> list[np.ndarray]:
     """The visible part of each plane."""
     wide = max(component.bits for component in frame.format.components) > 8
-    planes = [(np.frombuffer(plane, np.uint16 if wide else np.uint8), plane) for plane in frame.planes]
+    planes = [(np.frombuffer(memoryview(plane), np.uint16 if wide else np.uint8), plane) for plane in frame.planes]
     return [seen.reshape(plane.height, -1)[:, : plane.width].astype(int) for seen, plane in planes]
 
 
