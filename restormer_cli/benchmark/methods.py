@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,14 @@ from restormer_cli.benchmark.classical import METHODS, Hints
 from restormer_cli.benchmark.networks import Network
 from restormer_cli.errors import UserError
 from restormer_cli.extras import require
+from restormer_cli.model.config import ModelConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from restormer_cli.engine.backend import Notice
+    from restormer_cli.engine.memory_plan import Plan
+    from restormer_cli.engine.restorer import Restorer
 
 OURS = "restormer"
 PEERS = {
@@ -128,20 +136,39 @@ def prepare(contestant: Method, network: Network, threads: int, onnx: Path | Non
     """
     if contestant.classical:
         return METHODS[contestant.kind].prepare(contestant.hints or Hints(strength=contestant.strength))
+    return prepare_network(contestant, network, threads, onnx)
+
+
+def prepare_network(contestant: Method, network: Network, threads: int, onnx: Path | None = None) -> "Restorer":
+    """As `prepare`, for what runs the network: ours or a peer."""
+    from restormer_cli.engine.restorer import Restorer
+
     if contestant.kind == OURS:
-        return _ours(contestant, network)
+        return Restorer(network.build(), **ours_options(contestant))
     if needs_onnx(contestant.kind):
         assert onnx is not None
-        run = (_onnxruntime if contestant.kind == "onnxruntime" else _openvino)(onnx, contestant.precision, threads)
-    else:
-        run = _plain(contestant, network)
+        return Restorer(Peer(contestant, network.config, _runtime(contestant, onnx, threads)))
+    return Restorer(Peer(contestant, network.config, _plain(contestant, network)))
 
-    def restore(picture: np.ndarray) -> np.ndarray:
-        height, width = picture.shape[:2]
-        planes = np.ascontiguousarray(_padded(picture).transpose(2, 0, 1)[None])
-        return np.ascontiguousarray(run(planes)[0].transpose(1, 2, 0)[:height, :width])
 
-    return restore
+class Peer:
+    """Another way of running the network, as a Backend: always the whole picture, whatever memory there is."""
+
+    replans = False
+
+    def __init__(self, contestant: Method, config: ModelConfig, forward: "Callable[[Tensor], Tensor]") -> None:
+        import torch
+
+        self.config, self.precision, self.device = config, contestant.precision, torch.device(contestant.device)
+        self._forward = forward
+
+    def plan(self, height: int, width: int, *, tile: int | None, budget: int | None, base: int) -> "Plan":
+        from restormer_cli.engine.memory_plan import Plan
+
+        return Plan("whole", True, None, None, self.precision, base)
+
+    def run(self, picture: "Tensor", plan: "Plan", notice: "Notice") -> "Tensor":
+        return self._forward(picture.contiguous())
 
 
 def ours_options(contestant: Method) -> dict[str, Any]:
@@ -156,17 +183,11 @@ def ours_options(contestant: Method) -> dict[str, Any]:
     return options
 
 
-def _ours(contestant: Method, network: Network) -> Restore:
-    from restormer_cli.engine.restorer import Restorer
-
-    return Restorer(network.build(), **ours_options(contestant))
-
-
-def _plain(contestant: Method, network: Network) -> Restore:
-    """The textbook network, as it is or compiled: planes (1, c, h, w) in and out."""
+def _plain(contestant: Method, network: Network) -> "Callable[[Tensor], Tensor]":
+    """The textbook network, as it is or compiled."""
     import torch
 
-    from restormer_cli.engine.restorer import PRECISIONS
+    from restormer_cli.engine.backend import PRECISIONS
     from restormer_cli.model.textbook import TextbookRestormer
 
     with torch.device("meta"):  # so that there is never a second copy of the weights
@@ -175,37 +196,13 @@ def _plain(contestant: Method, network: Network) -> Restore:
     dtype = PRECISIONS[contestant.precision]
     model = model.eval().to(contestant.device, dtype)
     forward = torch.compile(model, dynamic=False) if contestant.kind == "compile" else model
-
-    def run(planes: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            return forward(torch.from_numpy(planes).to(contestant.device, dtype)).float().cpu().numpy()
-
-    return run
+    return lambda picture: forward(picture.to(dtype)).float()
 
 
-def _onnxruntime(onnx: Path, precision: str, threads: int) -> Restore:
-    from restormer_cli.engine.runtimes import onnx_session
+def _runtime(contestant: Method, onnx: Path, threads: int) -> "Callable[[Tensor], Tensor]":
+    """The exported network in the runtime that `restore` uses for such files."""
+    from restormer_cli.engine.runtimes import OnnxRuntime, OpenVino
 
-    session = onnx_session(onnx, threads)
-    (source,) = session.get_inputs()
-    return lambda planes: np.asarray(session.run(None, {source.name: planes})[0])
-
-
-def _openvino(onnx: Path, precision: str, threads: int) -> Restore:
-    import openvino
-
-    from restormer_cli.engine.runtimes import openvino_request
-
-    core = openvino.Core()
-    request = openvino_request(core, core.read_model(str(onnx)), threads, "bf16" if precision == "bf16" else "f32")
-    return lambda planes: np.array(request.infer([planes])[0])
-
-
-def _padded(picture: np.ndarray) -> np.ndarray:
-    """As every front end pads: reflected at the right and bottom, up to multiples of 8."""
-    import torch
-
-    from restormer_cli.model.padding import pad_to_multiple_of_8
-
-    planes = torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))[None]
-    return pad_to_multiple_of_8(planes)[0].permute(1, 2, 0).numpy()
+    if contestant.kind == "onnxruntime":
+        return OnnxRuntime(onnx, threads).run
+    return OpenVino(onnx, threads, contestant.precision).run

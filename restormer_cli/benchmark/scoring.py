@@ -11,18 +11,16 @@ import numpy as np
 import torch
 
 from restormer_cli.benchmark.classical import METHODS, hints_for, tune
-from restormer_cli.benchmark.methods import Method, Restore, prepare
+from restormer_cli.benchmark.methods import Method, Restore, prepare, prepare_network
 from restormer_cli.benchmark.networks import Network
 from restormer_cli.data.pairs import Pair
 from restormer_cli.degradations.operators import published_gaussian
 from restormer_cli.degradations.spec import Degradation
 from restormer_cli.engine.adapter import restore_pixels
-from restormer_cli.engine.restorer import Restorer
 from restormer_cli.errors import Failed, RestormerError, UserError, one_line
 from restormer_cli.images.io import read_picture
 from restormer_cli.metrics.perceptual import Perceptual
 from restormer_cli.metrics.protocols import Protocol, Scores
-from restormer_cli.model.config import ModelConfig
 from restormer_cli.pixels import round8
 
 TUNING_SIDE, TUNING_PICTURES = 128, 6
@@ -201,26 +199,11 @@ def tune_contestant(contestant: Method, source: Source, protocol: Protocol) -> M
     return replace(contestant, hints=replace(hints, strength=strength))
 
 
-@dataclass(frozen=True, eq=False)
-class _Peer:
-    """A contestant's function, as `restore_pixels` takes a network."""
-
-    run: Restore
-    config: ModelConfig
-    precision: str
-    tile: int | None = None
-    exported: bool = True
-
-    def __call__(self, picture: np.ndarray, notice: Any = None) -> np.ndarray:
-        return self.run(picture)
-
-
 def _runner(contestant: Method, network: Network, threads: int, onnx: Path | None) -> Any:
     """(degraded, right or None) -> restored: channels are matched as in `restore`."""
-    run = prepare(contestant, network, threads, onnx)
     if contestant.classical:
-        return partial(_classical, contestant.kind, run)
-    restorer = run if isinstance(run, Restorer) else _Peer(run, network.config, contestant.precision)
+        return partial(_classical, contestant.kind, prepare(contestant, network, threads, onnx))
+    restorer = prepare_network(contestant, network, threads, onnx)
 
     def restore(degraded: np.ndarray, right: np.ndarray | None) -> np.ndarray:
         try:

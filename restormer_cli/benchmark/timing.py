@@ -274,7 +274,7 @@ def _serve(
     onnx: Path | None,
 ) -> None:
     _set_up(threads)
-    from restormer_cli.benchmark.methods import prepare
+    from restormer_cli.benchmark.methods import OURS, prepare
 
     restore: Any = None
 
@@ -282,8 +282,8 @@ def _serve(
         nonlocal restore
         if question == "ready":
             seconds, restore = _timed(lambda: prepare(contestant, network, threads, onnx))
-            plan = getattr(restore, "plan", None)
-            return {"prepare": seconds, "plan": None if plan is None else str(plan(*picture.shape[:2]))}
+            plan = str(restore.plan(*picture.shape[:2])) if contestant.kind == OURS else None
+            return {"prepare": seconds, "plan": plan}
         if question == "warm up":
             seconds, output = _timed(lambda: restore(picture))
             device_peak = Peak(contestant.device).bytes() if contestant.device.startswith("cuda") else None

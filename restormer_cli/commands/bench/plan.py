@@ -12,7 +12,8 @@ from restormer_cli.benchmark.scoring import Source, published_sigma
 from restormer_cli.commands.bench.types import Request, Started, Task
 from restormer_cli.data.pairs import find_pairs
 from restormer_cli.degradations.spec import parse_degradation
-from restormer_cli.engine.restorer import PRECISIONS, check_ways
+from restormer_cli.engine.backend import PRECISIONS
+from restormer_cli.engine.restorer import check_ways
 from restormer_cli.errors import UserError
 from restormer_cli.hardware import choose_device, describe_machine, parse_memory
 from restormer_cli.metrics.perceptual import check_metrics
