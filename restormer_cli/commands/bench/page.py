@@ -1,6 +1,5 @@
 """`bench --report page.html`: figures, tables and pictures of a benchmark in one file (report/html.py renders it)."""
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from restormer_cli.commands.bench.tables import (
 )
 from restormer_cli.errors import one_line
 from restormer_cli.files import write_atomically
+from restormer_cli.images.formats.pillow import encode_8_bits
 from restormer_cli.report.comparison import (
     MOST_SLIDERS,
     PAGE_PIXELS,
@@ -147,11 +147,7 @@ def _crops(score: float, name: str, views: "Views", worst: bool) -> Crops:
 
 def _png(samples: np.ndarray) -> str:
     """uint8 (h, w, 1 or 3) as a data URI, every pixel as it is."""
-    from PIL import Image
-
-    stream = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(samples[..., 0] if samples.shape[2] == 1 else samples)).save(stream, "PNG")
-    return data_uri(stream.getvalue(), "image/png")
+    return data_uri(encode_8_bits(samples, "PNG"), "image/png")
 
 
 def _numbers(finished: "Finished") -> list[tuple[str, ...]]:

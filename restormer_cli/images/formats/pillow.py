@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import replace
 from io import BytesIO
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -245,23 +245,29 @@ def _direct(image: "Image") -> "Image":
     return result
 
 
-def save_by_pillow(raster: Raster, form: str, **options: object) -> bytes:
-    """Encode 8-bit samples through Pillow with their ICC profile and EXIF."""
-    from PIL import Image
-
+def save_by_pillow(raster: Raster, form: str, **options: Any) -> bytes:
+    """Encode 8-bit samples through Pillow with their ICC profile, EXIF and XMP."""
     samples = raster.samples
     if form in ("WEBP", "AVIF") and samples.shape[2] == 2:  # neither can hold gray with alpha
         samples = samples[..., [0, 0, 0, 1]]
-    image = Image.fromarray(samples[..., 0] if samples.shape[2] == 1 else np.ascontiguousarray(samples))
     if raster.icc:
         options["icc_profile"] = raster.icc
     if raster.exif:
         options["exif"] = EXIF_PREFIX + raster.exif
     if raster.beside.xmp and form != "BMP":
         options["xmp"] = raster.beside.xmp
-    out = BytesIO()
-    image.save(out, form, **{name: value for name, value in options.items() if value is not None})
-    return out.getvalue()
+    return encode_8_bits(samples, form, **options)
+
+
+def encode_8_bits(samples: np.ndarray, form: str, **options: Any) -> bytes:
+    """uint8 (h, w, c) in one of Pillow's formats, through imageio; options that are None are left out."""
+    import imageio.v3 as iio
+
+    pixels = samples[..., 0] if samples.shape[2] == 1 else np.ascontiguousarray(samples)
+    named = {name: value for name, value in options.items() if value is not None}
+    made = iio.imwrite("<bytes>", pixels, plugin="pillow", extension=f".{form.lower()}", is_batch=False, **named)
+    assert made is not None
+    return made
 
 
 def _whole_dpi(dpi: tuple[float, float] | None) -> tuple[int, int] | None:

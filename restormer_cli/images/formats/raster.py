@@ -33,7 +33,7 @@ def third_party() -> Iterator[None]:
     IndexError, struct.error, UnicodeDecodeError, AssertionError, RuntimeErrors of their own.
     """
     # What they warn of reaches the user as an error or a note. Both calls are idempotent.
-    warnings.filterwarnings("ignore", module=r"(PIL|tifffile|imagecodecs)\b")
+    warnings.filterwarnings("ignore", module=r"(PIL|imageio|tifffile|imagecodecs)\b")
     logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)
     try:
         yield
