@@ -34,7 +34,7 @@ class Machine:
     cores: int
     """Cores that this process may use."""
     threads: int
-    """Threads that every contestant was given."""
+    """Threads that every method was given."""
     memory: int | None
     accelerator: str | None
     system: str

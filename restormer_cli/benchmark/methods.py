@@ -1,6 +1,6 @@
 """Who takes part in a benchmark: this network's own ways of running, and what people would use instead.
 
-A contestant is a small value; `prepare` turns it into a function from picture to picture, in whatever process
+A method is a small value; `prepare` turns it into a function from picture to picture, in whatever process
 that is called. Every one gets the same weights, the same picture and the same number of threads.
 """
 
@@ -95,7 +95,7 @@ class Method:
 
 
 def read_kind(word: str) -> tuple[str, float | None]:
-    """`bm3d` or `bm3d=1.15`: a contestant's kind, and its strength where one is given. Raises UserError."""
+    """`bm3d` or `bm3d=1.15`: a method's kind, and its strength where one is given. Raises UserError."""
     kind, equals, text = (part.strip() for part in word.partition("="))
     if not equals:
         return kind, None
@@ -113,7 +113,7 @@ def read_kind(word: str) -> tuple[str, float | None]:
 
 
 def check_kinds(kinds: tuple[str, ...]) -> None:
-    """Raises UserError for a contestant that is unknown, or whose package is not installed."""
+    """Raises UserError for a method that is unknown, or whose package is not installed."""
     known = (*PEERS, *METHODS)
     for kind in kinds:
         if kind not in known:
@@ -125,30 +125,30 @@ def check_kinds(kinds: tuple[str, ...]) -> None:
 
 
 def needs_onnx(kind: str) -> bool:
-    """Whether the contestant runs the exported network."""
+    """Whether the method runs the exported network."""
     return kind in ("onnxruntime", "openvino")
 
 
-def prepare(contestant: Method, network: Network, threads: int, onnx: Path | None = None) -> Restore:
-    """The contestant, ready to run; `onnx` is the exported network where one is needed.
+def prepare(method: Method, network: Network, threads: int, onnx: Path | None = None) -> Restore:
+    """The method, ready to run; `onnx` is the exported network where one is needed.
 
     Raises UserError where it cannot be had.
     """
-    if contestant.classical:
-        return METHODS[contestant.kind].prepare(contestant.hints or Hints(strength=contestant.strength))
-    return prepare_network(contestant, network, threads, onnx)
+    if method.classical:
+        return METHODS[method.kind].prepare(method.hints or Hints(strength=method.strength))
+    return prepare_network(method, network, threads, onnx)
 
 
-def prepare_network(contestant: Method, network: Network, threads: int, onnx: Path | None = None) -> "Restorer":
+def prepare_network(method: Method, network: Network, threads: int, onnx: Path | None = None) -> "Restorer":
     """As `prepare`, for what runs the network: ours or a peer."""
     from restormer_cli.engine.restorer import Restorer
 
-    if contestant.kind == OURS:
-        return Restorer(network.build(), **ours_options(contestant))
-    if needs_onnx(contestant.kind):
+    if method.kind == OURS:
+        return Restorer(network.build(), **ours_options(method))
+    if needs_onnx(method.kind):
         assert onnx is not None
-        return Restorer(Peer(contestant, network.config, _runtime(contestant, onnx, threads)))
-    return Restorer(Peer(contestant, network.config, _plain(contestant, network)))
+        return Restorer(Peer(method, network.config, _runtime(method, onnx, threads)))
+    return Restorer(Peer(method, network.config, _plain(method, network)))
 
 
 class Peer:
@@ -156,10 +156,10 @@ class Peer:
 
     replans = False
 
-    def __init__(self, contestant: Method, config: ModelConfig, forward: "Callable[[Tensor], Tensor]") -> None:
+    def __init__(self, method: Method, config: ModelConfig, forward: "Callable[[Tensor], Tensor]") -> None:
         import torch
 
-        self.config, self.precision, self.device = config, contestant.precision, torch.device(contestant.device)
+        self.config, self.precision, self.device = config, method.precision, torch.device(method.device)
         self._forward = forward
 
     def plan(self, height: int, width: int, *, tile: int | None, budget: int | None, base: int) -> "Plan":
@@ -171,19 +171,19 @@ class Peer:
         return self._forward(picture.contiguous())
 
 
-def ours_options(contestant: Method) -> dict[str, Any]:
+def ours_options(method: Method) -> dict[str, Any]:
     """The Restorer's arguments; only those that are asked for, so that its own defaults hold."""
-    options: dict[str, Any] = {"device": contestant.device, "precision": contestant.precision}
-    if contestant.tile:
-        options |= {"tile": contestant.tile, "overlap": contestant.overlap}
-    if contestant.window:
-        options["window"] = contestant.window
-    if contestant.memory:
-        options["memory"] = contestant.memory
+    options: dict[str, Any] = {"device": method.device, "precision": method.precision}
+    if method.tile:
+        options |= {"tile": method.tile, "overlap": method.overlap}
+    if method.window:
+        options["window"] = method.window
+    if method.memory:
+        options["memory"] = method.memory
     return options
 
 
-def _plain(contestant: Method, network: Network) -> "Callable[[Tensor], Tensor]":
+def _plain(method: Method, network: Network) -> "Callable[[Tensor], Tensor]":
     """The textbook network, as it is or compiled."""
     import torch
 
@@ -193,16 +193,16 @@ def _plain(contestant: Method, network: Network) -> "Callable[[Tensor], Tensor]"
     with torch.device("meta"):  # so that there is never a second copy of the weights
         model = TextbookRestormer(network.config)
     model.load_state_dict(network.build().state_dict(), assign=True)
-    dtype = PRECISIONS[contestant.precision]
-    model = model.eval().to(contestant.device, dtype)
-    forward = torch.compile(model, dynamic=False) if contestant.kind == "compile" else model
+    dtype = PRECISIONS[method.precision]
+    model = model.eval().to(method.device, dtype)
+    forward = torch.compile(model, dynamic=False) if method.kind == "compile" else model
     return lambda picture: forward(picture.to(dtype)).float()
 
 
-def _runtime(contestant: Method, onnx: Path, threads: int) -> "Callable[[Tensor], Tensor]":
+def _runtime(method: Method, onnx: Path, threads: int) -> "Callable[[Tensor], Tensor]":
     """The exported network in the runtime that `restore` uses for such files."""
     from restormer_cli.engine.runtimes import OnnxRuntime, OpenVino
 
-    if contestant.kind == "onnxruntime":
+    if method.kind == "onnxruntime":
         return OnnxRuntime(onnx, threads).run
-    return OpenVino(onnx, threads, contestant.precision).run
+    return OpenVino(onnx, threads, method.precision).run

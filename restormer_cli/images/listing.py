@@ -50,14 +50,14 @@ CURES = {
 """What people keep in folders of pictures and we do not read, by extension, and what to do."""
 
 
-def left_out(folder: Path, films: frozenset[str]) -> str | None:
+def left_out(folder: Path, videos: frozenset[str]) -> str | None:
     """What is in a folder, deep down, and is not restored with it: "3 left out: 2 .heic (…), 1 .mp4 (…)"."""
     counts: Counter[str] = Counter()
     for here, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
             suffix = Path(here, name).suffix.lower()
-            if not name.startswith(".") and suffix not in READABLE and (suffix in CURES or suffix in films):
+            if not name.startswith(".") and suffix not in READABLE and (suffix in CURES or suffix in videos):
                 counts[suffix] += 1
     if not counts:
         return None

@@ -32,7 +32,7 @@ def choose_precision(recipe: Recipe, device: torch.device) -> Literal["fp32", "b
     return recipe.run.precision
 
 
-class Learner:
+class TrainState:
     """What learns. `result` is what is validated and saved: the average where there is one, else the network."""
 
     def __init__(self, recipe: Recipe, accelerator: Accelerator) -> None:

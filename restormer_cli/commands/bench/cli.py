@@ -33,7 +33,7 @@ def bench(
     precision: Annotated[str, typer.Option(metavar="LIST", help="A list of fp32, bf16, fp16.")] = "fp32",
     runs: Annotated[int, typer.Option(min=1, metavar="N", help="Timed runs of each, after one warm-up.")] = 3,
     threads: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="For every contestant (default: all cores).")
+        int | None, typer.Option(min=1, metavar="N", help="For every method (default: all cores).")
     ] = None,
     clean: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Quality: the clean pictures, with either of the next two.")

@@ -33,14 +33,14 @@ def start(request: Request) -> Started:
     network = find_network(request.network or (DEFAULT_TASK if judging else PAPER), request.seed)
     wanted = request.sizes or (() if judging else DEFAULT_SIZES)
     sizes = tuple(parse_size(text) for text in wanted)
-    contestants, notes = list_contestants(request)
+    methods, notes = list_methods(request)
     return Started(
         network=network,
         assumed=request.network is None,
         parameters=count_parameters(network.config),
         operations=tuple(count_operations(network.config, *size) for size in sizes),
         machine=describe_machine(request.threads or torch.get_num_threads()),
-        contestants=contestants,
+        methods=methods,
         sizes=sizes,
         runs=request.runs,
         notes=notes,
@@ -75,7 +75,7 @@ def _check_flags(request: Request) -> None:
             raise UserError("--max-memory: memory is measured by size: name some, such as --sizes 512")
 
 
-def list_contestants(request: Request) -> tuple[tuple[Method, ...], tuple[str, ...]]:
+def list_methods(request: Request) -> tuple[tuple[Method, ...], tuple[str, ...]]:
     """Ours in every way that is asked for, then the others; and notes on those that do not offer a precision."""
     for precision in request.precisions:
         if precision not in PRECISIONS:

@@ -58,7 +58,7 @@ class Request:
     crop: int | None = None
     metrics: tuple[str, ...] = ()
     keep_views: bool = False
-    """Whether pictures of the first contestant come along, for a page."""
+    """Whether pictures of the first method come along, for a page."""
     gates: Gates = Gates()
 
 
@@ -84,7 +84,7 @@ class Started:
     operations: tuple[Operations, ...]
     """Per size."""
     machine: Machine
-    contestants: tuple[Method, ...]
+    methods: tuple[Method, ...]
     sizes: tuple[tuple[int, int], ...]
     runs: int
     notes: tuple[str, ...]
@@ -95,7 +95,7 @@ class Started:
 class Scaling:
     """Seconds grow as pixels to this power, fitted over the sizes: 1 is linear."""
 
-    contestant: Method
+    method: Method
     exponent: float
 
 
@@ -117,9 +117,9 @@ class Statistic:
 
 @dataclass(frozen=True)
 class Summary:
-    """A contestant (None: the degraded pictures) over a group of pictures (None: all of them)."""
+    """A method (None: the degraded pictures) over a group of pictures (None: all of them)."""
 
-    contestant: Method | None
+    method: Method | None
     group: str | None
     pictures: int
     measures: tuple[tuple[str, Statistic], ...]

@@ -76,11 +76,11 @@ def doing(event: object) -> str:
 
     if isinstance(event, TimingProgress):
         what = "warm-up" if event.round == 0 else f"run {event.round} of {event.rounds}"
-        return f"{event.height}×{event.width}  {label(event.contestant)}  {what}"
+        return f"{event.height}×{event.width}  {label(event.method)}  {what}"
     if isinstance(event, Tuning):
-        return f"tuning {event.contestant.name}"
+        return f"tuning {event.method.name}"
     if isinstance(event, ImageScore):
-        return f"{event.sample.name}  {'input' if event.contestant is None else label(event.contestant)}"
+        return f"{event.sample.name}  {'input' if event.method is None else label(event.method)}"
     return ""
 
 
@@ -92,7 +92,7 @@ def done_line(event: object) -> str:
     if isinstance(event, Timing):
         return cell_line(event)
     if isinstance(event, ImageScore) and event.scores is not None:
-        who = "input" if event.contestant is None else label(event.contestant)
+        who = "input" if event.method is None else label(event.method)
         seconds = "" if event.seconds is None else f"  {event.seconds:.3g} s"
         return f"{event.sample.name}  {who}  {decibels(event.scores.psnr)} dB{seconds}"
     return ""
@@ -114,6 +114,6 @@ def cell_line(cell: "Timing") -> str:
     """One measurement in a line, for those without a terminal."""
     size = f"{cell.height}×{cell.width}"
     if cell.error is not None:
-        return f"{size}  {label(cell.contestant)}: {cell.error}"
+        return f"{size}  {label(cell.method)}: {cell.error}"
     peak = "" if cell.peak is None else f"  {gigabytes(cell.peak)}"
-    return f"{size}  {label(cell.contestant)}  {cell.median:.3g} s{peak}"
+    return f"{size}  {label(cell.method)}  {cell.median:.3g} s{peak}"

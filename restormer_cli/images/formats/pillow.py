@@ -99,7 +99,7 @@ def _behind(image: "Image", xmp: bytes) -> Iterator[str]:
     if b"hdrgm:Version" in xmp or b"hdr-gain-map" in xmp.lower() or b"HDRGainMap" in xmp:
         yield "its HDR gain map is not kept: bright lights look as on ordinary screens"
     if b"MotionPhoto" in xmp or b"MicroVideo" in xmp:
-        yield "the film of the motion photo is not kept, only the picture"
+        yield "the video of the motion photo is not kept, only the picture"
     markers = [content for _, content in getattr(image, "applist", [])]
     if any(content.startswith(b"http://ns.adobe.com/xmp/extension/\0") for content in markers):
         yield "its extended XMP (depth, panorama or large data) is not kept"
@@ -113,7 +113,7 @@ CONTAINER = re.compile(rb"<(Container|GContainer):Directory\b.*?</\1:Directory>"
 
 
 def _true_xmp(xmp: bytes) -> bytes:
-    """Without what speaks of a gain map, a film or extended data that are no longer behind the picture."""
+    """Without what speaks of a gain map, a video or extended data that are no longer behind the picture."""
     return CONTAINER.sub(b"", FALSE_IN_XMP.sub(b"", xmp))
 
 
