@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 import typer
 
 from restormer_cli import launcher
-from restormer_cli.commands.shell import Debug, Device, checkpoint_names, exit_codes, weights_names
+from restormer_cli.commands.shell import Debug, Device, checkpoint_names, exit_codes, from_flags, weights_names
 from restormer_cli.errors import UserError
 
 if TYPE_CHECKING:
     from restormer_cli.commands.restore.document import RestoreDocument
+    from restormer_cli.commands.restore.types import Request
 
 
 @contextmanager
@@ -222,7 +223,7 @@ def restore(
     debug: Debug = False,
 ) -> None:
     """Restore pictures: a file or a folder in, the same names out."""
-    failed = 0
+    flags, failed = locals(), 0
     with exit_codes(debug), _terminated_like_interrupted():
         from restormer_cli.commands.restore import run as verb
         from restormer_cli.commands.restore.document import RestoreDocument, RestoreLines
@@ -232,52 +233,17 @@ def restore(
 
         if target is None and preview is None:
             raise typer.BadParameter("name a folder to write to, or a file for one picture", context, param_hint="OUT")
-        request = Request(
-            source=source,
+        request = from_flags(
+            Request,
+            flags,
             target=source if target is None else target,
-            weights=weights,
-            task=task,
-            right=right,
-            tile=tile,
-            overlap=overlap,
-            window=window,
-            memory=memory,
-            compiled=compiled,
-            device=device,
-            precision=precision,
-            threads=threads,
-            ensemble=ensemble,
-            strength=strength,
-            luma=luma,
-            chroma=chroma,
-            detail=detail,
-            grain=grain,
-            mask=mask,
-            protect=protect,
-            analyse=as_json and degrade is None,
-            degrade=degrade,
-            seed=seed,
             extension=ext,
-            suffix=suffix,
-            quality=quality,
-            subsampling=subsampling,
-            overwrite=overwrite,
-            skip_existing=skip_existing,
-            fail_fast=fail_fast,
-            dry_run=dry_run,
-            watch=watch,
-            profile=profile,
-            compare=compare,
+            analyse=as_json and degrade is None,
         )
         if as_json and str(target) == "-":
             raise UserError("--json: standard output takes the picture or the document, not both; name a file for one")
         if preview is not None:
-            for flag, given in (("--watch", watch), ("--dry-run", dry_run), ("--json", as_json), ("--report", page)):
-                if given:
-                    raise UserError(f"--preview: writes a sheet and nothing else: leave {flag} out")
-            from restormer_cli.commands.restore.preview import write_preview
-
-            typer.echo(write_preview(replace(request, weights=fetched(weights)), preview), err=True)
+            _preview(request, preview, {"--watch": watch, "--dry-run": dry_run, "--json": as_json, "--report": page})
             return
         document = RestoreDocument(request) if as_json and not watch and launcher.is_first() else None
         with _ended_by_interrupt(watch), _printed(document):
@@ -294,3 +260,14 @@ def restore(
             failed = show_restoring(events if document is None else document.watch(events))
     if failed:
         raise typer.Exit(3)
+
+
+def _preview(request: "Request", sheet: Path, others: dict[str, object]) -> None:
+    """`--preview`, which goes with none of the other flags that say what is to be shown."""
+    from restormer_cli.commands.restore.preview import write_preview
+    from restormer_cli.report.console import fetched
+
+    for flag, given in others.items():
+        if given:
+            raise UserError(f"--preview: writes a sheet and nothing else: leave {flag} out")
+    typer.echo(write_preview(replace(request, weights=fetched(request.weights)), sheet), err=True)
