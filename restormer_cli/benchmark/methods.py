@@ -1,4 +1,4 @@
-"""Who takes part in a benchmark: this network's own ways of running, and what people would use instead.
+"""Methods of a benchmark: this network's own ways of running, its peers, and classical methods.
 
 A method is a small value; `prepare` turns it into a function from picture to picture, in whatever process
 that is called. Every one gets the same weights, the same picture and the same number of threads.
@@ -66,13 +66,13 @@ class Method:
     window: int | None = None
     memory: str | None = None
     hints: Hints | None = None
-    """What a classical method is told about the degradation; None: σ 25, no blur."""
+    """Degradation parameters for a classical method; None: σ 25, no blur."""
     strength: float | None = None
     """A classical method's, where it is given; None: tuned, or its middle one where there are no pictures."""
 
     @property
     def name(self) -> str:
-        """What tables call it, without precision and device."""
+        """Name in tables, without precision and device."""
         parts = [self.kind]
         parts += [f"tile {self.tile}"] if self.tile else []
         parts += [f"window {self.window}"] if self.window else []

@@ -36,7 +36,7 @@ SETTLE = 0.05
 
 @dataclass(frozen=True)
 class Timing:
-    """What one method needs at one size; seconds per picture, sizes in bytes."""
+    """Time and memory of one method at one size: seconds per picture, bytes."""
 
     method: "Method"
     height: int
@@ -71,7 +71,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class TimingProgress:
-    """Whose turn it is; round 0 is the warm-up."""
+    """Method that runs now; round 0 is the warm-up."""
 
     method: "Method"
     height: int
@@ -167,7 +167,7 @@ class _Entry:
             self.worker = None
 
     def cell(self, size: tuple[int, int], reference: np.ndarray | None) -> Timing:
-        """What came out."""
+        """Result of the measurements."""
         if self.error is not None or not self.seconds:
             return Timing(self.method, *size, error=self.error or "was not timed")
         difference = None

@@ -183,7 +183,7 @@ def validation_pictures(recipe: Recipe) -> Sequence[tuple[np.ndarray, np.ndarray
 
 
 def _finish(reading: Generator[object, None, T]) -> T:
-    """What a generator returns, its events left alone."""
+    """Return a generator's return value and ignore its events."""
     while True:
         try:
             next(reading)

@@ -29,7 +29,7 @@ from restormer_cli.pixels import LUMA
 GB = 10**9
 MOST_GB = {"disk": 100.0, "memory": 6.0, "off": 0.0}
 VERSION = 1
-"""Of what `decode` makes of a file: raised when that changes, so that older entries are not used."""
+"""Version of `decode`: raised when its results change, so that older entries are not used."""
 SPARE = 2 * GB
 """Bytes that the disk cache leaves free on its disk: a checkpoint must still fit."""
 OPEN_MAPS = 200
@@ -55,7 +55,7 @@ def decode(path: Path, channels: int) -> np.ndarray:
 
 
 class Entry(NamedTuple):
-    """What the index knows of a path: the file's state, and the decoded picture that this state has."""
+    """Index entry of a path: the file's state, and its decoded picture."""
 
     state: tuple[int, int, int]
     """Bytes, and the times of the last change of contents and of the inode, in ns."""
@@ -149,7 +149,7 @@ class DiskCache:
         self._used, self._unseen = 0.0, float("inf")  # bytes in the folder; bytes written since they were counted
 
     def find(self, path: Path) -> Entry | None:
-        """What is kept of a picture, by the index or by its contents, if its decoded file is there."""
+        """Entry of a picture, by the index or by its contents, if its decoded file is there."""
         state = _state(path)
         if state is None:
             return None
@@ -325,7 +325,7 @@ def _state(path: Path) -> tuple[int, int, int] | None:
 
 
 def _hash(path: Path) -> str:
-    """Of the bytes of a file; of nothing where it cannot be read, which decoding reports."""
+    """Hash of a file's bytes; of nothing where it cannot be read, which decoding reports."""
     try:
         with path.open("rb") as stream:
             return file_digest(stream, lambda: blake2b(digest_size=16)).hexdigest()

@@ -99,7 +99,7 @@ def in_threads(
 
 
 def as_picture(degraded: np.ndarray, channels: int) -> np.ndarray:
-    """What a person would see of the input: (h, w, views · c) -> (h, w, c), two views averaged."""
+    """Visible picture of the input: (h, w, views · c) -> (h, w, c), two views averaged."""
     h, w, c = degraded.shape
     return degraded if c == channels else degraded.reshape(h, w, -1, channels).mean(axis=2)
 

@@ -1,4 +1,4 @@
-"""What the Restorer runs: a network made ready in one place, at one precision; and our own engine as such a network.
+"""Backends of the Restorer: networks ready to run on one device at one precision; and our own engine as one of them.
 
 Exported graphs are others (runtimes.py), and so are the peers of `bench` (benchmark/methods.py).
 """

@@ -31,7 +31,7 @@ MAPS = 40
 
 
 class Runtime(Protocol):
-    """What every runtime below is: float32 (b, in_channels, h, w) -> float32 (b, out_channels, h, w), on the CPU."""
+    """Interface of the runtimes: float32 (b, in_channels, h, w) -> float32 (b, out_channels, h, w), on the CPU."""
 
     def metadata(self) -> dict[str, Any]:
         """Return what `restormer export` wrote of the network. Raises UserError where it wrote nothing."""

@@ -58,7 +58,7 @@ ENCODERS = {
     "prores": "prores_ks",
     "ffv1": "ffv1",
 }
-"""What a video was coded with -> what codes its restored frames; anything else becomes H.264, in WebM VP9."""
+"""Codec of a video -> encoder of its restored frames; anything else becomes H.264, in WebM VP9."""
 LATE = 2_000_000
 """Microseconds; a video that begins later (broadcasts count from midnight) is moved to the beginning."""
 EXTRA = "pip install 'restormer-cli[video]'"
@@ -109,7 +109,7 @@ class Video:
     container: "InputContainer"
     stream: "VideoStream"
     notes: list[str] = field(default_factory=list)
-    """What the frames told on their way."""
+    """Notes collected while frames were read."""
     damaged: int = 0
     """Packets so far that could not be decoded; their frames are left out, the others keep their time."""
 
@@ -368,7 +368,7 @@ class Writer:
         self._waiting.clear()
 
     def finish(self) -> None:
-        """What the encoder still holds."""
+        """Flush the encoder's last packets."""
         self._release()
         self.container.mux(self.stream.encode(None))
 
@@ -451,5 +451,5 @@ def _from_pixels(pixels: np.ndarray, alpha: np.ndarray | None, like: "VideoFrame
 
 
 def reason(error: BaseException) -> str:
-    """What FFmpeg says, in one line and without the path."""
+    """FFmpeg's message in one line, without the path."""
     return one_line(str(getattr(error, "strerror", None) or error) or type(error).__name__)

@@ -20,7 +20,7 @@ LEAST_PIXELS = 150_000
 MOST_SLIDERS = 300
 """More pictures than this are listed, but not shown: a browser has to hold them all."""
 QUALITY, FOR_KNOBS = 90, 95
-"""Of the JPEGs; the second where the page blends them, which would show what compression did to noise."""
+"""Quality of the JPEGs; the second where the page blends them, which would show what compression did to noise."""
 SQUARES = 8  # of the chequerboard under transparency, in pixels
 
 

@@ -19,11 +19,11 @@ from restormer_cli.model.weights import find_weights
 from restormer_cli.recipe import Recipe
 
 KEPT = ("iterations", "seconds", "seed", "precision", "machines", "data", "validation")
-"""What the header of a later phase still says of an earlier one."""
+"""Keys of an earlier phase that the header of a later one keeps."""
 
 
 def describe_device(accelerator: Accelerator) -> str:
-    """What it runs on, in a few words: `2 × NVIDIA H100`, or the processor with its threads."""
+    """Hardware in a few words: `2 × NVIDIA H100`, or the processor with its threads."""
     device = accelerator.device
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)

@@ -59,7 +59,7 @@ class RolledBack:
     iteration: int
     to: int
     scale: float
-    """What the recipe's learning rate is multiplied by from now on."""
+    """Factor of the recipe's learning rate from now on."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def _open(
 
 
 def about_precision(learner: TrainState, state: dict[str, Any] | None) -> list[str]:
-    """What to say where the precision is slow here, or not the one that the run began in."""
+    """Notes where the precision is slow here, or not the one that the run began in."""
     notes = []
     device = learner.accelerator.device
     if learner.precision == "bf16" and not multiplies_bf16(device):

@@ -1,4 +1,4 @@
-"""What a trained arm is worth: PSNR picture by picture, kept beside its weights; and what running it takes."""
+"""Scores of a trained arm: PSNR picture by picture, kept beside its weights; and the cost of running it."""
 
 import json
 import math
@@ -21,7 +21,7 @@ from restormer_cli.recipe_files import resolved
 from restormer_cli.training.run_folder import Run
 
 SIDE = 512
-"""Of the picture whose restoration is timed."""
+"""Side of the picture whose restoration is timed."""
 ROUNDS = 3
 
 

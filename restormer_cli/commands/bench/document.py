@@ -59,7 +59,7 @@ def to_dict(finished: Finished) -> dict[str, Any]:
 
 
 def method_dict(method: Method) -> dict[str, Any]:
-    """Who it is."""
+    """Identity of the method or arm."""
     return {
         "name": method.name,
         "kind": method.kind,

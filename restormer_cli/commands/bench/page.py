@@ -151,7 +151,7 @@ def _png(samples: np.ndarray) -> str:
 
 
 def _numbers(finished: "Finished") -> list[tuple[str, ...]]:
-    """What one looks for first."""
+    """Main figures, shown first."""
     started, quality, cost = finished.started, finished.quality, finished.cost
     numbers: list[tuple[str, ...]] = []
     if quality is not None:

@@ -26,7 +26,7 @@ DEFAULT_TASK = "denoise"
 
 
 def start(request: Request) -> Started:
-    """What will be measured. Raises UserError."""
+    """Return the measurements to make. Raises UserError."""
     check_kinds(tuple(read_kind(word)[0] for word in request.against))
     _check_flags(request)
     judging = request.clean is not None

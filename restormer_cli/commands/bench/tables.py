@@ -29,7 +29,7 @@ def gate_text(name: str, value: float) -> str:
 
 
 def worst_line(gate: "Gate") -> str:
-    """Who came closest to a threshold, or went over it."""
+    """Describe the run that came closest to a threshold, or exceeded it."""
     if not math.isfinite(gate.worst) and not gate.passed:
         return f"not measured: {gate.whose}"
     return f"{gate_text(gate.name, gate.worst)} by {gate.whose}"
@@ -43,7 +43,7 @@ def weights_text(network: "Network") -> str:
 
 
 def task_lines(task: "Task") -> list[str]:
-    """What is scored, and by which rules."""
+    """Describe the pictures that are scored, and the protocol."""
     source = task.source
     how = "as they are" if source.degradation is None else f"degraded by {source.degradation}, seed {source.seed}"
     crop = f", centre crops of {source.crop} pixels" if source.crop else ""
@@ -215,7 +215,7 @@ def _picture_table(quality: "Quality") -> Table:
 
 
 def summary_label(summary: "Summary") -> str:
-    """Who it is, with what a classical method was told."""
+    """Name of a method, with a classical method's parameters."""
     method = summary.method
     if method is None:
         return "input"

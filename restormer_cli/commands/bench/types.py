@@ -1,4 +1,4 @@
-"""What `bench` is asked, and what it yields and returns: plain values."""
+"""Request, events and result of `bench`: plain values."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ class Gates:
 
 @dataclass(frozen=True)
 class Request:
-    """What to measure, and against what."""
+    """Request: network, sizes, pictures and methods."""
 
     network: str | None = None
     """Weights, a bundled checkpoint, `paper` or a recipe; None: `paper`, or `denoise` where quality is asked for."""
@@ -75,7 +75,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Started:
-    """What will be measured, before anything is."""
+    """Measurements to make, before the first one."""
 
     network: Network
     assumed: bool

@@ -1,4 +1,4 @@
-"""What `bench` shows: progress on stderr, tables on stdout, which are data."""
+"""Terminal view of `bench`: progress on stderr, tables on stdout, which are data."""
 
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -70,7 +70,7 @@ def show_benchmark(events: Iterable[object], *, tables: bool = True, page: "Benc
 
 
 def doing(event: object) -> str:
-    """What goes on, for a line that is drawn over itself."""
+    """Current activity, for a line that is drawn over itself."""
     from restormer_cli.benchmark.scoring import ImageScore, Tuning
     from restormer_cli.benchmark.timing import TimingProgress
 
@@ -99,7 +99,7 @@ def done_line(event: object) -> str:
 
 
 def started_lines(started: "Started") -> list[str]:
-    """What is about to be measured, and on what."""
+    """Header of a benchmark: network and machine."""
     network, machine = started.network, started.machine
     lines = ["no network named: using " + network.name] if started.assumed else []
     lines += [f"{network.name} · {weights_text(network)} · {started.parameters:,} parameters", machine_line(started)]

@@ -159,7 +159,9 @@ def restore(
     overlap: Annotated[int, typer.Option(min=0, metavar="N", help="Pixels that neighbouring tiles share.")] = 32,
     window: Annotated[
         str | None,
-        typer.Option(metavar="N|auto", help="Attention of windows (TLC); auto: the largest patch of the training."),
+        typer.Option(
+            metavar="N|auto", help="Attention in windows of N pixels (TLC); auto: the largest patch of the training."
+        ),
     ] = None,
     memory: Annotated[
         str | None, typer.Option(metavar="6GB", help="Budget of the whole process (default: most of what is free).")
@@ -194,11 +196,13 @@ def restore(
     degrade: Annotated[
         str | None, typer.Option(metavar="SPEC", help="Make test inputs instead: gaussian:25, motion:15+jpeg:70 …")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of --degrade.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of --degrade.")] = 0,
     ext: Annotated[str, typer.Option(help="Format of the results: png, jpg, tif … or same.")] = "same",
-    suffix: Annotated[str, typer.Option(metavar="TEXT", help="Goes behind each name: _restored.")] = "",
-    quality: Annotated[int, typer.Option(min=1, max=100, help="Of JPEG, WebP, AVIF and JPEG XL.")] = 95,
-    subsampling: Annotated[str, typer.Option(help="Of colours in JPEG and AVIF: 4:4:4, 4:2:2 or 4:2:0.")] = "4:4:4",
+    suffix: Annotated[str, typer.Option(metavar="TEXT", help="Text after each name, such as _restored.")] = "",
+    quality: Annotated[int, typer.Option(min=1, max=100, help="Quality of JPEG, WebP, AVIF and JPEG XL.")] = 95,
+    subsampling: Annotated[
+        str, typer.Option(help="Chroma subsampling of JPEG and AVIF: 4:4:4, 4:2:2 or 4:2:0.")
+    ] = "4:4:4",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace pictures that exist in OUT.")] = False,
     skip_existing: Annotated[
         bool, typer.Option("--skip-existing", help="Leave pictures alone that exist in OUT.")

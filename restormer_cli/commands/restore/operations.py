@@ -1,4 +1,4 @@
-"""What is done to each picture: a network, or a degradation that makes test inputs."""
+"""Operations on a picture: a network, or a degradation that makes test inputs."""
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -138,7 +138,7 @@ class Restoring:
         weight: np.ndarray | None = None,
         notice: Callable[[str], None] | None = None,
     ) -> tuple[np.ndarray, float | None]:
-        """What the request keeps of the network's answer, and the mean change by the network alone, in 1/255.
+        """Picture after the request's knobs, and the mean change by the network alone, in 1/255.
 
         Pictures and frames alike: float32 (h, w, 1 or 3) -> the same shape. Where nothing is kept, the input itself
         and None.

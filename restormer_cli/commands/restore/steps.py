@@ -48,7 +48,7 @@ def run_step(name: str, stage: Callable[..., None], *arguments: object) -> Pictu
 
 
 def _told(error: Exception) -> str:
-    """What a report needs: the kind, the words and the place."""
+    """Kind, message and place of a defect, for a report."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})"
 
@@ -123,7 +123,7 @@ def read_mask(path: Path, height: int, width: int) -> np.ndarray:
 
 
 def diagnose(picture: Picture, *, followed: bool = False) -> Diagnosis:
-    """What is wrong with a picture, and the task that cures it."""
+    """Diagnose a picture: its defects, and the task that cures them."""
     from restormer_cli.analysis.decision import choose_task, read_camera
     from restormer_cli.analysis.findings import analyse
 

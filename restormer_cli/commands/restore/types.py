@@ -1,4 +1,4 @@
-"""What the verb takes and yields: plain values."""
+"""Request and events of `restore`: plain values."""
 
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -17,7 +17,7 @@ AUTO = "auto"
 
 @dataclass(frozen=True)
 class Request:
-    """What to restore, where to, and how."""
+    """Request: input, output and options."""
 
     source: Path
     target: Path
@@ -69,7 +69,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What is wrong with a picture, as far as its pixels and its camera tell, and what that is good for."""
+    """Defects of a picture, from its pixels and its camera's settings, and the task against them."""
 
     findings: dict[str, Any]
     """analysis.findings.Findings as plain values."""
@@ -90,7 +90,7 @@ class Diagnosis:
 
 @dataclass(frozen=True)
 class Started:
-    """What will be done, before the first picture."""
+    """Run, before the first picture."""
 
     pictures: int
     weights: Path | None
@@ -105,7 +105,7 @@ class Started:
     threads: int = 1
     degradation: str | None = None
     left_out: str | None = None
-    """What is in the folder and is not restored with it, with what to do."""
+    """Files of the folder that are not restored with it, with what to do."""
     watching: bool = False
     automatic: bool = False
     """Each picture gets the task that it needs, or none; `weights` and `task` are None."""
@@ -126,7 +126,7 @@ class Planned:
     predicted: int | None = None
     """Bytes that the process would need at the most, where the planner says so."""
     skipped: bool = False
-    """It is there already, and would be left alone."""
+    """Whether the result exists already and would be left alone."""
     diagnosis: Diagnosis | None = None
     error: str | None = None
 
@@ -149,7 +149,7 @@ class Restored:
     width: int = 0
     height: int = 0
     seconds: float | None = None
-    """Of reading, computing and writing together; they overlap with those of other pictures."""
+    """Seconds of reading, computing and writing together; they overlap with those of other pictures."""
     notes: tuple[str, ...] = ()
     error: str | None = None
     read_seconds: float = 0.0

@@ -1,4 +1,4 @@
-"""What people see while `restore` works."""
+"""Terminal view of `restore`."""
 
 import time
 from collections import Counter

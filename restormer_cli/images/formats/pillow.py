@@ -95,7 +95,7 @@ def _deep_jpeg(data: bytes, header: tuple[int, int, int, int], max_pixels: int) 
 
 
 def _behind(image: "Image", xmp: bytes) -> Iterator[str]:
-    """What a phone packs beside the picture and we do not carry, each a note."""
+    """Notes on a phone's additions to the picture that are not kept."""
     if b"hdrgm:Version" in xmp or b"hdr-gain-map" in xmp.lower() or b"HDRGainMap" in xmp:
         yield "its HDR gain map is not kept: bright lights look as on ordinary screens"
     if b"MotionPhoto" in xmp or b"MicroVideo" in xmp:

@@ -1,4 +1,4 @@
-"""What every codec reads and writes: samples as the file stores them, and what travels beside them."""
+"""Input and output of every codec: samples as the file stores them, and what travels beside them."""
 
 import logging
 import re
@@ -75,7 +75,7 @@ class Raster:
 
 @dataclass(frozen=True)
 class Beside:
-    """What people and programs wrote beside the picture, carried as it is; a format holds what its row says.
+    """Metadata of people and programs, carried as it is; a format holds what its row says.
 
     xmp: an XMP packet. iptc: IPTC-IIM records. comment: JPEG's, bytes of no fixed encoding.
     text: PNG's tEXt, zTXt and iTXt chunks, but for XMP. tags: GeoTIFF's and GDAL's in TIFF: number, type, count and
