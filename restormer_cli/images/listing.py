@@ -46,7 +46,7 @@ def find_pictures(
 CURES = {
     ".gif": "convert it to PNG", ".psd": "export it as TIFF", ".jp2": "convert it to TIFF",
 }  # fmt: skip
-"""What people keep in folders of pictures and we do not read, by extension, and what to do."""
+"""Extensions of pictures that are not read, and what to do with them."""
 
 
 def is_picture(path: Path) -> bool:
@@ -63,7 +63,7 @@ def _cure(suffix: str) -> str:
 
 
 def left_out(
-    sources: Sequence[Path], films: frozenset[str], is_earlier_out: Callable[[Path], bool], out: Path
+    sources: Sequence[Path], videos: frozenset[str], is_earlier_out: Callable[[Path], bool], out: Path
 ) -> str | None:
     """What is in folders, deep down, and is not restored with them: "3 left out: 2 .heic (…), 1 .mp4 (…)".
 
@@ -73,7 +73,7 @@ def left_out(
     results = 0
     for source in sources:
         if not source.is_dir():
-            counts[source.suffix.lower()] += len(sources) > 1 and source.suffix.lower() in films
+            counts[source.suffix.lower()] += len(sources) > 1 and source.suffix.lower() in videos
             continue
         for here, folders, names in os.walk(source):
             inside = [Path(here, name) for name in folders if not name.startswith(".")]
@@ -82,7 +82,7 @@ def left_out(
             folders[:] = [folder.name for folder in inside if folder.name not in earlier and not _same(folder, out)]
             for name in names:
                 suffix = Path(here, name).suffix.lower()
-                known = suffix in READABLE or suffix in CURES or suffix in films
+                known = suffix in READABLE or suffix in CURES or suffix in videos
                 counts[suffix] += known and not name.startswith(".") and not is_picture(Path(name))
     counts = +counts
     rows = [f"{count} {suffix} ({_cure(suffix)})" for suffix, count in sorted(counts.items())]
