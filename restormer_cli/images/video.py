@@ -425,12 +425,18 @@ def _has_alpha(form: Any) -> bool:
 
 
 def _to_frame(frame: "VideoFrame") -> Frame:
-    """Through planar floats: eight bits and back are the same eight bits, but for chroma that is resampled."""
+    """Through planar floats: eight bits and back are the same eight bits, but for chroma that is resampled.
+
+    By one thread: those of swscale write over each other's rows where a row of floats does not fill its vectors
+    (FFmpeg 8.1, a width of 66; findings/swscale-threads-tear-floats.sh).
+    """
     if frame.format.name.startswith(("gray", "ya")) and not _has_alpha(frame.format):
-        gray = frame.reformat(format="grayf32le", dst_color_range="JPEG", interpolation=_flags())  # pyright: ignore
+        gray = frame.reformat(  # pyright: ignore
+            format="grayf32le", dst_color_range="JPEG", interpolation=_flags(), threads=1
+        )
         return Frame(gray.to_ndarray()[..., None], None, frame)
     form = "gbrapf32le" if _has_alpha(frame.format) else "gbrpf32le"
-    samples = frame.reformat(format=form, interpolation=_flags()).to_ndarray()  # pyright: ignore
+    samples = frame.reformat(format=form, interpolation=_flags(), threads=1).to_ndarray()  # pyright: ignore
     pixels = np.ascontiguousarray(samples[..., :3])
     if (
         not frame.format.is_rgb
@@ -461,7 +467,7 @@ def _white(form: str, matrix: int, extent: int) -> float:
     for plane, value in zip(white.planes, (luma, 128 << step, 128 << step, 2 ** max(bits) - 1), strict=False):
         kind = np.dtype(np.uint8 if step == 0 else np.uint16)
         plane.update(np.full(plane.buffer_size // kind.itemsize, value, kind).tobytes())
-    seen = float(white.reformat(format="gbrpf32le", interpolation=_flags()).to_ndarray().mean())
+    seen = float(white.reformat(format="gbrpf32le", interpolation=_flags(), threads=1).to_ndarray().mean())
     return seen if 0.98 < seen < 1 else 1.0
 
 
@@ -484,7 +490,7 @@ def _carry(made: "VideoFrame", before: "VideoFrame", original: "VideoFrame") -> 
             return
         if original.format.is_rgb != form.is_rgb:
             return
-        original = original.reformat(format=form.name, interpolation=_flags())
+        original = original.reformat(format=form.name, interpolation=_flags(), threads=1)
     top = 2 ** max(bits) - 1 if not form.name.startswith("p0") else 65535
     for new, old, own in zip(made.planes, before.planes, original.planes, strict=True):
         rows = [np.frombuffer(memoryview(plane), kind).reshape(plane.height, -1) for plane in (new, old, own)]
@@ -513,7 +519,7 @@ def _from_pixels(pixels: np.ndarray, alpha: np.ndarray | None, like: "VideoFrame
         frame = av.VideoFrame.from_ndarray(np.concatenate([samples, alpha], axis=2), "gbrapf32le")
     else:
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(samples), "gbrpf32le")
-    colours: dict[str, Any] = {"dst_color_range": like.color_range, "interpolation": _flags()}
+    colours: dict[str, Any] = {"dst_color_range": like.color_range, "interpolation": _flags(), "threads": 1}
     if like.colorspace in (1, 4, 5, 7, 9):  # the others, 6 and 10 among them, are swscale's default or near it
         colours["dst_colorspace"] = like.colorspace
     elif like.colorspace == 6:

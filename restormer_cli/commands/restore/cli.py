@@ -208,9 +208,7 @@ def restore(
         bool, typer.Option("--strip", help="No EXIF, XMP, IPTC or text in the results; colours keep their meaning.")
     ] = False,
     sign: Annotated[bool, typer.Option("--sign", help="Write software, version and task into EXIF and XMP.")] = False,
-    keep_time: Annotated[
-        bool, typer.Option("--keep-time", help="Give results the file times of their inputs.")
-    ] = False,
+    keep_time: Annotated[bool, typer.Option("--keep-time", help="Give results the times of their inputs.")] = False,
     salvage: Annotated[
         bool, typer.Option("--salvage", help="Restore what is there of a truncated JPEG; the rest is gray.")
     ] = False,
