@@ -242,3 +242,12 @@ def test_plain_lines_on_a_terminal_that_asks_for_them(tmp_path, colour_weights, 
     assert f"{tmp_path}/out/a.png  13×9" in stderr
     assert f"error: {tmp_path}/in/b.png: " in stderr
     assert "1 restored, 1 failed" in stderr
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_what_the_terminal_cannot_show_is_replaced(encoding: str) -> None:
+    """As where Windows pipes the output: σ and arrows must not end in a traceback."""
+    command = [sys.executable, "-m", "restormer_cli", "restore", "--task", "help"]
+    done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": encoding})
+    assert done.returncode == 0, done.stderr
+    assert b"denoise" in done.stdout

@@ -19,6 +19,7 @@ from restormer_cli.images.formats.exif_icc import read_ifd
 from restormer_cli.images.formats.jpeg_xl import read_jxl
 from restormer_cli.images.formats.png import png_chunk
 from restormer_cli.images.formats.raster import Beside
+from restormer_cli.images.formats.table import CODECS
 from restormer_cli.images.io import Picture, check_writable, decode_picture, encode_picture, picture_size, read_picture
 from restormer_cli.images.provenance import signed, stripped
 
@@ -334,6 +335,49 @@ def test_sign_says_what_made_it(form):
                 33432,
             }  # what says something of the picture, not of its bytes
             assert {tag: read[tag] for tag in kept} == {tag: before[tag] for tag in kept}
+
+
+def test_the_table_of_what_is_kept_is_true():
+    page = (Path(__file__).parents[2] / "docs" / "restore.md").read_text(encoding="utf-8")
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.count("|") == 10
+    ]
+    heading, _, *rows = rows
+    assert len(rows) == len(CODECS)
+    wide, made = of_code(9, 13), Image.Exif()
+    assert wide is not None
+    made[0x010F] = "A maker"
+    y, x = np.mgrid[:48, :64]
+    full = replace(
+        png(samples=np.stack([90 + x, 80 + y, 120 + x // 2], axis=-1).astype(np.uint8)),
+        exif=made.tobytes().removeprefix(b"Exif\0\0"),
+        beside=Beside(xmp=XMP.replace(b'"6"', b'"1"'), iptc=b"\x1c\x02\x19\0\3sun", text=((b"tEXt", b"Title\0sun"),)),
+    )
+    kept = {"EXIF": "exif", "ICC profile": "icc", "XMP": "xmp", "IPTC": "iptc", "text": "text"}
+    for name, *cells in rows:
+        form = {"TIFF": "tif", "JPEG": "jpg", "JPEG XL": "jxl"}.get(name, name.lower())
+        for column, cell in zip(heading[1:], cells, strict=True):
+            where = f"{name}, {column}"
+            if column in ("gain map", "film"):  # of a phone's JPEG, which goes into this format
+                phone = read_picture(FILES / ("ultrahdr.jpg" if column == "gain map" else "motion.jpg"))
+                assert any("gain map" in note or "motion photo" in note for note in phone.notes), where
+                assert cell == "told", where
+                continue
+            profile = make_icc(wide, "wide") if column == "ICC profile" else None
+            chunks = ((b"cICP", bytes([9, 13, 0, 1])),) if column == "colours by numbers" else ()
+            picture = replace(full, icc=profile, colour=chunks)
+            result = decode_picture(encode_picture(picture.pixels, picture, form), f"a.{form}")
+            told = " ".join(check_writable(f"a.{form}", picture))
+            if column in kept:
+                field = kept[column]
+                seen = getattr(result, field) if field in ("exif", "icc") else getattr(result.beside, field)
+                there = "yes" if seen else "converted" if "converted to sRGB" in told else "told"
+                assert there == cell, where
+                assert cell != "told" or column in told, where
+            else:
+                there = "yes" if result.colour == chunks else "by profile" if result.icc else "converted"
+                assert there == cell, where
+                assert looks_alike(result, picture), where
 
 
 @pytest.mark.parametrize("progressive", [False, True])

@@ -591,6 +591,7 @@ def test_a_signal_ends_the_run_with_a_summary_and_whole_files(tmp_path, colour_w
     assert (values["exit_code"], values["error"]) == (130, "interrupted")
     results = list((tmp_path / "out").iterdir())
     assert 0 < len(results) < 2000
+    assert values["summary"]["restored"] == len(results)  # also what was finished while it stopped
     for path in results:
         assert png(path).shape == (64, 64, 3)
 
