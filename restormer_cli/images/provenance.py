@@ -1,7 +1,6 @@
 """What is said about a picture: taken away (`--strip`), or who made the result of it added (`--sign`)."""
 
 from dataclasses import replace
-from xml.sax.saxutils import quoteattr
 
 from restormer_cli.images.colour import make_icc, read_colour
 from restormer_cli.images.formats.exif_icc import with_text
@@ -27,6 +26,8 @@ def stripped(picture: Picture) -> Picture:
 
 def signed(picture: Picture, version: str, task: str) -> Picture:
     """The picture as the result of this program: in EXIF's Software, and in XMP by fields of a namespace of its own."""
+    from xml.sax.saxutils import quoteattr  # brings half of the standard library along
+
     words = f"restormer-cli {version}, {task}"
     try:
         exif = with_text(picture.exif, SOFTWARE, words)

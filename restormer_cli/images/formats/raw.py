@@ -8,7 +8,6 @@ written from them holds the sensor's own colours again, and only the change is n
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from fractions import Fraction
 from io import BytesIO
 from typing import Any, BinaryIO
 
@@ -130,6 +129,8 @@ def _camera(to_srgb: np.ndarray, balance: list[float], daylight: list[float]) ->
 
 def _told(raw: Any) -> bytes | None:
     """What LibRaw tells of the shot, as EXIF, where the file's own is out of reach."""
+    from fractions import Fraction
+
     from PIL import Image
 
     other = raw.other
