@@ -156,7 +156,8 @@ def _missing(source: Path) -> str:
 
 def renamed(source: Path, extension: str | None, suffix: str) -> str:
     """The name of a result: `photo.jpg` with "_restored" and ".png" becomes `photo_restored.png`."""
-    kept = ".dng" if READABLE.get(source.suffix.lower()) == "dng" else source.suffix  # no program writes a camera's own
+    written = READABLE.get(source.suffix.lower()) != "dng" or source.suffix.lower() == ".dng"
+    kept = source.suffix if written else ".dng"  # no program writes a camera's own
     return f"{source.stem}{suffix}{extension or kept}"
 
 

@@ -1,0 +1,50 @@
+"""A phone's folder, made here: everything in it is restored, or told."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from restormer_cli import cli
+
+IMAGES = Path(__file__).parents[2] / "images"
+sys.path.insert(0, str(IMAGES))
+
+
+@pytest.mark.slow
+def test_everything_in_a_phones_folder_is_restored_or_told(tmp_path, colour_weights):
+    import test_heic  # pyright: ignore
+    import test_raw  # pyright: ignore
+
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("ultrahdr.jpg", "motion.jpg"):
+        shutil.copy(IMAGES / "files" / name, folder)
+    (folder / "IMG_1.HEIC").write_bytes(test_heic.heic(10))
+    (folder / "IMG_2.DNG").write_bytes(test_raw.dng())
+    Image.fromarray(np.full((96, 54, 3), 200, np.uint8)).save(folder / "Screenshot.png")
+    cut = (IMAGES / "files" / "photo.jpg").read_bytes()
+    (folder / "cut.jpg").write_bytes(cut[: len(cut) * 2 // 3])
+    (folder / "VID_1.MP4").write_bytes(b"\0\0\0\x18ftypmp42")
+    page = tmp_path / "page.html"
+    flags = ["--weights", str(colour_weights), "--device", "cpu", "--report", str(page)]
+    result = CliRunner().invoke(cli.app, ["restore", str(folder), str(tmp_path / "out"), *flags])
+    told = " ".join(result.output.split())
+    assert result.exit_code == 3, told
+    assert "5 restored, 1 failed" in told
+    assert "cut.jpg: damaged (image file is truncated" in told
+    assert "1 left out: 1 .mp4 (a video: name it on its own)" in told
+    assert "HDR gain map is not kept" in told
+    assert "motion photo is not kept" in told
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"ultrahdr.jpg", "motion.jpg", "IMG_1.HEIC", "IMG_2.DNG", "Screenshot.png"}
+    shown = page.read_text(encoding="utf-8")
+    assert all(name in shown for name in ("IMG_1.HEIC", "IMG_2.DNG", "cut.jpg"))
+    salvaged = CliRunner().invoke(
+        cli.app, ["restore", str(folder / "cut.jpg"), str(tmp_path / "cut.jpg"), "--salvage", *flags[:4]]
+    )
+    assert salvaged.exit_code == 0, salvaged.output
