@@ -548,7 +548,7 @@ def test_another_run_that_was_faster_is_no_failure_when_skipping(folder, colour_
 def test_a_file_that_vanishes_after_it_was_read_is_restored(folder, colour_weights, monkeypatch):
     real = images_io.read_picture
 
-    def read_and_delete(path):
+    def read_and_delete(path, **options):
         picture = real(path)
         Path(path).unlink()
         return picture
