@@ -21,11 +21,16 @@ import torch
 from torch import Tensor, nn
 
 from restormer_cli.engine.bands import BAND, Band, BlockPasses, Halos, count_bands
+from restormer_cli.engine.native.blocks import NativeBlock, NativePasses, Workspace, supports
+from restormer_cli.engine.native.build import library
 from restormer_cli.engine.packed import PackedBlock, PackedConv, PackedLinear, convolution
+from restormer_cli.engine.pieces import cut
 from restormer_cli.engine.tlc import Cells
 from restormer_cli.engine.workers import WorkerPool
-from restormer_cli.model.restormer import Level, Restormer
+from restormer_cli.model.restormer import Block, Level, Restormer
 
+PIECE = 64
+"""Columns of a piece for the kernels: three of its rows, widened, are to fit the cache of a core."""
 STRIP_BYTES = {"cpu": 4 << 20, "cuda": 512 << 20, "mps": 128 << 20}
 """Size of the widest intermediate of a strip: what the caches of a core hold, or enough to fill a GPU."""
 
@@ -61,20 +66,24 @@ class Strips:
         band: int | None = None,
         threads: int | None = None,
         compiled: bool = False,
+        native: bool | None = None,
     ) -> None:
         self.config = model.config
         self.dtype = dtype
         self.window = window
         self.device = next(model.parameters()).device
         on_cpu = self.device.type == "cpu"
+        self.compiled = compiled
         self.strip_bytes = strip_bytes or STRIP_BYTES.get(self.device.type, 2 << 20)
         self.band = band or (BAND if on_cpu else 1 << 30)
         self.threads = threads if on_cpu and not compiled else 1
-        self.crew = WorkerPool()
+        self.workers = WorkerPool(self.threads)
+        self.workspace = Workspace()
+        self.native = native if native is not None else on_cpu and dtype is torch.float32 and library() is not None
         layers = dict(model.named_children())
         with torch.inference_mode():
             self.blocks = {
-                name: [PackedBlock(block, dtype, compiled) for block in level]  # type: ignore[arg-type]
+                name: [self._block(block) for block in level]  # type: ignore[arg-type]
                 for name, level in layers.items()
                 if isinstance(level, Level)
             }
@@ -98,10 +107,6 @@ class Strips:
 
         `keep_v`: whether v of the level-1 decoder is kept, or computed twice, which saves its memory.
         """
-        with self.crew.running(min(self._threads(), len(self._bands(picture.shape[3])))):
-            return self._run(picture, keep_v)
-
-    def _run(self, picture: Tensor, keep_v: bool) -> Tensor:
         pixels = picture[0].permute(1, 2, 0).contiguous()  # (h, w, c), from here to the end
         (height, width, _), c = pixels.shape, self.config.dim
 
@@ -149,19 +154,25 @@ class Strips:
         v = spare[: x.numel()].view(x.shape) if spare.numel() >= x.numel() else None
         cells = Cells.of(height, width, None if self.window is None else max(1, self.window >> (level - 1)))
         for block in self.blocks[name]:
+            if isinstance(block, NativeBlock):
+                pieces = cut(height, width, PIECE, self.workers.size)
+                NativePasses(x, v, cells, pieces, self.workers, self.workspace).run(block)
+                continue
             bands = self._bands(width)
             rows = min(height, self._rows(bands, max(3 * channels, block.ffn_width)))
             walk = BlockPasses(block, x, v, cells, rows)
-            matrices = walk.matrices(self.crew.map(walk.gather, bands))
+            matrices = walk.matrices(self.workers.map(walk.gather, bands))
             edges = Halos(x, bands, 1 if v is not None else 2)
-            self.crew.map(partial(walk.finish, edges=edges, matrices=matrices), bands)
+            self.workers.map(partial(walk.finish, edges=edges, matrices=matrices), bands)
 
-    def _threads(self) -> int:
-        return self.threads or torch.get_num_threads()
+    def _block(self, block: Block) -> NativeBlock | PackedBlock:
+        if self.native and supports(block):
+            return NativeBlock(block)
+        return PackedBlock(block, self.dtype, self.compiled)
 
     def _bands(self, width: int) -> list["Band"]:
         """Bands as even as can be, of at most `band` columns."""
-        count = count_bands(width, self.band, self._threads())
+        count = count_bands(width, self.band, self.workers.size)
         borders = [round(index * width / count) for index in range(count + 1)]
         return [Band(left, right, width) for left, right in pairwise(borders)]
 
