@@ -1,6 +1,7 @@
 """How a map is cut into pieces, a thread each: rectangles, so many that no core waits long for another."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 LEAST = 8
 """Rows or columns that a piece has at least where the map has them: what a pixel's neighbours cost is 2 in so many."""
@@ -39,4 +40,4 @@ def cut(height: int, width: int, columns: int, threads: int) -> list[Piece]:
 
 def _spans(side: int, count: int) -> list[tuple[int, int]]:
     borders = [round(index * side / count) for index in range(count + 1)]
-    return list(zip(borders, borders[1:], strict=False))
+    return list(pairwise(borders))

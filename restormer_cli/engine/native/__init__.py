@@ -1,1 +1,1 @@
-"""The block's two passes in C, compiled once for the processor at hand: where that cannot be, strips.py does without."""
+"""The network in C, compiled once for the processor at hand; where that cannot be, PyTorch's operators do it."""

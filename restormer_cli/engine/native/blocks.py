@@ -2,14 +2,13 @@
 
 import ctypes
 import threading
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from restormer_cli.engine.native.build import library
+from restormer_cli.engine.native.layouts import padded, padded_halves, panels, pointer
 from restormer_cli.engine.pieces import Piece
 from restormer_cli.engine.tlc import Cells
 from restormer_cli.engine.workers import WorkerPool
@@ -62,7 +61,7 @@ class NativeBlock:
     def __init__(self, block: Block) -> None:
         kernels = library()
         assert kernels is not None
-        self.kernels, self.lanes, self.panel = kernels, kernels.lanes(), kernels.panel()
+        self.kernels = kernels
         attention, feed = block.attn, block.ffn
         assert isinstance(attention, MDTA)
         assert isinstance(feed, GDFN)
@@ -72,30 +71,30 @@ class NativeBlock:
         self.channels = c = attention.qkv.in_channels
         self.heads = attention.heads
         self.inner = feed.project_out.in_channels
-        self.hidden = self.inner + -self.inner % self.lanes
+        self.hidden = self.inner + -self.inner % kernels.lanes()
 
         weight, bias = folded(block.norm1, attention.qkv)
         taps, taps_bias = attention.qkv_dwconv.weight.flatten(1), attention.qkv_dwconv.bias
         self.tensors: dict[str, Tensor | None] = {
-            "qkv": self.panels(weight),
-            "qkv_bias": self.padded(bias),
-            "qkv_taps": self.padded(taps.mT),
-            "qkv_taps_bias": self.padded(taps_bias),
-            "v_only": self.panels(weight[2 * c :]),
-            "v_only_bias": self.padded(None if bias is None else bias[2 * c :]),
-            "v_taps": self.padded(taps[2 * c :].mT),
-            "v_taps_bias": self.padded(None if taps_bias is None else taps_bias[2 * c :]),
-            "mix_bias": self.padded(attention.project_out.bias),
+            "qkv": panels(weight),
+            "qkv_bias": optional(padded, bias),
+            "qkv_taps": padded(taps.mT),
+            "qkv_taps_bias": optional(padded, taps_bias),
+            "v_only": panels(weight[2 * c :]),
+            "v_only_bias": optional(lambda rows: padded(rows[2 * c :]), bias),
+            "v_taps": padded(taps[2 * c :].mT),
+            "v_taps_bias": optional(lambda rows: padded(rows[2 * c :]), taps_bias),
+            "mix_bias": optional(padded, attention.project_out.bias),
         }
         weight, bias = folded(block.norm2, feed.project_in)
         taps, taps_bias = feed.dwconv.weight.flatten(1), feed.dwconv.bias
         self.tensors |= {
-            "widen": self.panels(torch.cat([self.padded(half.mT).mT for half in weight.chunk(2)])),
-            "widen_bias": self._halves(bias),
-            "widen_taps": self._halves(taps.mT),
-            "widen_taps_bias": self._halves(taps_bias),
-            "narrow": self.panels(feed.project_out.weight.flatten(1)),
-            "narrow_bias": self.padded(feed.project_out.bias),
+            "widen": panels(padded_halves(weight.mT).mT),
+            "widen_bias": optional(padded_halves, bias),
+            "widen_taps": padded_halves(taps.mT),
+            "widen_taps_bias": optional(padded_halves, taps_bias),
+            "narrow": panels(feed.project_out.weight.flatten(1)),
+            "narrow_bias": optional(padded, feed.project_out.bias),
         }
         self.struct = BlockStruct(
             channels=c,
@@ -104,31 +103,13 @@ class NativeBlock:
             inner=self.inner,
             centred1=block.norm1.body.bias is not None,
             centred2=block.norm2.body.bias is not None,
-            **{name: _pointer(tensor) for name, tensor in self.tensors.items()},
+            **{name: pointer(tensor) for name, tensor in self.tensors.items()},
         )
 
-    def panels(self, weight: Tensor) -> Tensor:
-        """(…, outputs, inputs) -> (…, outputs rounded up to whole vectors · inputs), in the order of `product`."""
-        weight = weight.detach().to(torch.float32)
-        outputs, inputs = weight.shape[-2:]
-        whole = outputs // self.panel * self.panel
-        parts = []
-        for part, size in ((weight[..., :whole, :], self.panel), (weight[..., whole:, :], self.lanes)):
-            filled = F.pad(part, (0, 0, 0, -part.shape[-2] % size))
-            if filled.numel():
-                parts.append(filled.unflatten(-2, (-1, size)).mT.flatten(-3))
-        return torch.cat(parts, -1).contiguous()
 
-    def padded(self, rows: Tensor | None) -> Any:
-        """(…, channels) -> channels of zeros added, up to whole vectors; None stays None."""
-        if rows is None:
-            return None
-        rows = rows.detach().to(torch.float32)
-        return F.pad(rows, (0, -rows.shape[-1] % self.lanes)).contiguous()
-
-    def _halves(self, rows: Tensor | None) -> Tensor | None:
-        """(…, gate and value) -> each of the two padded by itself."""
-        return None if rows is None else torch.cat([self.padded(half) for half in rows.chunk(2, -1)], -1).contiguous()
+def optional(lay_out: Callable[[Tensor], Tensor], tensor: Tensor | None) -> Tensor | None:
+    """A bias laid out, where there is one."""
+    return None if tensor is None else lay_out(tensor)
 
 
 def folded(norm: LayerNorm, layer: nn.Conv2d) -> tuple[Tensor, Tensor | None]:
@@ -175,11 +156,11 @@ class NativePasses:
         struct.height, struct.width = self.x.shape[:2]
         struct.cell_rows, struct.cell_columns = self.cells.shape
         struct.row_borders, struct.column_borders = (border.data_ptr() for border in self.borders)
-        struct.x, struct.v = self.x.data_ptr(), _pointer(self.v)
+        struct.x, struct.v = self.x.data_ptr(), pointer(self.v)
         totals = self._gather(block, struct)
         matrices = self.cells.means(block.attention.matrix(self.cells.windows(totals)))
-        panels = block.panels(matrices)
-        struct.mix = panels.data_ptr()
+        mix = panels(matrices)
+        struct.mix = mix.data_ptr()
         self._apply(block, struct)
 
     def _gather(self, block: NativeBlock, struct: BlockStruct) -> Gram:
@@ -227,7 +208,3 @@ class NativePasses:
         floats = block.kernels.scratch_floats(ctypes.byref(struct), ctypes.byref(part))
         part.scratch = self.workspace.pointer(floats)
         getattr(block.kernels, name)(ctypes.byref(struct), ctypes.byref(part))
-
-
-def _pointer(tensor: Tensor | None) -> int | None:
-    return None if tensor is None else tensor.data_ptr()

@@ -24,7 +24,7 @@ enum { LANES = 4, VECTORS = 4, TILE = 6 };
 #else
 enum { LANES = 4, VECTORS = 2, TILE = 4 };
 #endif
-enum { PANEL = LANES * VECTORS };
+enum { PANEL = LANES * VECTORS, TALL = 12 /* pixels of a tile of one vector */ };
 
 typedef int64_t i64;
 typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
@@ -41,7 +41,7 @@ typedef int32_t mask __attribute__((vector_size(4 * LANES), aligned(4), may_alia
 INLINE vec load(const float *from) { return *(const vec *)from; }
 INLINE void store(float *to, vec value) { *(vec *)to = value; }
 INLINE vec all(float value) { return (vec){0} + value; }
-INLINE vec select(mask where, vec a, vec b) { return (vec)(((mask)a & where) | ((mask)b & ~where)); }
+INLINE vec choose(mask where, vec a, vec b) { return (vec)(((mask)a & where) | ((mask)b & ~where)); }
 INLINE i64 least(i64 a, i64 b) { return a < b ? a : b; }
 INLINE i64 most(i64 a, i64 b) { return a > b ? a : b; }
 INLINE i64 whole(i64 count) { return (count + LANES - 1) / LANES * LANES; }
@@ -52,58 +52,93 @@ EXPORT int panel(void) { return PANEL; }
 
 /* ---- products ---- */
 
-/* `tile` pixels by `vectors` vectors of outputs: sum over k of x[pixel][k] weight[k][output], + bias, + addend. */
-INLINE void product_tile(const int tile, const int vectors, const float *x, i64 x_stride, const float *weight,
-                         const float *bias, const float *addend, i64 addend_stride, float *out, i64 out_stride,
-                         i64 inputs, i64 outputs) {
-    vec sums[TILE][VECTORS];
+/* The first `count` of a vector's numbers, plus as many others, to their place. */
+INLINE void put(vec value, const float *add, float *to, i64 count) {
+    if (count >= LANES) {
+        if (add) value += load(add);
+        store(to, value);
+        return;
+    }
+    float few[LANES] = {0};
+    if (add) memcpy(few, add, count * sizeof(float));
+    store(few, value + load(few));
+    memcpy(to, few, count * sizeof(float));
+}
+
+/* `tile` pixels by `vectors` vectors of outputs: sum over `lines` and k of x[line][pixel][k] weight[line][k][output],
+   + bias, + addend. */
+INLINE void product_tile(const int tile, const int vectors, int lines, const float *const *x, i64 at, i64 x_stride,
+                         const float *weight, const float *bias, const float *addend, i64 addend_stride, float *out,
+                         i64 out_stride, i64 inputs, i64 outputs) {
+    vec sums[TALL][VECTORS];
     UNROLL for (int i = 0; i < tile; i++) UNROLL for (int j = 0; j < vectors; j++)
         sums[i][j] = bias ? load(bias + j * LANES) : (vec){0};
-    for (i64 k = 0; k < inputs; k++) {
-        vec row[VECTORS];
-        UNROLL for (int j = 0; j < vectors; j++) row[j] = load(weight + k * vectors * LANES + j * LANES);
-        UNROLL for (int i = 0; i < tile; i++) {
-            const vec value = all(x[i * x_stride + k]);
-            UNROLL for (int j = 0; j < vectors; j++) sums[i][j] += value * row[j];
+    for (int line = 0; line < lines; line++) {
+        const float *from = x[line] + at * x_stride;
+        for (i64 k = 0; k < inputs; k++, weight += vectors * LANES) {
+            vec row[VECTORS];
+            UNROLL for (int j = 0; j < vectors; j++) row[j] = load(weight + j * LANES);
+            UNROLL for (int i = 0; i < tile; i++) {
+                const vec value = all(from[i * x_stride + k]);
+                UNROLL for (int j = 0; j < vectors; j++) sums[i][j] += value * row[j];
+            }
         }
     }
     UNROLL for (int i = 0; i < tile; i++) UNROLL for (int j = 0; j < vectors; j++) {
-        float *to = out + i * out_stride + j * LANES;
-        const float *add = addend ? addend + i * addend_stride + j * LANES : 0;
-        const i64 left = outputs - j * LANES;
-        if (left >= LANES) {
-            if (add) sums[i][j] += load(add);
-            store(to, sums[i][j]);
-        } else {
-            for (i64 c = 0; c < left; c++) to[c] = add ? sums[i][j][c] + add[c] : sums[i][j][c];
-        }
+        const float *add = addend ? addend + (at + i) * addend_stride + j * LANES : 0;
+        put(sums[i][j], add, out + (at + i) * out_stride + j * LANES, outputs - j * LANES);
     }
 }
 
-INLINE void product_panel(const int vectors, const float *x, i64 x_stride, const float *weight, const float *bias,
-                          const float *addend, i64 addend_stride, float *out, i64 out_stride, i64 pixels,
-                          i64 inputs, i64 outputs) {
-    i64 i = 0;
-    for (; i + TILE <= pixels; i += TILE)
-        product_tile(TILE, vectors, x + i * x_stride, x_stride, weight, bias, addend ? addend + i * addend_stride : 0,
-                     addend_stride, out + i * out_stride, out_stride, inputs, outputs);
-    for (; i < pixels; i++)
-        product_tile(1, vectors, x + i * x_stride, x_stride, weight, bias, addend ? addend + i * addend_stride : 0,
-                     addend_stride, out + i * out_stride, out_stride, inputs, outputs);
+/* All pixels by one panel, of VECTORS vectors or of one; as many tiles of the best height as there are, and the rest. */
+INLINE void product_panel(const int vectors, int lines, const float *const *x, i64 x_stride, const float *weight,
+                          const float *bias, const float *addend, i64 addend_stride, float *out, i64 out_stride,
+                          i64 pixels, i64 inputs, i64 outputs) {
+    const int tile = vectors == 1 ? TALL : TILE;
+    i64 at = 0;
+#define DO(count)                                                                                                      \
+    product_tile(count, vectors, lines, x, at, x_stride, weight, bias, addend, addend_stride, out, out_stride, inputs, \
+                 outputs)
+    for (; at + tile <= pixels; at += tile) DO(tile);
+    if (pixels - at >= 8) { DO(8); at += 8; }
+    if (pixels - at >= 6) { DO(6); at += 6; }
+    switch (pixels - at) {
+    case 1: DO(1); break;
+    case 2: DO(2); break;
+    case 3: DO(3); break;
+    case 4: DO(4); break;
+    case 5: DO(5); break;
+    default: break;
+    }
+#undef DO
 }
 
-/* (pixels, inputs) by panels of weights -> (pixels, outputs). Whole panels lie one after the other, (inputs, PANEL);
-   what is left lies in panels of one vector. */
-static void product(const float *x, i64 x_stride, const float *weight, const float *bias, const float *addend,
-                    i64 addend_stride, float *out, i64 out_stride, i64 pixels, i64 inputs, i64 outputs) {
+/* (lines of) pixels and their inputs by panels of weights -> (pixels, outputs). Whole panels lie one after the other,
+   (lines, inputs, PANEL); what is left lies in panels of one vector. */
+static void products(int lines, const float *const *x, i64 x_stride, const float *weight, const float *bias,
+                     const float *addend, i64 addend_stride, float *out, i64 out_stride, i64 pixels, i64 inputs,
+                     i64 outputs) {
     i64 first = 0;
     for (; outputs - first >= PANEL; first += PANEL)
-        product_panel(VECTORS, x, x_stride, weight + first * inputs, bias ? bias + first : 0,
+        product_panel(VECTORS, lines, x, x_stride, weight + first * lines * inputs, bias ? bias + first : 0,
                       addend ? addend + first : 0, addend_stride, out + first, out_stride, pixels, inputs,
                       outputs - first);
     for (; first < outputs; first += LANES)
-        product_panel(1, x, x_stride, weight + first * inputs, bias ? bias + first : 0, addend ? addend + first : 0,
-                      addend_stride, out + first, out_stride, pixels, inputs, outputs - first);
+        product_panel(1, lines, x, x_stride, weight + first * lines * inputs, bias ? bias + first : 0,
+                      addend ? addend + first : 0, addend_stride, out + first, out_stride, pixels, inputs,
+                      outputs - first);
+}
+
+/* A 1x1 convolution. */
+static void product(const float *x, i64 x_stride, const float *weight, const float *bias, const float *addend,
+                    i64 addend_stride, float *out, i64 out_stride, i64 pixels, i64 inputs, i64 outputs) {
+    products(1, &x, x_stride, weight, bias, addend, addend_stride, out, out_stride, pixels, inputs, outputs);
+}
+
+/* A 3x3 convolution: of each of the three rows, three neighbouring pixels lie one after the other. */
+static void product3(const float *const rows[3], const float *weight, const float *bias, const float *addend,
+                     i64 addend_stride, float *out, i64 out_stride, i64 pixels, i64 inputs, i64 outputs) {
+    products(3, rows, inputs, weight, bias, addend, addend_stride, out, out_stride, pixels, 3 * inputs, outputs);
 }
 
 /* sums[i][j] += sum over pixels of q[pixel][i] k[pixel][j], for `tile` rows i and `vectors` vectors of j. */
@@ -153,7 +188,7 @@ static void normalise(const float *x, float *out, i64 pixels, i64 channels, int 
 /* GELU by the error function: x/2 (1 + erf(x / sqrt 2)), where erf is a quotient of polynomials in x², fitted by us for
    |x| <= 5.4 (largest error 1e-8, and 4e-7 as computed in float32); beyond, erf is 1 to float32's last bit but one. */
 INLINE vec gelu(vec x) {
-    const vec t = select(x > 5.4f, all(5.4f), select(x < -5.4f, all(-5.4f), x));
+    const vec t = choose(x > 5.4f, all(5.4f), choose(x < -5.4f, all(-5.4f), x));
     const vec s = t * t;
     vec p = s * 4.677626463944762e-08f + 1.271963628823869e-05f;
     p = p * s + 3.285980492364615e-04f;
@@ -445,5 +480,76 @@ EXPORT void apply(const Block *b, const Piece *p) {
         depthwise_gate(around, stride, b->widen_taps, b->widen_taps_bias, rows.narrow, width, b->hidden);
         product(rows.narrow, b->hidden, b->narrow, b->narrow_bias, rows.mixed[done & 1] + inner * c, c,
                 b->x + (done * b->width + p->left) * c, c, width, b->inner, c);
+    }
+}
+
+/* ---- the dense 3x3 convolutions between the levels ---- */
+
+enum { PLAIN, DOWN, UP, UP_REDUCED };
+
+typedef struct {
+    i64 height, width, inputs, outputs, kind; /* of x; outputs: of the result, for UP in one of its pixels */
+    const float *x, *weight, *bias;           /* for UP four convolutions, of the pixels (0,0), (0,1), (1,0), (1,1) */
+    float *out;
+    i64 out_row, out_pixel;                   /* floats from one to the next */
+    const float *addend;                      /* PLAIN: laid out as the result; NULL for none */
+    const float *reduce, *reduce_bias;        /* UP_REDUCED: the product of what is in `out` before */
+} Convolution;
+
+static i64 conv_layout(const Convolution *b, const Piece *p, float **rows, float **room, float **more) {
+    const i64 width = p->right - p->left, spare = PANEL + LANES;
+    i64 used = 0;
+    for (int i = 0; i < 3; i++) {
+        rows[i] = p->scratch + used;
+        used += whole((width + 2) * b->inputs + spare);
+    }
+    *room = p->scratch + used;
+    used += whole(2 * width * b->outputs + spare);
+    *more = p->scratch + used;
+    return used + whole(2 * width * b->outputs + spare);
+}
+
+EXPORT i64 conv_scratch_floats(const Convolution *b, const Piece *p) {
+    float *rows[3], *room, *more;
+    return conv_layout(b, p, rows, &room, &more);
+}
+
+/* A piece of x, and zeros beyond the map, -> its place in the result. For DOWN it begins and ends at even pixels. */
+EXPORT void convolve(const Convolution *b, const Piece *p) {
+    float *rows[3], *room, *more;
+    conv_layout(b, p, rows, &room, &more);
+    const i64 c = b->inputs, n = b->outputs, width = p->right - p->left, part = whole(n) * 9 * c;
+    const i64 left = most(p->left - 1, 0), right = least(p->right + 1, b->width);
+    for (int i = 0; i < 3; i++) memset(rows[i], 0, (width + 2) * c * sizeof(float));
+    for (i64 next = p->top - 1; next <= p->bottom; next++) {
+        float *line = rows[(next + 3) % 3];
+        if (next < 0 || next >= b->height) memset(line, 0, (width + 2) * c * sizeof(float));
+        else memcpy(line + (left - p->left + 1) * c, b->x + (next * b->width + left) * c,
+                    (right - left) * c * sizeof(float));
+        const i64 row = next - 1;
+        if (row < p->top) continue;
+        const float *const around[3] = {rows[(row + 2) % 3], rows[row % 3], line};
+        if (b->kind == PLAIN) {
+            const i64 at = row * b->out_row + p->left * b->out_pixel;
+            product3(around, b->weight, b->bias, b->addend ? b->addend + at : 0, b->out_pixel, b->out + at,
+                     b->out_pixel, width, c, n);
+        } else if (b->kind == DOWN) { /* pixel-unshuffle: channel k of pixel (y, x) becomes channel 4k + 2 (y % 2) + x % 2 */
+            product3(around, b->weight, b->bias, 0, 0, room, n, width, c, n);
+            float *out = b->out + row / 2 * b->out_row + p->left / 2 * b->out_pixel + 2 * (row & 1);
+            for (i64 x = 0; x < width; x++)
+                for (i64 k = 0; k < n; k++) out[x / 2 * b->out_pixel + 4 * k + (x & 1)] = room[x * n + k];
+        } else { /* pixel-shuffle: four convolutions, one for each pixel that a pixel becomes */
+            for (int y = 0; y < 2; y++) {
+                float *out = b->out + (2 * row + y) * b->out_row + 2 * p->left * b->out_pixel;
+                float *to = b->kind == UP ? out : room;
+                const i64 step = b->kind == UP ? b->out_pixel : n;
+                for (int x = 0; x < 2; x++)
+                    product3(around, b->weight + (2 * y + x) * part, b->bias ? b->bias + (2 * y + x) * whole(n) : 0, 0, 0,
+                             to + x * step, 2 * step, width, c, n);
+                if (b->kind == UP) continue;
+                memcpy(more, out, 2 * width * n * sizeof(float));
+                product(more, n, b->reduce, b->reduce_bias, room, n, out, n, 2 * width, n, n);
+            }
+        }
     }
 }
