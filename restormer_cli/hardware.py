@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
 
 EMULATED = "bf16 is emulated on this processor, many times slower than fp32"
-"""What to say where `multiplies_bf16` is False and bf16 was asked for."""
+"""Note where `multiplies_bf16` is False and bf16 was asked for."""
 LIBRARIES = ("torch", "numpy", "scikit-image", "onnxruntime", "openvino", "bm3d")
 
 
@@ -34,7 +34,7 @@ class Machine:
     cores: int
     """Cores that this process may use."""
     threads: int
-    """Threads that every contestant was given."""
+    """Threads that every method was given."""
     memory: int | None
     accelerator: str | None
     system: str
@@ -151,7 +151,7 @@ def free(device: "torch.device") -> int:
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
 OWN_GROUPS = Path("/proc/self/cgroup")
 RECLAIMABLE = ("inactive_file", "active_file", "slab_reclaimable")
-"""Of a group's memory.stat: page cache and the like, which the system gives up before it refuses memory."""
+"""Keys of a group's memory.stat: page cache and the like, which the system gives up before it refuses memory."""
 
 
 def _control_groups(controller: str) -> Iterator[Path]:
@@ -224,7 +224,7 @@ def choose_device(name: str) -> "torch.device":
 
 
 def about_device(name: str) -> str | None:
-    """What to say where `auto` leaves a device alone that this machine has."""
+    """Note where `auto` does not use a device that this machine has."""
     import torch
 
     if name != "auto" or torch.cuda.is_available() or not torch.backends.mps.is_available():
@@ -244,7 +244,7 @@ NO_COMPILER = (
     "TritonMissing",
     "working triton",
 )
-"""What torch.compile says where what it compiles with is not there."""
+"""Messages of torch.compile where its compiler is missing."""
 
 
 def lacks_compiler(error: BaseException) -> bool:

@@ -1,4 +1,4 @@
-"""What many rooms do to pixels: luma, and rounding to 8 bits."""
+"""Operations on pixels that many rooms share: luma, and rounding to 8 bits."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -177,7 +177,7 @@ def _keys_of(parents: list[Any]) -> list[str]:
 
 
 FREE = ("data.cache", "data.cache_gb", "data.workers", "data.prefetch", "run.track", "expected", "licence")
-"""What may differ on resuming: it does not touch what is computed."""
+"""Keys that may differ on resuming: they do not touch the results."""
 
 
 def resolved(recipe: Recipe) -> str:

@@ -140,6 +140,26 @@ def test_typer_only_where_flags_are_read() -> None:
     }
 
 
+LONGEST = 60
+"""Lines of a function, without its head and its docstring."""
+
+
+def long_functions(source: str) -> dict[str, int]:
+    """Name -> lines of the body, of functions that fit no screen."""
+    found = {}
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            body = node.body[ast.get_docstring(node) is not None :]
+            lines = (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
+            found |= {node.name: lines} if lines > LONGEST else {}
+    return found
+
+
+def test_a_function_fits_a_screen() -> None:
+    long = {name: long_functions(path.read_text(encoding="utf-8")) for name, path in modules().items()}
+    assert not {name: functions for name, functions in long.items() if functions}
+
+
 def test_rules_see_what_they_forbid(tmp_path: Path) -> None:
     source = tmp_path / "x.py"
     source.write_text(
@@ -150,6 +170,9 @@ def test_rules_see_what_they_forbid(tmp_path: Path) -> None:
     arrows = {"model.a": {"engine.b"}, "engine.b": {"model.a"}, "cli": {"model.a"}}
     assert upward(arrows) == [("model.a", "engine.b")]
     assert circles(arrows) == [["engine.b", "model.a"]]
+    body = "    x = 1\n" * LONGEST
+    assert not long_functions(f'def f():\n    """Do it."""\n{body}')
+    assert long_functions(f"def f():\n    y = 1\n{body}") == {"f": LONGEST + 1}
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ POINTS = 1500
 SOFTNESSES = np.arange(0.3, 2.6, 0.2)
 RADII = np.arange(0.75, 10.01, 0.25)
 LENGTHS = np.array([3, 4, 5, 6, 7, 8.5, 10, 12, 14, 16.5, 19, 22, 25, 28, 32])
-"""What is tried, in pixels: the Gaussian's σ, the disc's radius, the line's length."""
+"""Sizes that are tried, in pixels: the Gaussian's σ, the disc's radius, the line's length."""
 LEAK = 2e-3
 """A transfer function's zeros are filled up by the window's leakage, and by blurs that are not quite even."""
 NATURAL = -2.3
@@ -47,7 +47,7 @@ NOTABLE = 0.35
 
 @dataclass(frozen=True)
 class Blur:
-    """What an estimate of blur says."""
+    """Estimate of blur."""
 
     kind: Kind
     """`soft`: a smooth blur, such as a lens's or an enlargement's; `defocus`: a disc; `motion`: a line; `shake`: a path
@@ -55,11 +55,11 @@ class Blur:
     width: float
     """Pixels: the disc's radius (of a soft blur, of the disc as wide), or the line's length; 0 for none and shake."""
     angle: float
-    """Of a line, in degrees counter-clockwise from horizontal, -90 to 90; else 0."""
+    """Angle of a line, in degrees counter-clockwise from horizontal, -90 to 90; else 0."""
     evidence: float
     """How much better the blur explains the spectrum than none does: log of the ratio of the squared residuals."""
     unsharpness: float
-    """Of the strongest edges and of the spectrum together: below 0 for photographs that were not shaken."""
+    """Score of the strongest edges and the spectrum together: below 0 for photographs that were not shaken."""
     bluntest: float
     sharpest: float
     """How the strongest edges rise, in the bluntest and in the sharpest direction: log of the steps between neighbours

@@ -34,7 +34,7 @@ COARSE = 0.5
 
 @dataclass(frozen=True)
 class Camera:
-    """What a camera wrote into the picture."""
+    """Camera settings stored in the picture."""
 
     make: str
     iso: int

@@ -13,7 +13,7 @@ from restormer_cli.analysis.traces import Clipping, Rain, estimate_blocks, estim
 
 @dataclass(frozen=True)
 class Findings:
-    """What is wrong with a picture, as far as its pixels tell."""
+    """Defects of a picture, estimated from its pixels."""
 
     noise: Noise
     blur: Blur

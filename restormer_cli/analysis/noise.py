@@ -23,17 +23,17 @@ from restormer_cli.analysis.sampling import Image, sample_tiles
 Array = NDArray[np.float64]
 
 SIDE = 8
-"""Of a block, in pixels."""
+"""Side of a block, in pixels."""
 STRIDE = 5
 """From one block to the next: no multiple of SIDE, so that a JPEG's own grid does not decide."""
 TILE, TILES = 128, 64
 GROUPS, LEAST = 6, 500
 """Brightnesses told apart, and the fewest blocks of one."""
 SHARE, FEWEST = 0.03, 120
-"""Of a brightness's blocks, those that show the least beside noise; and how many at the least."""
+"""Share of a brightness's blocks, those with the least texture; and their minimum number."""
 ROUNDS = 4
 LEAK = 0.04
-"""Of a texture's energy, what may pass for noise."""
+"""Share of a texture's energy that may pass for noise."""
 LEAST_VARIANCE = 1e-4
 """In 1/255²: what is below is none."""
 CLIPPED = 0.25
@@ -49,12 +49,12 @@ _ODD = _FREQUENCY % 2 == 1
 
 @dataclass(frozen=True)
 class Noise:
-    """What an estimate of noise says; standard deviations in units of 1/255."""
+    """Estimate of noise; standard deviations in units of 1/255."""
 
     sigma: tuple[float, ...]
-    """Of each channel, over the brightnesses that the picture has."""
+    """σ of each channel, over the brightnesses that the picture has."""
     growth: float
-    """Of the variance with brightness: 0 does not grow, 1 in proportion (shot noise), below 0 strongest in shadows."""
+    """Growth of the variance with brightness: 0 none, 1 in proportion (shot noise), below 0 strongest in shadows."""
     correlation: float
     """Between neighbouring pixels; 0 for white noise."""
     length: float
@@ -166,7 +166,7 @@ _SHAPES = np.stack([[_seen(_blurred(scale))] * 3 for scale in SCALES] + [[_seen(
 _RHO = np.array([*(_blurred(scale)[0, 1] for scale in SCALES), 0.58])
 _LENGTHS = np.array([*(2 * scale for scale in SCALES), 1.5])
 _SCARCE = np.array([1.02, *[1.035] * (len(SCALES) - 1), 1.2])
-"""What choosing the quietest blocks leaves out of σ, by the noise's shape: measured on noise alone."""
+"""Share of σ that is lost by choosing the quietest blocks, by the noise's shape: measured on noise alone."""
 _RADIUS = np.hypot(*np.indices((SIDE, SIDE))).ravel()
 _TEXTURES = np.stack([np.where(_RADIUS > 0, np.maximum(_RADIUS, 1) ** -power, 0) for power in (2.0, 3.5)])
 

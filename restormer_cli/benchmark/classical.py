@@ -18,7 +18,7 @@ Restore = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class Hints:
-    """What a method is told."""
+    """Degradation parameters that a method is given."""
 
     sigma: float = 25 / 255
     """Standard deviation of the noise, 1 being white."""
@@ -34,12 +34,12 @@ class ClassicalMethod:
 
     function: Callable[[np.ndarray, Hints, float], np.ndarray]
     about: str
-    """What it is, with what the strength multiplies."""
+    """Description, with the quantity that the strength multiplies."""
     strengths: tuple[float, ...] = (1.0,)
     deblurring: tuple[float, ...] = ()
     """The strengths where there is a kernel, if they are others."""
     deblurs: bool = False
-    """It needs a kernel."""
+    """Whether it needs a kernel."""
 
     def grid(self, hints: Hints) -> tuple[float, ...]:
         """The strengths worth trying."""
@@ -59,7 +59,7 @@ class ClassicalMethod:
 
 
 def hints_for(degradation: Degradation | None, pictures: Sequence[np.ndarray]) -> Hints:
-    """What can be known: from the degradation where it is fixed, else σ as estimated from the degraded pictures."""
+    """Parameters from the degradation where it is fixed, else σ as estimated from the degraded pictures."""
     sigma = kernel = None
     steps: tuple[Step, ...] = () if degradation is None else degradation.steps
     for step in steps:
@@ -160,7 +160,7 @@ def _unsharp(picture: np.ndarray, hints: Hints, strength: float) -> np.ndarray:
 
 
 def _opening(picture: np.ndarray, hints: Hints, strength: float) -> np.ndarray:
-    """What is bright and narrower than this across goes, as streaks of rain do, and white poles."""
+    """Remove bright structures narrower than this, such as streaks of rain, and white poles."""
     from scipy.ndimage import grey_opening
 
     return grey_opening(picture, size=(1, int(strength), 1), mode="mirror")

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from restormer_cli.engine.restorer import PRECISIONS
+from restormer_cli.engine.backend import PRECISIONS
 from restormer_cli.engine.strips import Strips
 from restormer_cli.hardware import choose_device
 from restormer_cli.model.padding import pad_to_multiple_of_8

@@ -1,6 +1,6 @@
-"""Who takes part in a benchmark: this network's own ways of running, and what people would use instead.
+"""Methods of a benchmark: this network's own ways of running, its peers, and classical methods.
 
-A contestant is a small value; `prepare` turns it into a function from picture to picture, in whatever process
+A method is a small value; `prepare` turns it into a function from picture to picture, in whatever process
 that is called. Every one gets the same weights, the same picture and the same number of threads.
 """
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,14 @@ from restormer_cli.benchmark.classical import METHODS, Hints
 from restormer_cli.benchmark.networks import Network
 from restormer_cli.errors import UserError
 from restormer_cli.extras import require
+from restormer_cli.model.config import ModelConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from restormer_cli.engine.backend import Notice
+    from restormer_cli.engine.memory_plan import Plan
+    from restormer_cli.engine.restorer import Restorer
 
 OURS = "restormer"
 PEERS = {
@@ -58,13 +66,13 @@ class Method:
     window: int | None = None
     memory: str | None = None
     hints: Hints | None = None
-    """What a classical method is told about the degradation; None: σ 25, no blur."""
+    """Degradation parameters for a classical method; None: σ 25, no blur."""
     strength: float | None = None
     """A classical method's, where it is given; None: tuned, or its middle one where there are no pictures."""
 
     @property
     def name(self) -> str:
-        """What tables call it, without precision and device."""
+        """Name in tables, without precision and device."""
         parts = [self.kind]
         parts += [f"tile {self.tile}"] if self.tile else []
         parts += [f"window {self.window}"] if self.window else []
@@ -87,7 +95,7 @@ class Method:
 
 
 def read_kind(word: str) -> tuple[str, float | None]:
-    """`bm3d` or `bm3d=1.15`: a contestant's kind, and its strength where one is given. Raises UserError."""
+    """`bm3d` or `bm3d=1.15`: a method's kind, and its strength where one is given. Raises UserError."""
     kind, equals, text = (part.strip() for part in word.partition("="))
     if not equals:
         return kind, None
@@ -105,7 +113,7 @@ def read_kind(word: str) -> tuple[str, float | None]:
 
 
 def check_kinds(kinds: tuple[str, ...]) -> None:
-    """Raises UserError for a contestant that is unknown, or whose package is not installed."""
+    """Raises UserError for a method that is unknown, or whose package is not installed."""
     known = (*PEERS, *METHODS)
     for kind in kinds:
         if kind not in known:
@@ -117,95 +125,84 @@ def check_kinds(kinds: tuple[str, ...]) -> None:
 
 
 def needs_onnx(kind: str) -> bool:
-    """Whether the contestant runs the exported network."""
+    """Whether the method runs the exported network."""
     return kind in ("onnxruntime", "openvino")
 
 
-def prepare(contestant: Method, network: Network, threads: int, onnx: Path | None = None) -> Restore:
-    """The contestant, ready to run; `onnx` is the exported network where one is needed.
+def prepare(method: Method, network: Network, threads: int, onnx: Path | None = None) -> Restore:
+    """The method, ready to run; `onnx` is the exported network where one is needed.
 
     Raises UserError where it cannot be had.
     """
-    if contestant.classical:
-        return METHODS[contestant.kind].prepare(contestant.hints or Hints(strength=contestant.strength))
-    if contestant.kind == OURS:
-        return _ours(contestant, network)
-    if needs_onnx(contestant.kind):
+    if method.classical:
+        return METHODS[method.kind].prepare(method.hints or Hints(strength=method.strength))
+    return prepare_network(method, network, threads, onnx)
+
+
+def prepare_network(method: Method, network: Network, threads: int, onnx: Path | None = None) -> "Restorer":
+    """As `prepare`, for what runs the network: ours or a peer."""
+    from restormer_cli.engine.restorer import Restorer
+
+    if method.kind == OURS:
+        return Restorer(network.build(), **ours_options(method))
+    if needs_onnx(method.kind):
         assert onnx is not None
-        run = (_onnxruntime if contestant.kind == "onnxruntime" else _openvino)(onnx, contestant.precision, threads)
-    else:
-        run = _plain(contestant, network)
-
-    def restore(picture: np.ndarray) -> np.ndarray:
-        height, width = picture.shape[:2]
-        planes = np.ascontiguousarray(_padded(picture).transpose(2, 0, 1)[None])
-        return np.ascontiguousarray(run(planes)[0].transpose(1, 2, 0)[:height, :width])
-
-    return restore
+        return Restorer(Peer(method, network.config, _runtime(method, onnx, threads)))
+    return Restorer(Peer(method, network.config, _plain(method, network)))
 
 
-def ours_options(contestant: Method) -> dict[str, Any]:
+class Peer:
+    """Another way of running the network, as a Backend: always the whole picture, whatever memory there is."""
+
+    replans = False
+
+    def __init__(self, method: Method, config: ModelConfig, forward: "Callable[[Tensor], Tensor]") -> None:
+        import torch
+
+        self.config, self.precision, self.device = config, method.precision, torch.device(method.device)
+        self._forward = forward
+
+    def plan(self, height: int, width: int, *, tile: int | None, budget: int | None, base: int) -> "Plan":
+        from restormer_cli.engine.memory_plan import Plan
+
+        return Plan("whole", True, None, None, self.precision, base)
+
+    def run(self, picture: "Tensor", plan: "Plan", notice: "Notice") -> "Tensor":
+        return self._forward(picture.contiguous())
+
+
+def ours_options(method: Method) -> dict[str, Any]:
     """The Restorer's arguments; only those that are asked for, so that its own defaults hold."""
-    options: dict[str, Any] = {"device": contestant.device, "precision": contestant.precision}
-    if contestant.tile:
-        options |= {"tile": contestant.tile, "overlap": contestant.overlap}
-    if contestant.window:
-        options["window"] = contestant.window
-    if contestant.memory:
-        options["memory"] = contestant.memory
+    options: dict[str, Any] = {"device": method.device, "precision": method.precision}
+    if method.tile:
+        options |= {"tile": method.tile, "overlap": method.overlap}
+    if method.window:
+        options["window"] = method.window
+    if method.memory:
+        options["memory"] = method.memory
     return options
 
 
-def _ours(contestant: Method, network: Network) -> Restore:
-    from restormer_cli.engine.restorer import Restorer
-
-    return Restorer(network.build(), **ours_options(contestant))
-
-
-def _plain(contestant: Method, network: Network) -> Restore:
-    """The textbook network, as it is or compiled: planes (1, c, h, w) in and out."""
+def _plain(method: Method, network: Network) -> "Callable[[Tensor], Tensor]":
+    """The textbook network, as it is or compiled."""
     import torch
 
-    from restormer_cli.engine.restorer import PRECISIONS
+    from restormer_cli.engine.backend import PRECISIONS
     from restormer_cli.model.textbook import TextbookRestormer
 
     with torch.device("meta"):  # so that there is never a second copy of the weights
         model = TextbookRestormer(network.config)
     model.load_state_dict(network.build().state_dict(), assign=True)
-    dtype = PRECISIONS[contestant.precision]
-    model = model.eval().to(contestant.device, dtype)
-    forward = torch.compile(model, dynamic=False) if contestant.kind == "compile" else model
-
-    def run(planes: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            return forward(torch.from_numpy(planes).to(contestant.device, dtype)).float().cpu().numpy()
-
-    return run
+    dtype = PRECISIONS[method.precision]
+    model = model.eval().to(method.device, dtype)
+    forward = torch.compile(model, dynamic=False) if method.kind == "compile" else model
+    return lambda picture: forward(picture.to(dtype)).float()
 
 
-def _onnxruntime(onnx: Path, precision: str, threads: int) -> Restore:
-    from restormer_cli.engine.runtimes import onnx_session
+def _runtime(method: Method, onnx: Path, threads: int) -> "Callable[[Tensor], Tensor]":
+    """The exported network in the runtime that `restore` uses for such files."""
+    from restormer_cli.engine.runtimes import OnnxRuntime, OpenVino
 
-    session = onnx_session(onnx, threads)
-    (source,) = session.get_inputs()
-    return lambda planes: np.asarray(session.run(None, {source.name: planes})[0])
-
-
-def _openvino(onnx: Path, precision: str, threads: int) -> Restore:
-    import openvino
-
-    from restormer_cli.engine.runtimes import openvino_request
-
-    core = openvino.Core()
-    request = openvino_request(core, core.read_model(str(onnx)), threads, "bf16" if precision == "bf16" else "f32")
-    return lambda planes: np.array(request.infer([planes])[0])
-
-
-def _padded(picture: np.ndarray) -> np.ndarray:
-    """As every front end pads: reflected at the right and bottom, up to multiples of 8."""
-    import torch
-
-    from restormer_cli.model.padding import pad_to_multiple_of_8
-
-    planes = torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))[None]
-    return pad_to_multiple_of_8(planes)[0].permute(1, 2, 0).numpy()
+    if method.kind == "onnxruntime":
+        return OnnxRuntime(onnx, threads).run
+    return OpenVino(onnx, threads, method.precision).run

@@ -1,4 +1,4 @@
-"""What the paper's own weights reach on its data sets (section 4 and its tables), to hold a run against."""
+"""Scores of the paper's own weights on its data sets (section 4 and its tables)."""
 
 import re
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Pictures through contestants, scored by a protocol."""
+"""Pictures through methods, scored by a protocol."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -11,18 +11,16 @@ import numpy as np
 import torch
 
 from restormer_cli.benchmark.classical import METHODS, hints_for, tune
-from restormer_cli.benchmark.methods import Method, Restore, prepare
+from restormer_cli.benchmark.methods import Method, Restore, prepare, prepare_network
 from restormer_cli.benchmark.networks import Network
 from restormer_cli.data.pairs import Pair
 from restormer_cli.degradations.operators import published_gaussian
 from restormer_cli.degradations.spec import Degradation
 from restormer_cli.engine.adapter import restore_pixels
-from restormer_cli.engine.restorer import Restorer
 from restormer_cli.errors import Failed, RestormerError, UserError, one_line
 from restormer_cli.images.io import read_picture
 from restormer_cli.metrics.perceptual import Perceptual
 from restormer_cli.metrics.protocols import Protocol, Scores
-from restormer_cli.model.config import ModelConfig
 from restormer_cli.pixels import round8
 
 TUNING_SIDE, TUNING_PICTURES = 128, 6
@@ -51,10 +49,10 @@ class Views:
 
 @dataclass(frozen=True)
 class ImageScore:
-    """One picture by one contestant; no contestant: the degraded picture itself."""
+    """One picture by one method; no method: the degraded picture itself."""
 
     sample: Pair
-    contestant: Method | None
+    method: Method | None
     height: int
     width: int
     scores: Scores | None = None
@@ -68,7 +66,7 @@ class ImageScore:
 class Tuning:
     """A classical method is being tuned."""
 
-    contestant: Method
+    method: Method
 
 
 def load(source: Source, sample: Pair) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
@@ -124,7 +122,7 @@ def centre(picture: np.ndarray, side: int | None) -> np.ndarray:
 
 
 def evaluate(
-    contestants: Sequence[Method],
+    methods: Sequence[Method],
     network: Network,
     source: Source,
     protocol: Protocol,
@@ -134,16 +132,16 @@ def evaluate(
     perceptual: Perceptual | None = None,
     keep_views: bool = False,
 ) -> Iterator[Tuning | ImageScore]:
-    """Yields, per picture, its own score and each contestant's, in turn; a picture that cannot be read is told, and
-    the others go on. With `keep_views` the first contestant's pictures come along."""
+    """Yields, per picture, its own score and each method's, in turn; a picture that cannot be read is told, and
+    the others go on. With `keep_views` the first method's pictures come along."""
     torch.set_num_threads(threads)
     tuned = []
-    for contestant in contestants:
-        if contestant.classical:
-            yield Tuning(contestant)
-            contestant = tune_contestant(contestant, source, protocol)
-        tuned.append(contestant)
-    runs = [(contestant, _runner(contestant, network, threads, onnx)) for contestant in tuned]
+    for method in methods:
+        if method.classical:
+            yield Tuning(method)
+            method = tune_method(method, source, protocol)
+        tuned.append(method)
+    runs = [(method, _runner(method, network, threads, onnx)) for method in tuned]
     warm: set[tuple[Method, tuple[int, ...]]] = set()
     for sample in source.samples:
         try:
@@ -154,22 +152,22 @@ def evaluate(
         measure = partial(_measure, protocol, perceptual, clean)
         height, width = clean.shape[:2]
         yield ImageScore(sample, None, height, width, *measure(degraded))
-        for index, (contestant, run) in enumerate(runs):
+        for index, (method, run) in enumerate(runs):
             try:
                 # What compiles for a shape does so on first sight of it; the others warm up once.
-                key = (contestant, clean.shape if contestant.kind == "compile" else ())
+                key = (method, clean.shape if method.kind == "compile" else ())
                 if key not in warm:
                     warm.add(key)
-                    side = None if contestant.kind == "compile" else WARM_UP_SIDE
+                    side = None if method.kind == "compile" else WARM_UP_SIDE
                     run(centre(degraded, side), None if right is None else centre(right, side))
                 begun = time.perf_counter()
                 restored = run(degraded, right)
                 seconds = time.perf_counter() - begun
             except RestormerError as error:
-                yield ImageScore(sample, contestant, height, width, error=f"{one_line(str(sample.clean))}: {error}")
+                yield ImageScore(sample, method, height, width, error=f"{one_line(str(sample.clean))}: {error}")
                 continue
             views = Views(*map(round8, (degraded, restored, clean))) if keep_views and index == 0 else None
-            yield ImageScore(sample, contestant, height, width, *measure(restored), seconds=seconds, views=views)
+            yield ImageScore(sample, method, height, width, *measure(restored), seconds=seconds, views=views)
 
 
 def _measure(
@@ -178,7 +176,7 @@ def _measure(
     return protocol.score(result, clean), () if perceptual is None else perceptual(result, clean)
 
 
-def tune_contestant(contestant: Method, source: Source, protocol: Protocol) -> Method:
+def tune_method(method: Method, source: Source, protocol: Protocol) -> Method:
     """A classical method, told what can be known, with the strength that is given, or else the best one for crops of
     these very pictures."""
     step = max(1, len(source.samples) // TUNING_PICTURES)
@@ -190,43 +188,28 @@ def tune_contestant(contestant: Method, source: Source, protocol: Protocol) -> M
             continue  # told when its turn comes
         pairs.append((centre(degraded, TUNING_SIDE), centre(clean, TUNING_SIDE)))
     hints = hints_for(source.degradation, [degraded for degraded, _ in pairs])
-    METHODS[contestant.kind].prepare(hints)  # refuses what it cannot do
-    if contestant.strength is not None or not pairs:
-        return replace(contestant, hints=replace(hints, strength=contestant.strength))
+    METHODS[method.kind].prepare(hints)  # refuses what it cannot do
+    if method.strength is not None or not pairs:
+        return replace(method, hints=replace(hints, strength=method.strength))
 
     def score(result: np.ndarray, clean: np.ndarray) -> float:
         return protocol.score(result.astype(np.float32), clean).psnr
 
-    strength, _ = tune(contestant.kind, hints, pairs, score)
-    return replace(contestant, hints=replace(hints, strength=strength))
+    strength, _ = tune(method.kind, hints, pairs, score)
+    return replace(method, hints=replace(hints, strength=strength))
 
 
-@dataclass(frozen=True, eq=False)
-class _Peer:
-    """A contestant's function, as `restore_pixels` takes a network."""
-
-    run: Restore
-    config: ModelConfig
-    precision: str
-    tile: int | None = None
-    exported: bool = True
-
-    def __call__(self, picture: np.ndarray, notice: Any = None) -> np.ndarray:
-        return self.run(picture)
-
-
-def _runner(contestant: Method, network: Network, threads: int, onnx: Path | None) -> Any:
+def _runner(method: Method, network: Network, threads: int, onnx: Path | None) -> Any:
     """(degraded, right or None) -> restored: channels are matched as in `restore`."""
-    run = prepare(contestant, network, threads, onnx)
-    if contestant.classical:
-        return partial(_classical, contestant.kind, run)
-    restorer = run if isinstance(run, Restorer) else _Peer(run, network.config, contestant.precision)
+    if method.classical:
+        return partial(_classical, method.kind, prepare(method, network, threads, onnx))
+    restorer = prepare_network(method, network, threads, onnx)
 
     def restore(degraded: np.ndarray, right: np.ndarray | None) -> np.ndarray:
         try:
             return restore_pixels(restorer, degraded, right)
         except Failed as error:
-            raise Failed(f"{contestant.name}: {error}") from None
+            raise Failed(f"{method.name}: {error}") from None
 
     return restore
 

@@ -1,6 +1,6 @@
-"""Time and memory of contestants: each in a fresh process, taking turns.
+"""Time and memory of methods: each in a fresh process, taking turns.
 
-A contestant at a size gets a process of its own, restores the picture once (the warm-up, after which the process's
+A method at a size gets a process of its own, restores the picture once (the warm-up, after which the process's
 peak memory is read), and then once per round, in turn with the others, so that whatever slows the machine for a
 while slows them all. Where memory is too short to keep all processes waiting, those not running are ended and
 started again when their turn comes.
@@ -36,9 +36,9 @@ SETTLE = 0.05
 
 @dataclass(frozen=True)
 class Timing:
-    """What one contestant needs at one size; seconds per picture, sizes in bytes."""
+    """Time and memory of one method at one size: seconds per picture, bytes."""
 
-    contestant: "Method"
+    method: "Method"
     height: int
     width: int
     seconds: tuple[float, ...] = ()
@@ -71,9 +71,9 @@ class Timing:
 
 @dataclass(frozen=True)
 class TimingProgress:
-    """Whose turn it is; round 0 is the warm-up."""
+    """Method that runs now; round 0 is the warm-up."""
 
-    contestant: "Method"
+    method: "Method"
     height: int
     width: int
     round: int
@@ -89,7 +89,7 @@ def measure(
     onnx: Path | None = None,
     stages: bool = True,
 ) -> Iterator[TimingProgress | Timing]:
-    """Run every contestant with its network on one picture of `size` (h, w); yields a Turn before each run, then a
+    """Run every method with its network on one picture of `size` (h, w); yields a Turn before each run, then a
     Timing each, in the same order. Networks may differ, but not in what they take."""
     picture = test_picture(*size, entries[0][1].config.in_channels)
     with ExitStack() as stack:
@@ -97,15 +97,15 @@ def measure(
         for number in range(rounds + 1):
             for lane in lanes:
                 if lane.error is None:
-                    yield TimingProgress(lane.contestant, *size, number, rounds)
+                    yield TimingProgress(lane.method, *size, number, rounds)
                     _make_room(lane, lanes)
                     time.sleep(SETTLE)
                     lane.run(timed=number > 0)
         if stages:
             for lane in lanes:
-                if lane.contestant.kind == "restormer" and lane.error is None:
+                if lane.method.kind == "restormer" and lane.error is None:
                     lane.time_stages()
-        reference = next((lane.output for lane in lanes if _is_reference(lane.contestant)), None)
+        reference = next((lane.output for lane in lanes if _is_reference(lane.method)), None)
         yield from (lane.cell(size, reference) for lane in lanes)
 
 
@@ -118,13 +118,13 @@ def test_picture(height: int, width: int, channels: int) -> np.ndarray:
 
 
 class _Entry:
-    """A contestant, its process, and what has been measured of it so far."""
+    """A method, its process, and what has been measured of it so far."""
 
     def __init__(
-        self, contestant: "Method", network: "Network", picture: np.ndarray, threads: int, onnx: Path | None
+        self, method: "Method", network: "Network", picture: np.ndarray, threads: int, onnx: Path | None
     ) -> None:
-        self.contestant = contestant
-        self.task = (contestant, network, picture, threads, onnx)
+        self.method = method
+        self.task = (method, network, picture, threads, onnx)
         self.worker: _Worker | None = None
         self.output: np.ndarray | None = None
         self.seconds: list[float] = []
@@ -167,17 +167,17 @@ class _Entry:
             self.worker = None
 
     def cell(self, size: tuple[int, int], reference: np.ndarray | None) -> Timing:
-        """What came out."""
+        """Result of the measurements."""
         if self.error is not None or not self.seconds:
-            return Timing(self.contestant, *size, error=self.error or "was not timed")
+            return Timing(self.method, *size, error=self.error or "was not timed")
         difference = None
-        if reference is not None and self.output is not None and not self.contestant.classical:
+        if reference is not None and self.output is not None and not self.method.classical:
             difference = float(np.abs(self.output - reference).max())
-        return Timing(self.contestant, *size, tuple(self.seconds), difference=difference, **self.facts)
+        return Timing(self.method, *size, tuple(self.seconds), difference=difference, **self.facts)
 
 
-def _is_reference(contestant: "Method") -> bool:
-    return contestant.kind == "textbook" and contestant.precision == "fp32"
+def _is_reference(method: "Method") -> bool:
+    return method.kind == "textbook" and method.precision == "fp32"
 
 
 def _make_room(lane: _Entry, lanes: list[_Entry]) -> None:
@@ -267,31 +267,31 @@ def _serve_export(connection: Connection, network: "Network", target: Path, thre
 
 def _serve(
     connection: Connection,
-    contestant: "Method",
+    method: "Method",
     network: "Network",
     picture: np.ndarray,
     threads: int,
     onnx: Path | None,
 ) -> None:
     _set_up(threads)
-    from restormer_cli.benchmark.methods import prepare
+    from restormer_cli.benchmark.methods import OURS, prepare
 
     restore: Any = None
 
     def answer(question: str) -> Any:
         nonlocal restore
         if question == "ready":
-            seconds, restore = _timed(lambda: prepare(contestant, network, threads, onnx))
-            plan = getattr(restore, "plan", None)
-            return {"prepare": seconds, "plan": None if plan is None else str(plan(*picture.shape[:2]))}
+            seconds, restore = _timed(lambda: prepare(method, network, threads, onnx))
+            plan = str(restore.plan(*picture.shape[:2])) if method.kind == OURS else None
+            return {"prepare": seconds, "plan": plan}
         if question == "warm up":
             seconds, output = _timed(lambda: restore(picture))
-            device_peak = Peak(contestant.device).bytes() if contestant.device.startswith("cuda") else None
+            device_peak = Peak(method.device).bytes() if method.device.startswith("cuda") else None
             return {"first": seconds, "output": output, "peak": Peak("cpu").bytes(), "device_peak": device_peak}
         if question == "stages":
             from restormer_cli.benchmark.level_times import time_stages
 
-            return time_stages(network.build(), contestant.precision, contestant.device, picture)
+            return time_stages(network.build(), method.precision, method.device, picture)
         return _timed(lambda: restore(picture))[0]
 
     with suppress(EOFError):

@@ -1,4 +1,4 @@
-"""What every verb's command line shares: exit codes, the environment, completion, lists of words."""
+"""Shared parts of every verb's command line: exit codes, the environment, completion, lists of words."""
 
 import sys
 import traceback

@@ -12,9 +12,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from restormer_cli.data.cache import Decoded
+from restormer_cli.data.cache import PictureCache
 from restormer_cli.data.pairs import find_pairs
-from restormer_cli.data.patches import Places, Spot, cut_patch, find_places, shrunk, texture
+from restormer_cli.data.patches import PatchLocation, Places, cut_patch, find_places, shrunk, texture
 from restormer_cli.data.pictures import Note, Pictures, Reading, read_pictures, to_float
 from restormer_cli.degradations.spec import Degradation, parse_degradation
 from restormer_cli.recipe import Augment, Recipe, Stage
@@ -111,18 +111,18 @@ class TrainingBatches:
         """
         return np.float32(1) - self.augment.balance * rng.random() * rng.random(channels, np.float32)
 
-    def _spot(self, rng: np.random.Generator, patch: int) -> Spot:
+    def _spot(self, rng: np.random.Generator, patch: int) -> PatchLocation:
         index, top, left, height, width = self.places.draw(rng)
         half = bool(self.augment.shrink) and rng.random() < self.augment.shrink and min(height, width) >= 2 * patch
         scale = 2 if half else 1
         top += int(rng.integers(max(1, height - scale * patch + 1)))
-        return Spot(index, top, left + int(rng.integers(max(1, width - scale * patch + 1))), scale)
+        return PatchLocation(index, top, left + int(rng.integers(max(1, width - scale * patch + 1))), scale)
 
 
 def training_batches(recipe: Recipe) -> Generator[Reading | Note, None, TrainingBatches]:
     """Check and open the training data of a recipe. Raises UserError, listing everything that is wrong with them."""
     data = recipe.data
-    decoded = Decoded(recipe.model.out_channels, data.cache, data.cache_gb)
+    decoded = PictureCache(recipe.model.out_channels, data.cache, data.cache_gb)
     pairs = find_pairs(data.train, role="train")
     pictures = yield from read_pictures(pairs, decoded, role="train", workers=data.workers)
     where = yield from find_places(pictures, data)
@@ -173,7 +173,7 @@ def validation_pictures(recipe: Recipe) -> Sequence[tuple[np.ndarray, np.ndarray
     where, data = recipe.data.validate_, recipe.data
     if where is None:
         return []
-    decoded = Decoded(recipe.model.out_channels, data.cache, data.cache_gb)
+    decoded = PictureCache(recipe.model.out_channels, data.cache, data.cache_gb)
     reading = read_pictures(find_pairs(where, role="validate"), decoded, role="validate", workers=data.workers)
     pictures = _finish(reading)
     decoded.close()
@@ -183,7 +183,7 @@ def validation_pictures(recipe: Recipe) -> Sequence[tuple[np.ndarray, np.ndarray
 
 
 def _finish(reading: Generator[object, None, T]) -> T:
-    """What a generator returns, its events left alone."""
+    """Return a generator's return value and ignore its events."""
     while True:
         try:
             next(reading)
@@ -198,7 +198,9 @@ def _centre(picture: np.ndarray, crop: int) -> np.ndarray:
     return picture[top : top + h, left : left + w]
 
 
-def ahead(make: Callable[[int], T], first: int, last: int, *, depth: int, workers: int = 1) -> Generator[T, None, None]:
+def prefetched(
+    make: Callable[[int], T], first: int, last: int, *, depth: int, workers: int = 1
+) -> Generator[T, None, None]:
     """make(first), …, make(last), in order, computed up to `depth` ahead of use in background threads."""
     with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="batches") as pool:
         waiting: deque[Future[T]] = deque()

@@ -29,7 +29,7 @@ from restormer_cli.pixels import LUMA
 GB = 10**9
 MOST_GB = {"disk": 100.0, "memory": 6.0, "off": 0.0}
 VERSION = 1
-"""Of what `decode` makes of a file: raised when that changes, so that older entries are not used."""
+"""Version of `decode`: raised when its results change, so that older entries are not used."""
 SPARE = 2 * GB
 """Bytes that the disk cache leaves free on its disk: a checkpoint must still fit."""
 OPEN_MAPS = 200
@@ -55,7 +55,7 @@ def decode(path: Path, channels: int) -> np.ndarray:
 
 
 class Entry(NamedTuple):
-    """What the index knows of a path: the file's state, and the decoded picture that this state has."""
+    """Index entry of a path: the file's state, and its decoded picture."""
 
     state: tuple[int, int, int]
     """Bytes, and the times of the last change of contents and of the inode, in ns."""
@@ -64,7 +64,7 @@ class Entry(NamedTuple):
     deep: bool
 
 
-class Decoded:
+class PictureCache:
     """Decoded pictures by path, each (h, w, channels) uint8 or uint16; see `decode`. Threads may share it."""
 
     def __init__(
@@ -73,12 +73,12 @@ class Decoded:
         self.channels = channels
         self.kind = kind
         limit = (MOST_GB[kind] if limit_gb is None else limit_gb) * GB
-        self._files = Files(channels, limit) if kind == "disk" else None
+        self._files = DiskCache(channels, limit) if kind == "disk" else None
         self._memory = limit if kind == "memory" else 0.0
         self._bytes = 0
         self._sizes: dict[Path, tuple[int, int]] = {}
         self._kept: dict[Path, np.ndarray] = {}
-        self._homeless: set[Path] = set()
+        self._uncached: set[Path] = set()
         self._lock = threading.Lock()
 
     def read(self, path: Path) -> tuple[int, int]:
@@ -108,18 +108,18 @@ class Decoded:
         if self._files:
             self._files.write_index()
         trouble = self._files.trouble if self._files else None
-        homeless = len(self._homeless)
-        if self.kind == "off" or (trouble is None and not homeless):
+        uncached = len(self._uncached)
+        if self.kind == "off" or (trouble is None and not uncached):
             return None
-        rest = f"{homeless:,} pictures have no room in it and are decoded at every use, which is slow"
+        rest = f"{uncached:,} pictures have no room in it and are decoded at every use, which is slow"
         if trouble:
-            return f"{trouble}; pictures are kept in memory instead" + (f", but {rest}" if homeless else "")
+            return f"{trouble}; pictures are kept in memory instead" + (f", but {rest}" if uncached else "")
         return f"the cache is full: {rest}; raise data.cache_gb"
 
     def _keep(self, path: Path) -> np.ndarray:
         """Decode, and keep where there is room."""
         pixels = decode(path, self.channels)
-        if path in self._homeless or (self._files and self._files.add(path, pixels)):
+        if path in self._uncached or (self._files and self._files.add(path, pixels)):
             return pixels
         with self._lock:
             if self._files and self._files.trouble:
@@ -128,11 +128,11 @@ class Decoded:
                 self._bytes += pixels.nbytes
                 self._kept[path] = pixels
             else:
-                self._homeless.add(path)
+                self._uncached.add(path)
         return pixels
 
 
-class Files:
+class DiskCache:
     """The disk side: decoded pictures by content, at most `limit` bytes of them."""
 
     def __init__(self, channels: int, limit: float) -> None:
@@ -149,7 +149,7 @@ class Files:
         self._used, self._unseen = 0.0, float("inf")  # bytes in the folder; bytes written since they were counted
 
     def find(self, path: Path) -> Entry | None:
-        """What is kept of a picture, by the index or by its contents, if its decoded file is there."""
+        """Entry of a picture, by the index or by its contents, if its decoded file is there."""
         state = _state(path)
         if state is None:
             return None
@@ -325,7 +325,7 @@ def _state(path: Path) -> tuple[int, int, int] | None:
 
 
 def _hash(path: Path) -> str:
-    """Of the bytes of a file; of nothing where it cannot be read, which decoding reports."""
+    """Hash of a file's bytes; of nothing where it cannot be read, which decoding reports."""
     try:
         with path.open("rb") as stream:
             return file_digest(stream, lambda: blake2b(digest_size=16)).hexdigest()

@@ -100,7 +100,7 @@ def _pair(name: str, clean: dict[str, Path], views: list[dict[str, Path]]) -> Pa
 
 
 def _order_problems(clean_place: str, clean: dict[str, Path], place: str, view: dict[str, Path]) -> list[str]:
-    """What speaks against pairing two folders by their order."""
+    """Reasons against pairing two folders by their order."""
     if len(clean) != len(view):
         return [f"{clean_place} has {len(clean)} pictures, {place} has {len(view)}: no pairs by order"]
     ranks = {name: rank for rank, name in enumerate(view)}

@@ -14,7 +14,7 @@ from restormer_cli.pixels import LUMA
 from restormer_cli.recipe import Cut, Data
 
 
-def places(height: int, width: int, cut: Cut) -> np.ndarray:
+def crop_boxes(height: int, width: int, cut: Cut) -> np.ndarray:
     """Top, left, height, width of the crops of a picture: (n, 4)."""
     if min(height, width) <= cut.above:
         return np.array([[0, 0, height, width]])
@@ -100,7 +100,7 @@ def find_places(pictures: Pictures, data: Data) -> Generator[Reading, None, Plac
         whole = np.array([[index, 0, 0, *size] for index, size in enumerate(sizes)])
         areas = np.array([float(h * w) if data.draw != "pictures" else 1.0 for h, w in sizes])
         return Places(whole, np.cumsum(areas / areas.sum()))
-    crops = [places(*size, data.cut) for size in sizes]
+    crops = [crop_boxes(*size, data.cut) for size in sizes]
     if data.sharpest < 1:
         responses = yield from _measure(pictures, crops, data.cut, data.workers)
         crops = [c[kept] for c, kept in zip(crops, keep_sharpest(responses, data.sharpest), strict=True)]
@@ -124,7 +124,7 @@ def _measure(
 
 
 @dataclass(frozen=True)
-class Spot:
+class PatchLocation:
     """Where a sample is cut: `scale` times the patch's side, of a picture, from (top, left)."""
 
     picture: int
@@ -154,7 +154,7 @@ def shrunk(pixels: np.ndarray, scale: int) -> np.ndarray:
     return pixels if scale == 1 else pixels.reshape(h // scale, scale, w // scale, scale, c).mean(axis=(1, 3))
 
 
-def texture(picture: np.ndarray, spot: Spot, patch: int) -> float:
+def texture(picture: np.ndarray, spot: PatchLocation, patch: int) -> float:
     """The mean absolute difference of neighbours in a patch's first channel, every second one: its texture.
 
     In steps of 16 bits, whatever the picture has, since pictures of 8 and of 16 bits are compared.

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from restormer_cli.data.cache import Decoded
+from restormer_cli.data.cache import PictureCache
 from restormer_cli.data.pairs import Pair, complain
 from restormer_cli.errors import UserError
 
@@ -36,7 +36,7 @@ class Note:
 class Pictures:
     """The pictures of some pairs, by index, each (h, w, c) uint8 or uint16. Open them by `read_pictures`."""
 
-    def __init__(self, pairs: list[Pair], decoded: Decoded) -> None:
+    def __init__(self, pairs: list[Pair], decoded: PictureCache) -> None:
         self.pairs = pairs
         self.decoded = decoded
 
@@ -54,7 +54,7 @@ class Pictures:
 
 
 def read_pictures(
-    pairs: list[Pair], decoded: Decoded, *, role: str, workers: int = 1
+    pairs: list[Pair], decoded: PictureCache, *, role: str, workers: int = 1
 ) -> Generator[Reading, None, Pictures]:
     """Decode every picture once, and keep it as `decoded` does, while telling how far it is.
 
@@ -99,7 +99,7 @@ def in_threads(
 
 
 def as_picture(degraded: np.ndarray, channels: int) -> np.ndarray:
-    """What a person would see of the input: (h, w, views · c) -> (h, w, c), two views averaged."""
+    """Visible picture of the input: (h, w, views · c) -> (h, w, c), two views averaged."""
     h, w, c = degraded.shape
     return degraded if c == channels else degraded.reshape(h, w, -1, channels).mean(axis=2)
 

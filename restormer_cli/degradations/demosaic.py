@@ -10,7 +10,7 @@ Plane = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class _Around:
-    """What lies around each pixel, (h, w) each; the picture's opposite borders are taken for neighbours."""
+    """Neighbours of each pixel, (h, w) each; opposite borders count as neighbours."""
 
     beside: Plane
     """The sum of the two to the left and the right."""

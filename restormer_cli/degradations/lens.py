@@ -20,7 +20,7 @@ class Aperture:
     blades: int
     """Corners of the polygon; 0: a disc."""
     turned: float
-    """Of the polygon, in radians."""
+    """Rotation of the polygon, in radians."""
     rounded: float
     """0: straight edges; 1: a circle's."""
     rim: float

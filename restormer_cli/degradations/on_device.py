@@ -149,7 +149,7 @@ def _reduced(noise: Tensor) -> Tensor:
 
 
 def jpeg(pictures: Tensor, quality: Tensor) -> Tensor:
-    """What a JPEG of a quality (b, 1, 1, 1) with colours halved keeps: (b, 3, h, w) in [0, 1], sides multiples of 16.
+    """JPEG of a quality (b, 1, 1, 1) with halved colour resolution: (b, 3, h, w) in [0, 1], sides multiples of 16.
 
     Exact but for the rounding of each step's integers. The result may leave [0, 1] by a little.
     """

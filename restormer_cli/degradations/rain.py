@@ -14,7 +14,7 @@ class _Layer:
     """Ranges from which a layer of rain is drawn; a streak varies about its layer's length and strength."""
 
     length: tuple[float, float]
-    """Of its streaks, in pixels."""
+    """Length of the streaks, in pixels."""
     width: tuple[float, float]
     """At half the brightness, in pixels."""
     strength: tuple[float, float]

@@ -10,7 +10,7 @@ Image = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """What lies at one depth; the farthest is opaque throughout."""
+    """Layer of the scene at one depth; the farthest is opaque throughout."""
 
     light: Image
     """Linear (h, w, 3), everywhere: what the layer does not cover is of no account."""

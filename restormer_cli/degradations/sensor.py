@@ -79,7 +79,7 @@ class Camera:
     """The camera's noise reduction for colours, as `denoise` for brightness."""
     sharpen: float
     radius: float
-    """Of the sharpening, in pixels (σ)."""
+    """Radius of the sharpening, in pixels (σ)."""
     optics: float
     """σ of the blur by lens and low-pass filter, in photosites; without it a mosaic makes colours of fine edges."""
     jpeg: int
@@ -91,7 +91,7 @@ class Camera:
         object.__setattr__(self, "tone", Tone.of(self.contrast))
 
     def light(self, image: Image) -> Image:
-        """What falls on the sensor: (3, h, w) in [0, 1] -> the same, linear, in the camera's colours, white 1."""
+        """Light on the sensor: (3, h, w) in [0, 1] -> the same, linear, in the camera's colours, white 1."""
         light = _mixed(np.linalg.inv(self.matrix), self.tone.linear(image))
         # Where all is near white the light is white, whatever the gains: Brooks et al., section 3.4.
         bright = np.maximum((light.mean(axis=0) - np.float32(0.9)) * 10, 0) ** 2

@@ -71,18 +71,18 @@ def shake(
 
 @dataclass(frozen=True, eq=False)
 class _Course:
-    """What moves how while the shutter is open; every mean is zero, every farthest point 1 away."""
+    """Movements while the shutter is open; every mean is zero, every farthest point 1 away."""
 
     turn: NDArray[np.float64]
-    """Of the camera, to the side and up: (instants, 2)."""
+    """Turn of the camera, to the side and up: (instants, 2)."""
     move: NDArray[np.float64]
-    """Of the camera: (instants, 2)."""
+    """Shift of the camera: (instants, 2)."""
     roll: NDArray[np.float64]
-    """Of the camera about its axis, and its way ahead: (instants, 2)."""
+    """Roll of the camera about its axis, and its way forward: (instants, 2)."""
     thing: NDArray[np.float64]
-    """Of what moves by itself: (instants, 2)."""
+    """Shift of the moving object: (instants, 2)."""
     spin: NDArray[np.float64]
-    """Of what moves by itself about its middle: (instants, 1)."""
+    """Rotation of the moving object about its centre: (instants, 1)."""
     weights: NDArray[np.float64]
     """How long each instant stands for: (instants,), the sum is 1."""
 
@@ -168,7 +168,7 @@ class _Camera:
     """To the axis from the picture's middle: (3, 3)."""
 
     def poses(self, course: _Course, size: float, nearness: float) -> Poses:
-        """What a movement of `size` pixels does to a plane."""
+        """Poses of a plane during a movement of `size` pixels."""
         poses = np.tile(np.eye(3), (len(course.weights), 1, 1))
         angle = self.turned * course.turn * size / self.focus
         roll, ahead = (course.roll * self.rolled * size / self.side).T
@@ -186,7 +186,7 @@ def _draw_camera(rng: np.random.Generator, side: int) -> _Camera:
 
 
 def _thing_poses(course: _Course, size: float, middle: NDArray[np.float64]) -> Poses:
-    """What a thing's own movement of `size` pixels does: it goes its way and turns a little about its middle."""
+    """Poses of an object during its own movement of `size` pixels: a shift and a slight rotation about its centre."""
     poses = np.tile(np.eye(3), (len(course.weights), 1, 1))
     poses[:, :2, 2] = course.thing * size
     spin = course.spin[:, 0] * size * 0.002

@@ -248,7 +248,7 @@ def _parse_operation(text: str) -> Operation:
 
 
 class _Wrong(Exception):
-    """What is wrong with a parameter; `_parse_operation` adds where, and an example."""
+    """Error of a parameter; `_parse_operation` adds where, and an example."""
 
 
 def _parse_assignment(word: str, index: int, kind: str) -> tuple[Parameter, str]:

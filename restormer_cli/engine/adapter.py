@@ -8,37 +8,19 @@ self-ensemble and strength are all settled here, so that photographs and video f
 
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
 
 import numpy as np
 
+from restormer_cli.engine.restorer import Restorer
 from restormer_cli.errors import Failed, UserError
 from restormer_cli.hardware import is_out_of_memory, lacks_compiler
-from restormer_cli.model.config import ModelConfig
 from restormer_cli.pixels import LUMA
 
 Network = Callable[[np.ndarray], np.ndarray]
 
 
-class Prepared(Protocol):
-    """What restores a picture in the network's own channels: a Restorer, or a way of `bench` to run the network."""
-
-    @property
-    def config(self) -> ModelConfig: ...
-    @property
-    def precision(self) -> str: ...
-    @property
-    def tile(self) -> int | None: ...
-    @property
-    def exported(self) -> bool:
-        """Whether it looks for no smaller tiles by itself where memory runs out."""
-        ...
-
-    def __call__(self, picture: np.ndarray, notice: Callable[[str], None] | None = None) -> np.ndarray: ...
-
-
 def restore_pixels(
-    restorer: Prepared,
+    restorer: Restorer,
     pixels: np.ndarray,
     right: np.ndarray | None = None,
     *,
@@ -69,7 +51,7 @@ def restore_pixels(
             raise Failed("--compile: needs a C++ compiler, and there is none: install g++, or leave it out") from None
         if not is_out_of_memory(error):
             raise
-        if restorer.exported:
+        if not restorer.backend.replans:
             smaller = f"a --tile smaller than {restorer.tile}" if restorer.tile else "--tile 512"
             raise Failed(f"not enough memory: try {smaller}") from None
         raise Failed("not enough memory, not even for small tiles: close other programs, or make it smaller") from None
@@ -79,7 +61,7 @@ def restore_pixels(
     return restored if strength == 1 else pixels + np.float32(strength) * (restored - pixels)
 
 
-def check_views(restorer: Prepared, pixels: np.ndarray, right: np.ndarray | None) -> None:
+def check_views(restorer: Restorer, pixels: np.ndarray, right: np.ndarray | None) -> None:
     """Raises UserError where these weights cannot take this picture, or these two views."""
     takes, has = restorer.config.in_channels, pixels.shape[2]
     if restorer.config.dual_pixel:

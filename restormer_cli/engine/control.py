@@ -1,4 +1,4 @@
-"""What a user keeps of the network's change: by brightness and colour, by fineness, and by place.
+"""Shares of the network's change that a user keeps: by brightness and colour, by fineness, and by place.
 
     kept = apply_control(pixels, restored, Control(luma=0.6, detail=0.5))
 
@@ -41,11 +41,11 @@ class Control:
     """How much of the change is kept; every value from 0 to 1."""
 
     strength: float = 1.0
-    """Of all of it."""
+    """Share of the whole change, in [0, 1]."""
     luma: float = 1.0
-    """Of the change in luminance."""
+    """Share of the change in luminance, in [0, 1]."""
     chroma: float = 1.0
-    """Of the change in colour."""
+    """Share of the change in colour, in [0, 1]."""
     detail: float = 0.0
     """Fine luminance given back where the picture has structure."""
     grain: float = 0.0
@@ -78,7 +78,7 @@ class Layers:
     """Where the restored picture has structure: 0 nowhere, towards 1 where it outweighs the change."""
 
     def blend(self, control: Control) -> Image:
-        """What is added to the input before strength and weight: (h, w, c)."""
+        """Change that is added to the input before strength and weight: (h, w, c)."""
         by_detail = np.float32(control.detail) * self.structure
         given = self.fine * (1 - (1 - by_detail) * np.float32(1 - control.grain)) + self.coarser * by_detail
         gray = np.float32(control.luma) * (self.luma - given)
@@ -116,7 +116,7 @@ def apply_control(pixels: Image, restored: Image, control: Control, weight: Imag
 
 
 def detail_layer(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> Image:
-    """What `detail` 1 gives back in all, with its sign: uint8 (h, w, 1 or 3) twice -> (h, w), on the scale of [0, 1].
+    """Texture that `detail` 1 gives back, with its sign: uint8 (h, w, 1 or 3) twice -> (h, w), on the scale of [0, 1].
 
     For pages: a result is before + strength · (luma · (Δ − detail · layer) + chroma · the rest of the change), where Δ
     is the change of luminance.

@@ -1,26 +1,18 @@
 """A picture of any size through the network: pad, run whole or in tiles, crop."""
 
-from collections.abc import Callable, Iterator
-from copy import deepcopy
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from restormer_cli.engine.memory_plan import Plan, plan
-from restormer_cli.engine.runtimes import Exported, plan_graph
-from restormer_cli.engine.strips import Strips
-from restormer_cli.engine.whole_map import WholeMap, fits, tensor_float_32
+from restormer_cli.engine.backend import PRECISIONS, Backend, Notice, OwnBackend
+from restormer_cli.engine.memory_plan import Plan
 from restormer_cli.errors import UserError
 from restormer_cli.hardware import choose_device, give_back, held, parse_memory
 from restormer_cli.model.padding import multiple_of_8, pad_to_multiple_of_8
 from restormer_cli.model.restormer import Restormer
-
-PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-"""`fp32` is exact; `tf32`, on CUDA only, is float32 whose products and convolutions are rounded to 10 bits."""
-
-Notice = Callable[[str], None]
 
 
 class Restorer:
@@ -31,15 +23,15 @@ class Restorer:
     whole pictures, unless memory is too short), `overlap` how far neighbours share pixels. Tiles are approximate:
     attention sees a tile's statistics instead of the picture's. `window` is that of the test-time local converter
     (None: global attention, as trained). `memory` is the budget of the whole process, in bytes or like "6GB" (None:
-    most of what is free). `compile` fuses what torch.compile can fuse. An `Exported` network runs in its own
-    runtime, in its own precision, on the CPU: then there is no choice of these, nor of `window`.
+    most of what is free). `compile` fuses what torch.compile can fuse. Any other `Backend`, such as an `Exported`
+    file, runs as it is: then there is no choice of device, precision, `window` and `compile`.
 
     Raises UserError for a device or precision that is not to be had, and for impossible tiles, windows or amounts.
     """
 
     def __init__(
         self,
-        model: Restormer | Exported,
+        model: Restormer | Backend,
         device: str = "auto",
         precision: str = "auto",
         tile: int | None = None,
@@ -48,63 +40,28 @@ class Restorer:
         memory: int | str | None = None,
         compile: bool = False,
     ) -> None:
-        if isinstance(model, Exported):
-            model.check(device, precision, window, compile)
-            self.device, self.precision = model.device, model.precision
-        else:
-            self.device = choose_device(device)
-            self.precision = _choose_precision(precision, self.device)
-        self.config = model.config
         check_ways(tile, overlap, window, memory)
         self.tile = None if tile is None else multiple_of_8(tile)
         self.overlap = overlap
-        self.window = window
         self.memory = None if memory is None else parse_memory(memory)
-        self.compile = compile
         self.waiting = 0
         """Bytes of other pictures that wait beside the one that is restored: plans leave them room."""
         self.done: Plan | None = None
         """How the newest picture ran in the end, which is not as planned where memory ran out."""
-        self._networks: dict[tuple[str, str], Strips | WholeMap] = {}
-        if isinstance(model, Exported):
-            self._model = model
-            self._base = held(self.device)
-            return
-        here = next(model.parameters()).device == self.device
-        self._model = model if here else deepcopy(model).to(self.device)
-        self._network(self.precision, "map" if self._whole_maps else "strips")
-        give_back()
+        if isinstance(model, Restormer):
+            where = choose_device(device)
+            self.backend: Backend = OwnBackend(model, where, _choose_precision(precision, where), window, compile)
+            give_back()
+        else:
+            _check_as_it_is(model, device, precision, window, compile)
+            self.backend = model
+        self.config, self.precision, self.device = self.backend.config, self.backend.precision, self.backend.device
         self._base = held(self.device)  # once: later the allocator may hold buffers that the next picture uses again
-
-    @property
-    def exported(self) -> bool:
-        """Whether it runs a graph, which does not look for smaller tiles by itself where memory runs out."""
-        return isinstance(self._model, Exported)
 
     def plan(self, height: int, width: int) -> Plan:
         """How a picture of this size would run now. Raises UserError where `memory` is too little for any way."""
-        if isinstance(self._model, Exported):
-            return plan_graph(
-                self._model, height, width, tile=self.tile, budget=self.memory, base=self._base + self.waiting
-            )
-        return plan(
-            self.config,
-            height,
-            width,
-            device=self.device,
-            precision=self.precision,
-            itemsize=PRECISIONS[self.precision].itemsize,
-            tile=self.tile,
-            window=self.window,
-            budget=self.memory,
-            whole_map=self._whole_maps,
-            base=self._base + (self.waiting if self.device.type == "cpu" else 0),
-        )
-
-    @property
-    def _whole_maps(self) -> bool:
-        """Whether maps may run whole instead of strip by strip: on CUDA, where the network is a usual one."""
-        return self.device.type == "cuda" and not self.compile and fits(self.config, self.window)
+        base = self._base + (self.waiting if self.device.type == "cpu" else 0)
+        return self.backend.plan(height, width, tile=self.tile, budget=self.memory, base=base)
 
     @torch.inference_mode()
     def __call__(self, picture: np.ndarray, notice: Notice | None = None) -> np.ndarray:
@@ -129,10 +86,9 @@ class Restorer:
         restored = None
         while restored is None:
             try:
-                with tensor_float_32(self.precision == "tf32"):
-                    restored = self._planned(x, chosen, notice)
+                restored = self._planned(x, chosen, notice)
             except (MemoryError, RuntimeError) as error:  # torch raises RuntimeError, on a GPU a kind of it
-                if isinstance(self._model, Exported):
+                if not self.backend.replans:
                     raise
                 chosen = _smaller(chosen, error, x)
                 what = {"whole": "strip by strip", "recompute": "recomputing v"}.get(
@@ -151,31 +107,9 @@ class Restorer:
             return self._whole(x, chosen, notice)
         return self._tiled(x, chosen.tile, chosen, notice)
 
-    def _network(self, precision: str, schedule: str) -> Strips | WholeMap:
-        """The prepared network in a precision and for a schedule, made when first needed."""
-        assert not isinstance(self._model, Exported)
-        key = precision, schedule
-        if key not in self._networks:
-            dtype = PRECISIONS[precision]
-            if schedule == "map":
-                self._networks[key] = WholeMap(self._model, dtype, tf32=precision == "tf32")
-            else:
-                self._networks[key] = Strips(self._model, dtype, window=self.window, compiled=self.compile)
-        return self._networks[key]
-
     def _whole(self, x: Tensor, chosen: Plan, notice: Notice) -> Tensor:
         h, w = x.shape[-2:]
-        padded = pad_to_multiple_of_8(x)
-        if isinstance(self._model, Exported):
-            return self._model.run(padded)[..., :h, :w]
-        schedule = "map" if chosen.whole_map else "strips"
-        restored = self._network(self.precision, schedule).run(padded, chosen.keep_v)
-        if self.precision != "fp32" and not _finite(restored) and _finite(x):
-            # One value that is not finite reaches every pixel by way of attention: no smaller part can be mended.
-            notice(f"{self.precision} overflowed on {w}×{h} pixels: done again in fp32")
-            with tensor_float_32(False):
-                restored = self._network("fp32", schedule).run(padded, chosen.keep_v)
-        return restored[..., :h, :w]
+        return self.backend.run(pad_to_multiple_of_8(x), chosen, notice)[..., :h, :w]
 
     def _tiled(self, x: Tensor, tile: int, chosen: Plan, notice: Notice) -> Tensor:
         h, w = x.shape[-2:]
@@ -221,11 +155,6 @@ def _smaller(chosen: Plan, error: Exception, x: Tensor) -> Plan:
     return replace(chosen, kind="tiles", keep_v=True, tile=side)
 
 
-def _finite(x: Tensor) -> bool:
-    # A sum is finite only where every term is; and it needs no map of booleans.
-    return bool(x.sum(dtype=torch.float64 if x.device.type != "mps" else None).isfinite())
-
-
 def _spans(side: int, tile: int, overlap: int) -> Iterator[tuple[int, int, Tensor]]:
     """Start, end and blending weights of the tiles along one axis; weights are positive everywhere.
 
@@ -244,6 +173,21 @@ def _spans(side: int, tile: int, overlap: int) -> Iterator[tuple[int, int, Tenso
             shared = start + tile - starts[index + 1]
             weights[tile - shared :] *= torch.arange(shared, 0, -1) / (shared + 1)
         yield start, start + tile, weights
+
+
+def _check_as_it_is(backend: Backend, device: str, precision: str, window: int | None, compile: bool) -> None:
+    """Raises UserError where something is asked of a finished graph that it cannot give."""
+    graph = f"{backend} is a finished graph"
+    if device not in ("auto", str(backend.device)):
+        raise UserError(
+            f"--device {device}: {graph}, which runs on the {backend.device.type.upper()} here: leave --device out"
+        )
+    if precision not in ("auto", backend.precision):
+        raise UserError(f"--precision {precision}: {graph} in {backend.precision}: leave --precision out")
+    if window is not None:
+        raise UserError(f"--window {window}: {graph} with global attention: use the weights themselves, or --tile")
+    if compile:
+        raise UserError(f"--compile: {graph}: leave --compile out, or export with it")
 
 
 def _choose_precision(name: str, device: torch.device) -> str:

@@ -1,7 +1,7 @@
 """Exported networks in the runtimes that they were made for: ONNX Runtime, torch.export, AOTInductor, OpenVINO.
 
-Each is a network to the Restorer: `.config`, `.precision`, and `.run(picture)` on (b, in_channels, h, w), h and w
-multiples of 8. Only files that `restormer export` wrote: they tell in their metadata which network they hold.
+`Exported` is a Backend of the Restorer, whichever of the runtimes its file is for. Only files that `restormer export`
+wrote: they tell in their metadata which network they hold.
 A compiled `.pt2` is machine code and runs as such: take it only from people whose programs you would run.
 """
 
@@ -31,15 +31,17 @@ MAPS = 40
 
 
 class Runtime(Protocol):
-    """What every runtime below is: float32 (b, in_channels, h, w) -> float32 (b, out_channels, h, w), on the CPU."""
+    """Interface of the runtimes: float32 (b, in_channels, h, w) -> float32 (b, out_channels, h, w), on the CPU."""
 
-    metadata: dict[str, Any]
+    def metadata(self) -> dict[str, Any]:
+        """Return what `restormer export` wrote of the network. Raises UserError where it wrote nothing."""
+        ...
 
     def run(self, picture: Tensor) -> Tensor: ...
 
 
 class Exported:
-    """An exported file, ready to run: its network's shape, what its file says of it, and `run`.
+    """A file that `restormer export` wrote, as a Backend: always whole pictures in its runtime, on the CPU.
 
     Raises UserError naming the file where it is damaged, foreign, or its runtime is not installed.
     """
@@ -51,12 +53,12 @@ class Exported:
         kind = {".onnx": OnnxRuntime, ".xml": OpenVino, ".pt2": open_program}[self.path.suffix.lower()]
         try:
             self._runtime: Runtime = kind(self.path)
+            self.header = self._runtime.metadata()
         except UserError:
             raise
         except Exception as error:  # each runtime has a dozen kinds of its own
             reason = str(error).strip().splitlines() or [type(error).__name__]
             raise UserError(f"{path}: damaged, or not for this runtime ({reason[0][:200]})") from None
-        self.header = self._runtime.metadata
         try:
             self.config = ModelConfig.from_dict(self.header["model"])
         except (KeyError, TypeError, ValueError, AttributeError):
@@ -67,25 +69,41 @@ class Exported:
         self.largest_patch: int | None = None
         """No window fits a finished graph."""
 
+    replans = False
+
+    def __str__(self) -> str:
+        return self.path.name
+
     @property
     def task(self) -> str | None:
         """The task in the metadata, if there is one."""
         task = self.header.get("task")
         return task if isinstance(task, str) else None
 
-    def check(self, device: str, precision: str, window: int | None, compile: bool) -> None:
-        """Raises UserError where something is asked of a finished graph that it cannot give."""
-        what = f"{self.path.name} is a finished graph"
-        if device not in ("auto", "cpu"):
-            raise UserError(f"--device {device}: {what}, which runs on the CPU here: leave --device out")
-        if precision not in ("auto", self.precision):
-            raise UserError(f"--precision {precision}: {what} in {self.precision}: leave --precision out")
-        if window is not None:
-            raise UserError(f"--window {window}: {what} with global attention: use the weights themselves, or --tile")
-        if compile:
-            raise UserError(f"--compile: {what}: leave --compile out, or export with it")
+    def plan(self, height: int, width: int, *, tile: int | None, budget: int | None, base: int) -> Plan:
+        """The whole picture where it fits, else the largest tiles that do; a tile that was asked for is kept."""
+        limit = budget
+        if limit is None:
+            limit = held(self.device) + int(SHARE * free(self.device) / local_place()[1])
 
-    def run(self, picture: Tensor) -> Tensor:
+        def need(side: int | None) -> int:
+            h, w = (height, width) if side is None else (min(height, side), min(width, side))
+            return base + 4 * h * w * MAPS * self.config.dim + 4 * height * width * self.config.out_channels
+
+        sides = (tile if max(height, width) > tile else None,) if tile else (None, *TILES)
+        for side in sides:
+            if tile or need(side) <= limit:
+                break
+        else:
+            side = TILES[-1]
+            if budget is not None:
+                raise UserError(
+                    f"--memory {budget / 1e9:.2f}GB: too little for {width}×{height} pixels even in tiles of {side}: "
+                    f"needs {need(side) / 1e9:.2f}GB"
+                )
+        return Plan("whole" if side is None else "tiles", True, side, None, self.precision, need(side))
+
+    def run(self, picture: Tensor, plan: Plan | None = None, notice: Any = None) -> Tensor:
         """float32 (b, in_channels, h, w) -> float32 (b, out_channels, h, w).
 
         h and w are multiples of 8, or anything from `least` on where the file was exported with --any-size.
@@ -95,80 +113,53 @@ class Exported:
         return self._runtime.run(picture.contiguous())
 
 
-def plan_graph(
-    network: Exported, height: int, width: int, *, tile: int | None, budget: int | None, base: int | None = None
-) -> Plan:
-    """The whole picture where it fits, else the largest tiles that do; `budget` is for the whole process, in bytes.
-
-    `base`: as for `memory_plan.plan`. Raises UserError where the smallest tiles do not fit a budget that was asked for.
-    """
-    now = held(network.device)
-    limit = now + int(SHARE * free(network.device) / local_place()[1]) if budget is None else budget
-    base = now if base is None else base
-
-    def need(side: int | None) -> int:
-        h, w = (height, width) if side is None else (min(height, side), min(width, side))
-        return base + 4 * h * w * MAPS * network.config.dim + 4 * height * width * network.config.out_channels
-
-    sides = (tile if max(height, width) > tile else None,) if tile else (None, *TILES)
-    for side in sides:
-        if tile or need(side) <= limit:
-            break
-    else:
-        side = TILES[-1]
-        if budget is not None:
-            raise UserError(
-                f"--memory {budget / 1e9:.2f}GB: too little for {width}×{height} pixels even in tiles of {side}: "
-                f"needs {need(side) / 1e9:.2f}GB"
-            )
-    return Plan("whole" if side is None else "tiles", True, side, None, network.precision, need(side))
-
-
-def onnx_session(path: Path, threads: int) -> Any:
-    """An `onnxruntime.InferenceSession` of a file on the CPU, for `restore` and `bench` alike."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    # From its second run on a session lays out all of a shape's memory at once, twice what the first run needed. The
-    # arena stays on: without it every map is fetched from the system again, which takes half the time.
-    options.enable_mem_pattern = False
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
-def openvino_request(core: Any, model: Any, threads: int, precision: str = "f32") -> Any:
-    """An inference request of a model that `core` has read, on the CPU, for `restore` and `bench` alike."""
-    # The precision is always said: the default is bf16 wherever the processor has it, whatever the model says.
-    options = {
-        "INFERENCE_NUM_THREADS": threads,
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": precision,
-    }
-    return core.compile_model(model, "CPU", options).create_infer_request()
-
-
 class OnnxRuntime:
-    def __init__(self, path: Path) -> None:
+    """An ONNX file in ONNX Runtime, for `restore` and `bench` alike; threads: None for as many as torch has."""
+
+    def __init__(self, path: Path, threads: int | None = None) -> None:
         require(str(path), "export", "onnxruntime")
-        self._session = onnx_session(path, torch.get_num_threads())
-        self.metadata = _read_values(self._session.get_modelmeta().custom_metadata_map)
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or torch.get_num_threads()
+        options.log_severity_level = 3
+        # From its second run on a session lays out all of a shape's memory at once, twice what the first run needed.
+        # The arena stays on: without it every map is fetched from the system again, which takes half the time.
+        options.enable_mem_pattern = False
+        self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    def metadata(self) -> dict[str, Any]:
+        return _read_values(self.session.get_modelmeta().custom_metadata_map)
 
     def run(self, picture: Tensor) -> Tensor:
-        return torch.from_numpy(np.asarray(self._session.run(["output"], {"input": picture.numpy()})[0]))
+        return torch.from_numpy(np.asarray(self.session.run(["output"], {"input": picture.numpy()})[0]))
 
 
 class OpenVino:
-    def __init__(self, path: Path) -> None:
+    """An OpenVINO or ONNX file in OpenVINO, for `restore` and `bench` alike; threads: as for ONNX Runtime."""
+
+    def __init__(self, path: Path, threads: int | None = None, precision: str = "fp32") -> None:
         require(str(path), "openvino", "openvino")
         import openvino
 
         core = openvino.Core()
         model = core.read_model(str(path))
-        if not model.has_rt_info("restormer_cli"):
-            raise UserError(f"{path}: was not written by `restormer export`: export the weights again")
-        self.metadata = json.loads(str(model.get_rt_info("restormer_cli").astype(str)))
-        self._request = openvino_request(core, model, torch.get_num_threads())
+        self._path = path
+        self._notes = (
+            str(model.get_rt_info("restormer_cli").astype(str)) if model.has_rt_info("restormer_cli") else None
+        )
+        # The precision is always said: the default is bf16 wherever the processor has it, whatever the model says.
+        options = {
+            "INFERENCE_NUM_THREADS": threads or torch.get_num_threads(),
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": {"fp32": "f32"}.get(precision, precision),
+        }
+        self._request = core.compile_model(model, "CPU", options).create_infer_request()
+
+    def metadata(self) -> dict[str, Any]:
+        if self._notes is None:
+            raise UserError(f"{self._path}: was not written by `restormer export`: export the weights again")
+        return json.loads(self._notes)
 
     def run(self, picture: Tensor) -> Tensor:
         return torch.from_numpy(np.array(self._request.infer([picture.numpy()])[0]))
@@ -178,7 +169,10 @@ class Program:
     """A `.pt2`: a graph of PyTorch's own operators, or one that AOTInductor compiled."""
 
     def __init__(self, network: Any, metadata: dict[str, Any]) -> None:
-        self._network, self.metadata = network, metadata
+        self._network, self._metadata = network, metadata
+
+    def metadata(self) -> dict[str, Any]:
+        return self._metadata
 
     def run(self, picture: Tensor) -> Tensor:
         with torch.no_grad():

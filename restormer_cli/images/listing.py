@@ -47,17 +47,17 @@ CURES = {
     ".gif": "convert it to PNG", ".psd": "export it as TIFF", ".jp2": "convert it to TIFF",
     **dict.fromkeys((".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".pef"), "develop it to TIFF"),
 }  # fmt: skip
-"""What people keep in folders of pictures and we do not read, by extension, and what to do."""
+"""Extensions of pictures that are not read, and what to do with them."""
 
 
-def left_out(folder: Path, films: frozenset[str]) -> str | None:
-    """What is in a folder, deep down, and is not restored with it: "3 left out: 2 .heic (…), 1 .mp4 (…)"."""
+def left_out(folder: Path, videos: frozenset[str]) -> str | None:
+    """Describe the files below a folder that are not restored with it: "3 left out: 2 .heic (…), 1 .mp4 (…)"."""
     counts: Counter[str] = Counter()
     for here, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
             suffix = Path(here, name).suffix.lower()
-            if not name.startswith(".") and suffix not in READABLE and (suffix in CURES or suffix in films):
+            if not name.startswith(".") and suffix not in READABLE and (suffix in CURES or suffix in videos):
                 counts[suffix] += 1
     if not counts:
         return None

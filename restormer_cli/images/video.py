@@ -1,11 +1,11 @@
 """A video file in, a video file out, frame by frame, through PyAV (the `[video]` extra).
 
-    with open_film(path) as film, film.writer(stream, target) as out:
-        for frame in film.frames(out):                # sound and subtitles go to `out` by themselves
+    with open_video(path) as video, video.writer(stream, target) as out:
+        for frame in video.frames(out):                # sound and subtitles go to `out` by themselves
             out.write(restore(frame.pixels), frame)
 
 Each frame keeps its own time, so a variable frame rate stays what it is. Depth, chroma, colour description, rotation,
-aspect, chapters and tags are carried over. Only a few frames are in memory, however long the film.
+aspect, chapters and tags are carried over. Only a few frames are in memory, however long the video.
 """
 
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-READABLE_FILMS = frozenset(
+READABLE_VIDEOS = frozenset(
     [
         ".mp4",
         ".m4v",
@@ -48,7 +48,7 @@ READABLE_FILMS = frozenset(
         ".gif",
     ]
 )
-WRITABLE_FILMS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
+WRITABLE_VIDEOS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 ENCODERS = {
     "h264": "libx264",
     "hevc": "libx265",
@@ -58,28 +58,28 @@ ENCODERS = {
     "prores": "prores_ks",
     "ffv1": "ffv1",
 }
-"""What a film was coded with -> what codes its restored frames; anything else becomes H.264, in WebM VP9."""
+"""Codec of a video -> encoder of its restored frames; anything else becomes H.264, in WebM VP9."""
 LATE = 2_000_000
-"""Microseconds; a film that begins later (broadcasts count from midnight) is moved to the beginning."""
+"""Microseconds; a video that begins later (broadcasts count from midnight) is moved to the beginning."""
 EXTRA = "pip install 'restormer-cli[video]'"
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One picture of a film: float32 (h, w, 1 or 3) in [0, 1], what is seen through it, and the original frame."""
+    """One picture of a video: float32 (h, w, 1 or 3) in [0, 1], what is seen through it, and the original frame."""
 
     pixels: np.ndarray
     alpha: np.ndarray | None
     original: "VideoFrame"
 
 
-def is_film(path: Path) -> bool:
+def is_video(path: Path) -> bool:
     """Whether a name is a video's."""
-    return path.suffix.lower() in READABLE_FILMS
+    return path.suffix.lower() in READABLE_VIDEOS
 
 
 @contextmanager
-def open_film(path: Path) -> "Iterator[Film]":
+def open_video(path: Path) -> "Iterator[Video]":
     """Open a video file. Raises UserError for one that cannot be read, or without PyAV."""
     try:
         import av
@@ -98,18 +98,18 @@ def open_film(path: Path) -> "Iterator[Film]":
         first = pictures[0]
         if first.codec_context is None or first.width * first.height not in range(1, MAX_PIXELS):
             raise UserError(f"{shown}: its pictures have no size that can be restored")
-        yield Film(path, container, first)
+        yield Video(path, container, first)
 
 
 @dataclass(eq=False)
-class Film:
+class Video:
     """An open video file."""
 
     path: Path
     container: "InputContainer"
     stream: "VideoStream"
     notes: list[str] = field(default_factory=list)
-    """What the frames told on their way."""
+    """Notes collected while frames were read."""
     damaged: int = 0
     """Packets so far that could not be decoded; their frames are left out, the others keep their time."""
 
@@ -186,9 +186,9 @@ class Film:
 
     @contextmanager
     def writer(self, stream: IO[bytes], target: Path, quality: int = 95) -> "Iterator[Writer]":
-        """A film like this one, written to `stream` in the container that `target`'s extension names.
+        """A video like this one, written to `stream` in the container that `target`'s extension names.
 
-        Raises UserError where that container or its encoder cannot hold this film, Failed where writing fails.
+        Raises UserError where that container or its encoder cannot hold this video, Failed where writing fails.
         """
         import av
         from av.error import FFmpegError
@@ -225,7 +225,7 @@ def _promised(stream: "VideoStream") -> float | None:
 
 
 OF_THE_FILE = frozenset({"major_brand", "minor_version", "compatible_brands", "encoder", "alpha_mode", "duration"})
-"""Tags, in small letters, that describe the file that was read, not the film."""
+"""Tags, in small letters, that describe the file that was read, not the video."""
 
 
 def _tags(metadata: dict[str, str]) -> dict[str, str]:
@@ -235,16 +235,16 @@ def _tags(metadata: dict[str, str]) -> dict[str, str]:
 def container_of(target: Path) -> str:
     """The container that an extension names. Raises UserError for one that is not written."""
     suffix = target.suffix.lower()
-    if suffix not in WRITABLE_FILMS:
-        raise UserError(f"{one_line(str(target))}: no video format that is written: use {', '.join(WRITABLE_FILMS)}")
-    return WRITABLE_FILMS[suffix]
+    if suffix not in WRITABLE_VIDEOS:
+        raise UserError(f"{one_line(str(target))}: no video format that is written: use {', '.join(WRITABLE_VIDEOS)}")
+    return WRITABLE_VIDEOS[suffix]
 
 
 @dataclass(eq=False)
 class Writer:
-    """A film being written."""
+    """A video being written."""
 
-    film: Film
+    video: Video
     container: "OutputContainer"
     target: Path
     quality: int
@@ -255,13 +255,13 @@ class Writer:
     def __post_init__(self) -> None:
         from av.error import FFmpegError
 
-        source, film = self.film.stream, self.film
+        source, video = self.video.stream, self.video
         name = _encoder(source.codec_context.codec.canonical_name, self.container.format.name)
         options = _options(name, self.quality)
         rate = source.average_rate or source.base_rate or 25
         self.stream: Any = self.container.add_stream(name, rate=rate, options=options)
         codec = self.stream.codec_context
-        codec.width, codec.height = film.width, film.height
+        codec.width, codec.height = video.width, video.height
         codec.pix_fmt = self._pixel_format(codec)
         codec.time_base = self.stream.time_base = source.time_base
         if name == "prores_ks" and source.codec_context.profile:
@@ -275,21 +275,21 @@ class Writer:
         if source.metadata.get("alpha_mode") == "1" and not _has_alpha(source.format):
             self.notes.append("its transparency is not kept")
         self.stream.metadata.update(_tags(source.metadata))
-        self.container.metadata.update(_tags(film.container.metadata))
-        self.container.set_chapters(film.container.chapters())
+        self.container.metadata.update(_tags(video.container.metadata))
+        self.container.set_chapters(video.container.chapters())
         if source.codec_context.color_trc in (16, 18):  # PQ and HLG, of which the network has seen nothing
             self.notes.append("it is HDR, which no weights were trained on, and its mastering data are not kept")
         self._turned = False
         self._waiting: list[Packet] = []
-        begin = film.container.start_time or 0
+        begin = video.container.start_time or 0
         self._shift = Fraction(begin, 1_000_000) if begin > LATE else Fraction(0)
-        for stream in film.container.streams:
+        for stream in video.container.streams:
             if stream is not source:
                 self._add_copy(stream)
         try:
             codec.open()
         except (FFmpegError, ValueError) as error:
-            size = f"{film.width} × {film.height}, {codec.pix_fmt}"
+            size = f"{video.width} × {video.height}, {codec.pix_fmt}"
             raise UserError(
                 f"{one_line(str(self.target))}: {name} refuses {size} ({reason(error)}): try a .mkv"
             ) from None
@@ -298,7 +298,7 @@ class Writer:
         """The source's where the encoder has it, else the one that loses least."""
         from av.codec import find_best_pix_fmt_of_list
 
-        wanted = self.film.stream.format
+        wanted = self.video.stream.format
         offered = [form.name for form in codec.codec.video_formats or ()]
         if codec.name in ("libx264", "libx265") and (whole := self._whole_chroma(wanted, offered)):
             self.notes.append(f"{wanted.name} becomes {whole}, since its size is odd")
@@ -313,8 +313,8 @@ class Writer:
     def _whole_chroma(self, wanted: Any, offered: list[str]) -> str | None:
         """The format with whole chroma, for a size that has no half; None where none is needed."""
         chroma = [component for component in wanted.components if component.is_chroma]
-        across = any(wanted.chroma_width(64) < 64 for _ in chroma[:1]) and self.film.width % 2
-        down = any(wanted.chroma_height(64) < 64 for _ in chroma[:1]) and self.film.height % 2
+        across = any(wanted.chroma_width(64) < 64 for _ in chroma[:1]) and self.video.width % 2
+        down = any(wanted.chroma_height(64) < 64 for _ in chroma[:1]) and self.video.height % 2
         if not (across or down):
             return None
         best = wanted.name.replace("yuvj", "yuv").replace("420", "444").replace("422", "444").replace("411", "444")
@@ -368,7 +368,7 @@ class Writer:
         self._waiting.clear()
 
     def finish(self) -> None:
-        """What the encoder still holds."""
+        """Flush the encoder's last packets."""
         self._release()
         self.container.mux(self.stream.encode(None))
 
@@ -451,5 +451,5 @@ def _from_pixels(pixels: np.ndarray, alpha: np.ndarray | None, like: "VideoFrame
 
 
 def reason(error: BaseException) -> str:
-    """What FFmpeg says, in one line and without the path."""
+    """FFmpeg's message in one line, without the path."""
     return one_line(str(getattr(error, "strerror", None) or error) or type(error).__name__)

@@ -6,9 +6,10 @@ Every function of two pictures raises ValueError where their shapes differ.
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d, uniform_filter1d
+from scipy.ndimage import gaussian_filter1d
 
 Blur = Callable[[np.ndarray], np.ndarray]
 
@@ -30,24 +31,25 @@ def mae(image: np.ndarray, reference: np.ndarray) -> float:
 def ssim_gaussian(image: np.ndarray, reference: np.ndarray, *, peak: float) -> float:
     """Structural similarity (Wang et al., 2004): 11×11 Gaussian window, σ 1.5, windows inside the picture only;
     the mean over channels. Where the picture is smaller than the window, it is mirrored."""
-    first, second = _checked(image, reference)
-    similarity = _ssim(first, second, peak, lambda x: _gaussian(_gaussian(x, 0, "mirror"), 1, "mirror"))
-    return float(_inside(similarity, 5).mean())
+    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    return _ssim_inside(image, reference, peak, 11, **options)
 
 
 def ssim_uniform(image: np.ndarray, reference: np.ndarray, *, peak: float) -> float:
     """Structural similarity with 7×7 uniform windows inside the picture and unbiased variances, as scikit-image has
-    it by default; the mean over channels."""
-    first, second = _checked(image, reference)
-    pixels = 7 * 7
-    similarity = _ssim(
-        first,
-        second,
-        peak,
-        lambda x: uniform_filter1d(uniform_filter1d(x, 7, 0, mode="mirror"), 7, 1, mode="mirror"),
-        unbias=pixels / (pixels - 1),
-    )
-    return float(_inside(similarity, 3).mean())
+    it by default; the mean over channels. Small pictures: as above."""
+    return _ssim_inside(image, reference, peak, 7)
+
+
+def _ssim_inside(image: np.ndarray, reference: np.ndarray, peak: float, window: int, **options: Any) -> float:
+    from skimage.metrics import structural_similarity
+
+    sides = [side - 2 * min(window // 2, (side - 1) // 2) for side in image.shape[:2]]  # of the map of similarities
+    missing = [(window - 1 + kept - side) // 2 for kept, side in zip(sides, image.shape[:2], strict=True)]
+    pad = ((missing[0],) * 2, (missing[1],) * 2, (0, 0))
+    first, second = (np.pad(picture, pad, mode="reflect") for picture in _checked(image, reference))
+    mean: Any = structural_similarity(first, second, win_size=window, data_range=peak, channel_axis=2, **options)
+    return float(mean)
 
 
 def ssim_volume(image: np.ndarray, reference: np.ndarray, *, peak: float) -> float:
@@ -57,7 +59,7 @@ def ssim_volume(image: np.ndarray, reference: np.ndarray, *, peak: float) -> flo
 
     def blur(x: np.ndarray) -> np.ndarray:
         for axis in range(3):
-            x = _gaussian(x, axis, "nearest")
+            x = gaussian_filter1d(x, 1.5, axis, mode="nearest", radius=5)
         return x
 
     return float(_ssim(first, second, peak, blur).mean())
@@ -71,27 +73,14 @@ def luma8(image: np.ndarray) -> np.ndarray:
     return np.floor(luma + 0.5).astype(np.uint8)[..., None]
 
 
-def _ssim(x: np.ndarray, y: np.ndarray, peak: float, blur: Blur, unbias: float = 1.0) -> np.ndarray:
+def _ssim(x: np.ndarray, y: np.ndarray, peak: float, blur: Blur) -> np.ndarray:
     """The map of local similarities, K1 = 0.01, K2 = 0.03."""
     c1, c2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2
     mean_x, mean_y = blur(x), blur(y)
-    var_x, var_y = (unbias * (blur(t * t) - mean * mean) for t, mean in ((x, mean_x), (y, mean_y)))
-    both = unbias * (blur(x * y) - mean_x * mean_y)
+    var_x, var_y = (blur(t * t) - mean * mean for t, mean in ((x, mean_x), (y, mean_y)))
+    both = blur(x * y) - mean_x * mean_y
     luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
     return luminance * (2 * both + c2) / (var_x + var_y + c2)
-
-
-def _gaussian(x: np.ndarray, axis: int, mode: str) -> np.ndarray:
-    return gaussian_filter1d(x, 1.5, axis, mode=mode, radius=5)
-
-
-def _inside(similarity: np.ndarray, reach: int) -> np.ndarray:
-    """What windows that lie wholly inside the picture say; the middle row or column where there are none."""
-    for axis in (0, 1):
-        side = similarity.shape[axis]
-        cut = min(reach, (side - 1) // 2)
-        similarity = similarity.take(range(cut, side - cut), axis)
-    return similarity
 
 
 def _checked(image: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

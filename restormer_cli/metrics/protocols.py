@@ -17,7 +17,7 @@ from restormer_cli.pixels import round8
 
 @dataclass(frozen=True)
 class Scores:
-    """What a protocol measures: PSNR in dB, SSIM up to 1, mean absolute error with white = 1; None: it does not."""
+    """Scores of a protocol: PSNR in dB, SSIM up to 1, mean absolute error with white = 1; None: not measured."""
 
     psnr: float
     ssim: float | None = None

@@ -1,4 +1,4 @@
-"""What checkpoints say about themselves, read from their headers and the cards beside them: no tensor, no torch."""
+"""Checkpoints' descriptions, read from their headers and the cards beside them: no tensor, no torch."""
 
 import json
 import tomllib
@@ -27,7 +27,7 @@ REPAIRS = {
 """In a few words, for a header that does not say so itself under `repairs`."""
 
 FOLDERS = ("degraded", "right", "clean")
-"""What names a folder in a recipe's `data.train`."""
+"""Keys of a recipe's `data.train` that name folders."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,12 @@ class Card:
 
     @property
     def written(self) -> dict[str, Any]:
-        """What cards.toml says of a bundled checkpoint; nothing of other files."""
+        """Entry of a bundled checkpoint in cards.toml; empty for other files."""
         return read_cards().get(self.name, {}) if self.path.parent == CHECKPOINTS else {}
 
     @property
     def measured(self) -> dict[str, Any]:
-        """What was measured of a bundled checkpoint, if it was of these very weights."""
+        """Measured results of a bundled checkpoint, if they are of exactly these weights."""
         if self.path.parent != CHECKPOINTS or not MEASURED.is_file():
             return {}
         found = json.loads(MEASURED.read_text(encoding="utf-8")).get(self.name, {})
@@ -53,7 +53,7 @@ class Card:
 
     @property
     def repairs(self) -> str:
-        """What it is for, in a few words."""
+        """Purpose, in a few words."""
         task = str(self.header.get("task") or self.name)
         return str(self.header.get("repairs") or REPAIRS.get(task, task))
 
@@ -105,7 +105,7 @@ class Card:
 
     @property
     def score(self) -> str:
-        """What it reached in its own validation."""
+        """Score of its own validation."""
         validation = _at(self.header, "training", "validation")
         if not isinstance(validation, dict) or not isinstance(validation.get("psnr"), float):
             return "no score recorded"
@@ -130,7 +130,7 @@ class Card:
         return f"{self.repairs}; {self.training}; {self.score}"
 
     def facts(self) -> dict[str, str]:
-        """What its header says, by label."""
+        """Entries of the header, by label."""
         model, data = self.header.get("model"), _at(self.header, "recipe", "data", "train")
         facts = {"degraded by": self.degraded or "", "training": self.history, "validation": self.validation}
         if data:

@@ -1,4 +1,4 @@
-"""What a network costs, counted by running it without numbers: two conventions, both named.
+"""Cost of a network, counted by running it without numbers: two conventions, both named.
 
 The paper's "GFLOPs" are the multiply-accumulates of convolutions alone. Attention's two matrix products per head
 add about a tenth, and a FLOP is half a multiply-accumulate, so `torch.utils.flop_counter` reports 2.2 times as

@@ -141,7 +141,7 @@ def _judged(url: str, error: OSError) -> int | None:
 
 
 def _range_start(headers: Message) -> int:
-    """Of "bytes 100-299/300": 100; -1 for anything else."""
+    """First byte of a Content-Range: 100 of "bytes 100-299/300"; -1 for anything else."""
     kind, _, rest = (headers.get("Content-Range") or "").partition(" ")
     start = rest.partition("-")[0]
     return int(start) if kind == "bytes" and start.isdecimal() else -1
@@ -153,7 +153,7 @@ def _range_total(headers: Message) -> int:
 
 
 def _validator(headers: Message) -> str | None:
-    """What names this version of the file: a strong ETag or a date."""
+    """Identifier of this version of the file: a strong ETag or a date."""
     etag = headers.get("ETag")
     return etag if etag and not etag.startswith("W/") else headers.get("Last-Modified")
 

@@ -188,7 +188,7 @@ def _hf_download(name: str, repo: str, revision: str | None, file: str, progress
 
 
 def _hf_licence(repo: str, revision: str | None) -> str:
-    """What the repository's page says about its licence."""
+    """Licence as the repository's page gives it."""
     from huggingface_hub import HfApi
 
     try:

@@ -22,7 +22,7 @@ blocks over 32 MiB back at once, and the kernel then clears each page anew (half
 
 
 class Gram(NamedTuple):
-    """What attention needs to know of q and k: sums over pixels, so that those of two regions add up."""
+    """Attention's sums over pixels of q and k; those of two regions add up."""
 
     qk: Tensor
     """Σ q kᵀ over pixels: (b, heads, c/heads, c/heads)."""

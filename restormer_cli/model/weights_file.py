@@ -31,7 +31,7 @@ WRAPPERS = ("params_ema", "params", "state_dict", "model")
 """Keys under which people keep a state dict in a `.pth`, the first one found wins."""
 FIRST = "patch_embed.proj.weight"
 LEFT_BEHIND = ("total_ops", "total_params")
-"""What thop leaves in a network that it has counted."""
+"""Buffers that thop leaves in a network."""
 MAX_CHANNELS = 4096
 MAX_BLOCKS = 256
 """More blocks in a level than any sane file holds; keeps a hostile one from building a giant network."""
@@ -241,7 +241,7 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
 
 
 def _harmless() -> list[Any]:
-    """What training loops keep beside the tensors, made of plain values: numpy's numbers, parsed arguments."""
+    """Types beside the tensors in other training loops' files: numpy's numbers, parsed arguments."""
     import numpy as np
 
     scalar = np.float64(0).__reduce__()[0]

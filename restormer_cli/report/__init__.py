@@ -1,1 +1,1 @@
-"""What two or more verbs show with: terminal, tables, figures and HTML pages."""
+"""Output that two or more verbs share: terminal, tables, figures and HTML pages."""

@@ -1,12 +1,12 @@
 """Before and after for a page: the pictures in sizes that a browser bears, and crops of what changed most."""
 
-import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from restormer_cli.images.formats.exif_icc import icc_space
+from restormer_cli.images.formats.pillow import encode_8_bits
 from restormer_cli.images.formats.raster import peak
 from restormer_cli.report.html import data_uri
 
@@ -20,7 +20,7 @@ LEAST_PIXELS = 150_000
 MOST_SLIDERS = 300
 """More pictures than this are listed, but not shown: a browser has to hold them all."""
 QUALITY, FOR_KNOBS = 90, 95
-"""Of the JPEGs; the second where the page blends them, which would show what compression did to noise."""
+"""Quality of the JPEGs; the second where the page blends them, which would show what compression did to noise."""
 SQUARES = 8  # of the chequerboard under transparency, in pixels
 
 
@@ -137,13 +137,13 @@ def _jpeg(samples: np.ndarray, icc: bytes | None, size: tuple[int, int] | None =
 
     JPEG at full chroma: what a denoiser changes is chroma noise too, which WebP would blur away.
     """
-    from PIL import Image
-
     gray = samples.shape[2] == 1
-    picture = Image.fromarray(np.ascontiguousarray(samples[..., 0] if gray else samples))
     if size is not None:
-        picture = picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+        from PIL import Image
+
+        picture = Image.fromarray(np.ascontiguousarray(samples[..., 0] if gray else samples))
+        samples = np.asarray(picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0))
+        samples = samples[..., None] if gray else samples
     profile = icc if icc and icc_space(icc) == ("GRAY" if gray else "RGB") else None
-    stream = io.BytesIO()
-    picture.save(stream, "JPEG", quality=quality, subsampling=0, icc_profile=profile)
-    return data_uri(stream.getvalue(), "image/jpeg")
+    made = encode_8_bits(samples, "JPEG", quality=quality, subsampling=0, icc_profile=profile)
+    return data_uri(made, "image/jpeg")

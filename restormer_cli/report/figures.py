@@ -1,4 +1,4 @@
-"""What figures of several verbs share: colours, a canvas, plain axes, SVG for a page."""
+"""Shared parts of figures: colours, a canvas, plain axes, SVG for a page."""
 
 import io
 import re

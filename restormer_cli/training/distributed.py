@@ -95,7 +95,7 @@ def on_main(accelerator: Accelerator, work: Callable[[], T]) -> T:
 
 
 def environment(accelerator: Accelerator) -> dict[str, Any]:
-    """What a run ran on."""
+    """Hardware of a run."""
     device = accelerator.device
     return {
         "restormer_cli": __version__,

@@ -1,4 +1,4 @@
-"""What a recipe will do, worked out without doing it: `restormer train RECIPE --plan`."""
+"""Plan of a training run, without running it: `restormer train RECIPE --plan`."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -129,7 +129,7 @@ def memory_of(recipe: Recipe) -> tuple[float, float]:
 
 @cache
 def _saved_bytes(config: ModelConfig, *, half: bool, checkpointing: bool = False) -> int:
-    """What autograd keeps of a forward pass over one picture of PROBE²; the weights apart."""
+    """Bytes that autograd keeps of a forward pass over one picture of PROBE², without the weights."""
     kept: dict[int, torch.UntypedStorage] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:

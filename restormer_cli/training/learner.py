@@ -26,14 +26,14 @@ FUSED = ("cpu", "cuda", "mps", "xpu")
 
 
 def choose_precision(recipe: Recipe, device: torch.device) -> Literal["fp32", "bf16"]:
-    """What a recipe's `run.precision` means on a device."""
+    """Precision that a recipe's `run.precision` stands for on a device."""
     if recipe.run.precision == "auto":
         return "bf16" if multiplies_bf16(device) else "fp32"
     return recipe.run.precision
 
 
-class Learner:
-    """What learns. `result` is what is validated and saved: the average where there is one, else the network."""
+class TrainState:
+    """Model, optimiser and average of one training; `result`, validated and saved, is the average if there is one."""
 
     def __init__(self, recipe: Recipe, accelerator: Accelerator) -> None:
         self.recipe = recipe
@@ -62,7 +62,7 @@ class Learner:
 
     @property
     def result(self) -> nn.Module:
-        """What is validated; sharded networks only work as a whole."""
+        """Network to validate; sharded networks only work as a whole."""
         if self.average is not None:
             return self.average.module
         return self.model if self.sharded else self.network

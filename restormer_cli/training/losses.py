@@ -1,4 +1,4 @@
-"""What training minimises: (output, target), each (b, c, h, w) in [0, 1] or so, -> a mean over the pictures."""
+"""Losses of training: (output, target), each (b, c, h, w) in [0, 1] or so, -> a mean over the pictures."""
 
 import torch
 import torch.nn.functional as F

@@ -1,7 +1,7 @@
-"""Where weights come from: what their header says of the training, leg by leg.
+"""Where weights come from: what their header says of the training, phase by phase.
 
-A leg is one run folder, however often it was interrupted. It starts from nothing or from the weights that the
-recipe's `init` names, whose own legs it hands on; so hours add up over all of them.
+A phase is one run folder, however often it was interrupted. It starts from nothing or from the weights that the
+recipe's `init` names, whose own phases it hands on; so hours add up over all of them.
 """
 
 from hashlib import file_digest
@@ -19,11 +19,11 @@ from restormer_cli.model.weights import find_weights
 from restormer_cli.recipe import Recipe
 
 KEPT = ("iterations", "seconds", "seed", "precision", "machines", "data", "validation")
-"""What the header of a later leg still says of an earlier one."""
+"""Keys of an earlier phase that the header of a later one keeps."""
 
 
 def describe_device(accelerator: Accelerator) -> str:
-    """What it runs on, in a few words: `2 × NVIDIA H100`, or the processor with its threads."""
+    """Hardware in a few words: `2 × NVIDIA H100`, or the processor with its threads."""
     device = accelerator.device
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
@@ -39,7 +39,7 @@ def describe_data(training: TrainingBatches) -> dict[str, Any]:
 
 
 def earlier_legs(recipe: Recipe) -> list[dict[str, Any]]:
-    """The legs that led to the recipe's `init`, the first one first; none where there is no `init`.
+    """The phases that led to the recipe's `init`, the first one first; none where there is no `init`.
 
     Of weights that say nothing of their training, only the file's hash and task are known.
     """
@@ -47,19 +47,19 @@ def earlier_legs(recipe: Recipe) -> list[dict[str, Any]]:
 
 
 def legs_behind(path: Path) -> list[dict[str, Any]]:
-    """The legs that made a file of weights, the first one first, as far as its header tells."""
+    """The phases that made a file of weights, the first one first, as far as its header tells."""
     header = read_header(path)
     training = header.get("training")
     training = training if isinstance(training, dict) else {}
     earlier = training.get("earlier")
     with path.open("rb") as stream:
-        leg = {"task": header.get("task"), "sha256": file_digest(stream, "sha256").hexdigest()}
-    leg |= {key: training[key] for key in KEPT if key in training}
-    return [*(earlier if isinstance(earlier, list) else []), leg]
+        phase = {"task": header.get("task"), "sha256": file_digest(stream, "sha256").hexdigest()}
+    phase |= {key: training[key] for key in KEPT if key in training}
+    return [*(earlier if isinstance(earlier, list) else []), phase]
 
 
-def training_record(leg: dict[str, Any], earlier: list[dict[str, Any]]) -> dict[str, Any]:
-    """The header's `training`: this leg's facts, the hours of all legs together, and the earlier legs."""
-    seconds = [row.get("seconds") for row in (*earlier, leg) if isinstance(row, dict)]
+def training_record(phase: dict[str, Any], earlier: list[dict[str, Any]]) -> dict[str, Any]:
+    """The header's `training`: this phase's facts, the hours of all phases together, and the earlier phases."""
+    seconds = [row.get("seconds") for row in (*earlier, phase) if isinstance(row, dict)]
     hours = sum(value for value in seconds if isinstance(value, int | float)) / 3600
-    return leg | {"hours": round(hours, 2)} | ({"earlier": earlier} if earlier else {})
+    return phase | {"hours": round(hours, 2)} | ({"earlier": earlier} if earlier else {})

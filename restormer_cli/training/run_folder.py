@@ -25,7 +25,7 @@ from restormer_cli.recipe import Recipe
 from restormer_cli.recipe_files import differences, resolved
 
 FORMAT = 1
-"""Of checkpoints."""
+"""Version of the checkpoint format."""
 
 LOCK = ".lock"
 
@@ -62,7 +62,7 @@ class Run:
         return None, problems
 
     def iterations(self) -> list[int]:
-        """Of the checkpoints that are there, whole or not; ascending."""
+        """Iterations of the checkpoints in the folder, whole or not; ascending."""
         return sorted(int(path.stem) for path in self.checkpoints.glob("*.pt") if path.stem.isdigit())
 
     def write(self, name: str, text: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 
 class StopRequest:
-    """What signals ask for; calling it tells whether to stop after this step."""
+    """Stop requests by signals; calling it tells whether to stop after this step."""
 
     def __init__(self) -> None:
         self.asked = False

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from restormer_cli.data.batches import TrainingBatches, ahead, training_batches
+from restormer_cli.data.batches import TrainingBatches, prefetched, training_batches
 from restormer_cli.data.pictures import Note, Reading
 from restormer_cli.errors import Failed
 from restormer_cli.files import finite
@@ -26,7 +26,7 @@ from restormer_cli.model.weights_file import save_weights
 from restormer_cli.recipe import Recipe
 from restormer_cli.recipe_files import recipe_toml, resolved
 from restormer_cli.training.distributed import check_sharded, environment, is_unsharded_fsdp, make_accelerator, on_main
-from restormer_cli.training.learner import Learner
+from restormer_cli.training.learner import TrainState
 from restormer_cli.training.provenance import describe_data, describe_device, earlier_legs, training_record
 from restormer_cli.training.run_folder import FORMAT, MetricsLog, Run, check_unused, make_run_folder, open_run
 from restormer_cli.training.schedule import Split, learning_rate, split_batch, stage_at
@@ -59,7 +59,7 @@ class RolledBack:
     iteration: int
     to: int
     scale: float
-    """What the recipe's learning rate is multiplied by from now on."""
+    """Factor of the recipe's learning rate from now on."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def fit(
     on_main(accelerator, lambda: check_unused(folder, resume=resume))
     training = yield from training_batches(recipe)
     validation = Validation(recipe, accelerator)
-    learner = Learner(recipe, accelerator)
+    learner = TrainState(recipe, accelerator)
     with ExitStack() as stack:
         state, notes = on_main(accelerator, partial(_open, stack, folder, recipe, resume, accept_changes))
         if is_unsharded_fsdp(accelerator):
@@ -134,8 +134,8 @@ def _open(
     return opened
 
 
-def about_precision(learner: Learner, state: dict[str, Any] | None) -> list[str]:
-    """What to say where the precision is slow here, or not the one that the run began in."""
+def about_precision(learner: TrainState, state: dict[str, Any] | None) -> list[str]:
+    """Notes where the precision is slow here, or not the one that the run began in."""
     notes = []
     device = learner.accelerator.device
     if learner.precision == "bf16" and not multiplies_bf16(device):
@@ -155,7 +155,7 @@ class Loop:
         self,
         recipe: Recipe,
         folder: Path,
-        learner: Learner,
+        learner: TrainState,
         training: TrainingBatches,
         validation: Validation,
         splits: list[Split],
@@ -202,7 +202,7 @@ class Loop:
     def run(self, last: int, asked_to_stop: Callable[[], bool]) -> Generator[Log, None, None]:
         """Steps up to the iteration `last`, or until asked to stop."""
         while self.done < last:
-            batches = ahead(
+            batches = prefetched(
                 self._batch,
                 self.done + 1,
                 last,
@@ -352,7 +352,7 @@ class Loop:
 
     def _header(self) -> dict[str, Any]:
         recipe, score = self.recipe, self.score
-        leg: dict[str, Any] = {
+        phase: dict[str, Any] = {
             "iterations": self.done,
             "of": recipe.iterations,
             "seconds": round(self.seconds),
@@ -362,12 +362,12 @@ class Loop:
             "data": self.data,
         }
         if score is not None:
-            leg["validation"] = {
+            phase["validation"] = {
                 "psnr": finite(score.psnr),
                 "input_psnr": finite(score.input_psnr),
                 "pictures": score.pictures,
             }
-        training = training_record(leg, self.earlier)
+        training = training_record(phase, self.earlier)
         header = {"task": recipe.task, "recipe": json.loads(resolved(recipe)), "training": training}
         return header | ({"licence": recipe.licence} if recipe.licence else {})
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from restormer_cli.data.batches import validation_pictures
 from restormer_cli.data.pictures import as_picture
 from restormer_cli.files import make_folder, write_atomically
+from restormer_cli.images.formats.pillow import encode_8_bits
 from restormer_cli.metrics.measures import luma8, psnr
 from restormer_cli.pixels import round8
 from restormer_cli.recipe import Recipe
@@ -79,9 +80,6 @@ class Validation:
     def _keep(self, path: Path, pair: tuple[np.ndarray, np.ndarray], output: np.ndarray) -> None:
         degraded, clean = pair
         strip = np.concatenate([as_picture(degraded, clean.shape[2]), output, clean], axis=1)
-        samples = round8(strip)
-        import imagecodecs
-
-        data = bytes(imagecodecs.png_encode(np.ascontiguousarray(samples), level=4))
+        data = encode_8_bits(round8(strip), "PNG", compress_level=4)
         make_folder(path.parent)
         write_atomically(path, lambda stream: stream.write(data))

@@ -11,7 +11,7 @@ and spandrel-extra-arches for the published code as people get it (else model/te
 Written to OUT as it goes: measure.json, merged after every row; log.txt; a profile a size. The steps, in the order in
 which a cut loses least (each a process of its own, since a fault on a GPU ends its process):
 
-1. rows: every size and contestant, in turn, medians by CUDA events; peak memory; the sizes of pieces; profiles; bf16
+1. rows: every size and method, in turn, medians by CUDA events; peak memory; the sizes of pieces; profiles; bf16
    against fp32 with the bundled checkpoints.
 2. `pytest -m gpu`, while torch.compile compiles for steps 3 and 4, which measure after it.
 3. compile: ours against the published network under torch.compile (max-autotune, channels last, bf16 autocast; a
@@ -307,7 +307,7 @@ def table_row(
     seconds: float,
     predicted: Callable[..., int],
 ) -> dict[str, Any]:
-    """A size: milliseconds, peak memory, predictions and agreement of all contestants."""
+    """A size: milliseconds, peak memory, predictions and agreement of all methods."""
     import torch
 
     pictures = inputs(machine, size)

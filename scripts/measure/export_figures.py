@@ -142,7 +142,6 @@ def int8(folder: Path) -> None:
 def _timed(kind: str, path: Path) -> None:
     """Median of three runs at 512² after one, and the peak of the process."""
     import numpy as np
-    import torch
 
     from restormer_cli.hardware import Peak
 
@@ -150,9 +149,9 @@ def _timed(kind: str, path: Path) -> None:
     peak.start()  # a new process begins with the peak of the one that it was forked from
     picture = np.random.default_rng(0).random((512, 512, 3), np.float32)
     if kind == "onnx":
-        from restormer_cli.engine.runtimes import onnx_session
+        from restormer_cli.engine.runtimes import OnnxRuntime
 
-        session = onnx_session(path, torch.get_num_threads())
+        session = OnnxRuntime(path).session
         planes = np.ascontiguousarray(picture.transpose(2, 0, 1))[None]
         seconds = _median(lambda: session.run(None, {"input": planes}))
     else:

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from restormer_cli.data.batches import TrainingBatches, training_batches
-from restormer_cli.data.cache import Decoded
+from restormer_cli.data.cache import PictureCache
 from restormer_cli.data.pairs import find_pairs
 from restormer_cli.recipe import Pairs, Recipe, Stage
 
@@ -73,7 +73,7 @@ def rate(batches: TrainingBatches, seconds: float, first: int) -> float:
 
 def one_crop(folder: Path) -> float:
     """Microseconds to copy one random crop of 128² out of a mapped picture."""
-    decoded, rng, times = Decoded(3, "disk"), np.random.default_rng(0), []
+    decoded, rng, times = PictureCache(3, "disk"), np.random.default_rng(0), []
     paths = sorted((folder / "clean").iterdir())
     for path in paths:
         decoded.read(path)

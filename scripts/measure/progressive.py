@@ -21,7 +21,7 @@ from restormer_cli.model.weights import load_weights
 from restormer_cli.recipe import Recipe, Stage
 from restormer_cli.recipe_files import read_recipe
 from restormer_cli.training.distributed import make_accelerator
-from restormer_cli.training.learner import Learner
+from restormer_cli.training.learner import TrainState
 from restormer_cli.training.trainer import StepLog, fit
 from restormer_cli.training.validation import Validation
 
@@ -40,7 +40,7 @@ def make_recipe(arm: str, data: Path, stages: list[dict[str, int]]) -> Recipe:
     return Recipe.model_validate(values)
 
 
-def seconds_per_step(learner: Learner, stage: Stage) -> float:
+def seconds_per_step(learner: TrainState, stage: Stage) -> float:
     """The median of five steps, after two."""
     taken = []
     for _ in range(7):
@@ -61,7 +61,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     base = read_recipe("compact/denoise")
     accelerator = make_accelerator("cpu", None, Path(tempfile.gettempdir()))
-    learner = Learner(base, accelerator)
+    learner = TrainState(base, accelerator)
     costs = [seconds_per_step(learner, stage) for stage in base.stage]
     rows = [stage.model_dump() for stage in base.stage]
     scale = arguments.seconds / sum(cost * row["iterations"] for cost, row in zip(costs, rows, strict=True))

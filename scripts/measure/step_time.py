@@ -22,13 +22,13 @@ from restormer_cli.model.textbook import TextbookRestormer
 from restormer_cli.recipe import Recipe
 from restormer_cli.training import learner as module
 from restormer_cli.training.distributed import make_accelerator
-from restormer_cli.training.learner import Learner
+from restormer_cli.training.learner import TrainState
 
 MODEL = {"dim": 16, "blocks": [2, 2, 2, 4], "heads": [1, 2, 4, 8], "refinement": 2}
 KINDS = [(network, precision) for precision in ("fp32", "bf16") for network in ("textbook", "ours")]
 
 
-def make_learner(network: str, precision: str, *, checkpointing: bool = False) -> Learner:
+def make_learner(network: str, precision: str, *, checkpointing: bool = False) -> TrainState:
     """The real loop's learner, with one network or the other."""
     recipe = Recipe.model_validate(
         {
@@ -43,12 +43,12 @@ def make_learner(network: str, precision: str, *, checkpointing: bool = False) -
     if network == "textbook":
         module.initial_network = lambda recipe: TextbookRestormer(recipe.model).train()  # pyright: ignore
     try:
-        return Learner(recipe, make_accelerator("cpu", None, Path(tempfile.gettempdir())))
+        return TrainState(recipe, make_accelerator("cpu", None, Path(tempfile.gettempdir())))
     finally:
         module.initial_network = original
 
 
-def step(learner: Learner, batch: int, patch: int) -> float:
+def step(learner: TrainState, batch: int, patch: int) -> float:
     """Seconds of one step."""
     degraded, clean = torch.rand(2, batch, 3, patch, patch)
     begun = time.perf_counter()

@@ -141,24 +141,24 @@ def test_the_crop_is_the_centre_of_both_before_degrading(folder):
 # --- Judging --------------------------------------------------------------------------------------------------
 
 
-def run(weights: Path, source: Source, *contestants: Method, **options) -> list[ImageScore]:
-    events = evaluate(contestants, find_network(str(weights)), source, PROTOCOLS["plain"], threads=1, **options)
+def run(weights: Path, source: Source, *methods: Method, **options) -> list[ImageScore]:
+    events = evaluate(methods, find_network(str(weights)), source, PROTOCOLS["plain"], threads=1, **options)
     return [event for event in events if isinstance(event, ImageScore)]
 
 
-def test_every_picture_by_every_contestant_and_the_input_itself(folder, colour_weights):
+def test_every_picture_by_every_method_and_the_input_itself(folder, colour_weights):
     clean = folder("clean", "a.png", "b.png", height=24, width=32)
     source = Source(find_samples(clean, None), parse_degradation("gaussian:25"))
     ours, tiled = Method(OURS), Method(OURS, tile=16, overlap=8)
     rows = run(colour_weights, source, ours, tiled, Method("tv"), keep_views=True)
-    kinds = [row.contestant and row.contestant.name for row in rows]
+    kinds = [row.method and row.method.name for row in rows]
     assert kinds == 2 * [None, "restormer", "restormer tile 16", "tv"]
     assert all(row.error is None and row.scores is not None for row in rows)
     assert rows[0].scores is not None
     assert 19.5 < rows[0].scores.psnr < 21  # σ 25: 20.17 dB, a little more where clamping helps
-    assert rows[3].contestant is not None
-    assert rows[3].contestant.hints is not None
-    assert rows[3].contestant.hints.strength is not None
+    assert rows[3].method is not None
+    assert rows[3].method.hints is not None
+    assert rows[3].method.hints.strength is not None
     assert [row.views is not None for row in rows[:4]] == [False, True, False, False]
 
 
@@ -203,7 +203,7 @@ def test_tuning_uses_crops_of_at_most_six_pictures(folder, monkeypatch):
     seen = []
     monkeypatch.setattr(scoring, "tune", lambda name, hints, pairs, score: (seen.extend(pairs), (2.0, 30.0))[1])
     source = Source(find_samples(clean, None), parse_degradation("gaussian:25"))
-    tuned = scoring.tune_contestant(Method("tv"), source, PROTOCOLS["plain"])
+    tuned = scoring.tune_method(Method("tv"), source, PROTOCOLS["plain"])
     assert [degraded.shape for degraded, _ in seen] == [(128, 128, 3)] * 6
     assert tuned.hints is not None
     assert (tuned.hints.strength, tuned.hints.sigma) == (2.0, 25 / 255)
@@ -213,7 +213,7 @@ def test_a_given_strength_is_taken_as_it_is(folder, monkeypatch):
     clean = folder("clean", "a.png")
     monkeypatch.setattr(scoring, "tune", lambda *_: pytest.fail("tuned"))
     source = Source(find_samples(clean, None), parse_degradation("defocus:3+gaussian:2"))
-    given = scoring.tune_contestant(Method("wiener", strength=0.02), source, PROTOCOLS["plain"])
+    given = scoring.tune_method(Method("wiener", strength=0.02), source, PROTOCOLS["plain"])
     assert given.hints is not None
     assert (given.hints.strength, given.hints.sigma) == (0.02, 2 / 255)
     assert given.hints.kernel is not None  # it is still told the blur

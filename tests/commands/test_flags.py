@@ -12,6 +12,8 @@ from restormer_cli.commands.bench import cli as bench
 from restormer_cli.commands.bench import types as bench_types
 from restormer_cli.commands.export import cli as export
 from restormer_cli.commands.export import run as export_run
+from restormer_cli.commands.restore import cli as restore
+from restormer_cli.commands.restore import types as restore_types
 from restormer_cli.commands.shell import from_flags
 from restormer_cli.commands.train import cli as train
 from restormer_cli.commands.train import run as train_run
@@ -19,6 +21,7 @@ from restormer_cli.commands.train import run as train_run
 SHOWN = {"debug", "as_json", "page", "plan", "context"}
 """Flags of how a result is shown, and not of what is asked for."""
 MADE = {
+    "restore": ({"ext", "preview"}, {"extension", "analyse", "target"}),
     "train": ({"devices"}, {"overrides"}),
     "export": ({"compile_"}, {"compile"}),
     "ablate": (set(), {"words", "options", "overrides"}),
@@ -33,6 +36,7 @@ MADE = {
 @pytest.mark.parametrize(
     ("verb", "request_type"),
     [
+        (restore.restore, restore_types.Request),
         (train.train, train_run.Request),
         (export.export, export_run.Request),
         (ablate.ablate, ablate_types.Request),

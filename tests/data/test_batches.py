@@ -14,8 +14,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 
 from restormer_cli.data import pictures as pictures_module
-from restormer_cli.data.batches import TrainingBatches, ahead, training_batches, validation_pictures
-from restormer_cli.data.cache import Decoded, decode
+from restormer_cli.data.batches import TrainingBatches, prefetched, training_batches, validation_pictures
+from restormer_cli.data.cache import PictureCache, decode
 from restormer_cli.data.pairs import find_pairs
 from restormer_cli.data.pictures import Note, Reading, as_picture, read_pictures
 from restormer_cli.degradations import operators
@@ -273,14 +273,14 @@ def test_ahead_yields_in_order_and_not_too_far_ahead() -> None:
         threads.add(threading.current_thread().name)
         return number * number
 
-    source = ahead(make, 3, 12, depth=2, workers=3)
+    source = prefetched(make, 3, 12, depth=2, workers=3)
     assert next(source) == 9
     time.sleep(0.05)
     assert sorted(made) == [3, 4, 5]  # the one in use and two ahead
     assert list(source) == [number * number for number in range(4, 13)]
     assert sorted(made) == list(range(3, 13))
     assert all(name.startswith("batches") for name in threads)
-    assert list(ahead(make, 5, 4, depth=2)) == []
+    assert list(prefetched(make, 5, 4, depth=2)) == []
 
 
 def test_ahead_passes_errors_on_and_stops_when_closed() -> None:
@@ -289,12 +289,12 @@ def test_ahead_passes_errors_on_and_stops_when_closed() -> None:
             raise UserError("the third")
         return number
 
-    source = ahead(make, 1, 9, depth=4)
+    source = prefetched(make, 1, 9, depth=4)
     assert [next(source), next(source)] == [1, 2]
     with pytest.raises(UserError, match="the third"):
         next(source)
     before = threading.active_count()
-    closed = ahead(lambda number: number, 1, 10**9, depth=4)
+    closed = prefetched(lambda number: number, 1, 10**9, depth=4)
     next(closed)
     closed.close()
     assert threading.active_count() <= before
@@ -518,7 +518,7 @@ def test_a_right_view_of_another_size_is_a_user_error(tmp_path: Path) -> None:
     c, left, r = (str(tmp_path / folder) for folder in sizes)
     pairs = find_pairs(Pairs(clean=c, degraded=left, right=r), role="train")
     with pytest.raises(UserError, match=rf"^\[data\] train: {r}/a.png is 23×20, but {c}/a.png is 24×20$"):
-        finish(read_pictures(pairs, Decoded(3), role="train"))
+        finish(read_pictures(pairs, PictureCache(3), role="train"))
 
 
 def test_a_long_reading_is_told_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from restormer_cli.data import cache
-from restormer_cli.data.cache import Decoded, decode
+from restormer_cli.data.cache import PictureCache, decode
 from restormer_cli.errors import UserError
 from restormer_cli.images import io as images_io
 
@@ -66,7 +66,7 @@ def test_a_picture_is_decoded_once_and_then_mapped(
     expected = decode(path, 3)
     decodings.clear()
     for _ in range(2):  # a second run knows it from the index
-        decoded = Decoded(3, "disk")
+        decoded = PictureCache(3, "disk")
         assert decoded.read(path) == (23, 31)
         assert decoded.size(path) == (23, 31)
         assert np.array_equal(decoded[path], expected)
@@ -87,7 +87,7 @@ def test_the_index_spares_hashing_and_contents_spare_decoding(
     path = save(tmp_path / "a.png", noise())
 
     def read(*paths: Path) -> None:
-        decoded = Decoded(3, "disk")
+        decoded = PictureCache(3, "disk")
         for each in paths:
             decoded.read(each)
             assert np.array_equal(decoded[each], np.asarray(Image.open(each)))
@@ -111,7 +111,7 @@ def test_the_index_spares_hashing_and_contents_spare_decoding(
 def test_gray_and_colour_of_one_file_are_two_entries(tmp_path: Path, folder: Path) -> None:
     path = save(tmp_path / "a.png", noise())
     for channels in (1, 3, 1):
-        decoded = Decoded(channels, "disk")
+        decoded = PictureCache(channels, "disk")
         decoded.read(path)
         assert decoded[path].shape == (23, 31, channels)
         decoded.close()
@@ -121,7 +121,7 @@ def test_gray_and_colour_of_one_file_are_two_entries(tmp_path: Path, folder: Pat
 @pytest.mark.parametrize("damage", ["gone", "short", "empty", "all gone", "text"])
 def test_a_damaged_or_removed_cache_is_made_again(tmp_path: Path, folder: Path, damage: str) -> None:
     path = save(tmp_path / "a.png", noise())
-    running = Decoded(3, "disk")  # one that has read and goes on while it happens
+    running = PictureCache(3, "disk")  # one that has read and goes on while it happens
     running.read(path)
     running.close()
     (entry,) = entries(folder)
@@ -131,7 +131,7 @@ def test_a_damaged_or_removed_cache_is_made_again(tmp_path: Path, folder: Path, 
         shutil.rmtree(folder)
     else:
         entry.write_bytes({"short": entry.read_bytes()[:-5], "empty": b"", "text": b"hello"}[damage])
-    for decoded in (running, Decoded(3, "disk")):
+    for decoded in (running, PictureCache(3, "disk")):
         decoded.read(path)
         assert np.array_equal(decoded[path], noise())
         assert decoded.close() is None
@@ -144,7 +144,7 @@ def test_an_index_that_is_none_is_ignored(tmp_path: Path, folder: Path) -> None:
         for index in [*folder.glob("index/*"), *([folder / "index"] if not folder.exists() else [])]:
             if index.is_file():
                 index.write_text(text)
-        decoded = Decoded(3, "disk")
+        decoded = PictureCache(3, "disk")
         assert decoded.read(path) == (23, 31)
         decoded.close()
         (index,) = folder.glob("index/*.json")
@@ -155,14 +155,14 @@ def test_what_was_used_longest_ago_goes_first(tmp_path: Path, folder: Path) -> N
     paths = [save(tmp_path / f"{number}.png", noise(number)) for number in range(5)]
     room = 3 * (noise().nbytes + cache.HEADER) / cache.GB
     for age, path in zip((300, 100, 200), paths, strict=False):
-        decoded = Decoded(3, "disk", room)
+        decoded = PictureCache(3, "disk", room)
         decoded.read(path)
         decoded.close()
         newest = max(entries(folder), key=lambda entry: entry.stat().st_mtime)
         then = newest.stat().st_mtime - 1000 * age
         os.utime(newest, (then, then))
     assert len(entries(folder)) == 3
-    decoded = Decoded(3, "disk", room)
+    decoded = PictureCache(3, "disk", room)
     for path in (paths[3], paths[1]):  # a new one, and one that is there
         decoded.read(path)
     assert decoded.close() is None
@@ -176,7 +176,7 @@ def test_a_run_larger_than_the_bound_keeps_what_fits_and_says_so(
     tmp_path: Path, folder: Path, decodings: list[Path]
 ) -> None:
     paths = [save(tmp_path / f"{number}.png", noise(number)) for number in range(5)]
-    decoded = Decoded(3, "disk", 2.5 * (noise().nbytes + cache.HEADER) / cache.GB)
+    decoded = PictureCache(3, "disk", 2.5 * (noise().nbytes + cache.HEADER) / cache.GB)
     for path in paths:
         decoded.read(path)
     note = decoded.close()
@@ -193,7 +193,7 @@ def test_a_run_larger_than_the_bound_keeps_what_fits_and_says_so(
 
 def test_memory_keeps_what_fits(tmp_path: Path, folder: Path, decodings: list[Path]) -> None:
     paths = [save(tmp_path / f"{number}.png", noise(number)) for number in range(3)]
-    decoded = Decoded(3, "memory", 2 * noise().nbytes / cache.GB)
+    decoded = PictureCache(3, "memory", 2 * noise().nbytes / cache.GB)
     for path in paths:
         decoded.read(path)
     assert "1 pictures have no room" in str(decoded.close())
@@ -206,7 +206,7 @@ def test_memory_keeps_what_fits(tmp_path: Path, folder: Path, decodings: list[Pa
 
 def test_off_keeps_nothing(tmp_path: Path, folder: Path, decodings: list[Path]) -> None:
     path = save(tmp_path / "a.png", noise())
-    decoded = Decoded(3, "off")
+    decoded = PictureCache(3, "off")
     decoded.read(path)
     assert decoded.close() is None
     assert np.array_equal(decoded[path], noise())
@@ -217,7 +217,7 @@ def test_off_keeps_nothing(tmp_path: Path, folder: Path, decodings: list[Path]) 
 def test_a_cache_that_cannot_be_written_is_no_failure(tmp_path: Path, folder: Path, decodings: list[Path]) -> None:
     path = save(tmp_path / "a.png", noise())
     folder.write_text("a file in the way")
-    decoded = Decoded(3, "disk")
+    decoded = PictureCache(3, "disk")
     decoded.read(path)
     note = str(decoded.close())
     assert note.startswith("the cache cannot be written (")
@@ -232,7 +232,7 @@ def test_a_nearly_full_disk_is_left_alone(
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(cache.shutil, "disk_usage", lambda _: usage._replace(free=cache.SPARE))
     path = save(tmp_path / "a.png", noise())
-    decoded = Decoded(3, "disk")
+    decoded = PictureCache(3, "disk")
     decoded.read(path)
     assert "is nearly full: 2 GB are left free; pictures are kept in memory" in str(decoded.close())
     assert np.array_equal(decoded[path], noise())
@@ -246,7 +246,7 @@ def test_what_a_killed_process_left_half_written_goes(tmp_path: Path, folder: Pa
     for part in (old, young):
         part.write_bytes(b"half")
     os.utime(old, (0, 0))
-    decoded = Decoded(3, "disk")
+    decoded = PictureCache(3, "disk")
     decoded.read(save(tmp_path / "a.png", noise()))
     assert not old.exists()
     assert young.exists()
@@ -255,7 +255,7 @@ def test_what_a_killed_process_left_half_written_goes(tmp_path: Path, folder: Pa
 def test_entries_have_ordinary_permissions(tmp_path: Path, folder: Path) -> None:
     previous = os.umask(0o027)
     try:
-        Decoded(3, "disk").read(save(tmp_path / "a.png", noise()))
+        PictureCache(3, "disk").read(save(tmp_path / "a.png", noise()))
     finally:
         os.umask(previous)
     assert stat.S_IMODE(entries(folder)[0].stat().st_mode) == 0o640
@@ -264,7 +264,7 @@ def test_entries_have_ordinary_permissions(tmp_path: Path, folder: Path) -> None
 def test_more_pictures_than_maps_are_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "OPEN_MAPS", 2)
     paths = [save(tmp_path / f"{number}.png", noise(number)) for number in range(5)]
-    decoded = Decoded(3, "disk")
+    decoded = PictureCache(3, "disk")
     for path in paths:
         decoded.read(path)
     held = [decoded[path] for path in paths]
@@ -284,7 +284,7 @@ def test_derived_values_are_kept_beside_the_picture(tmp_path: Path, folder: Path
         return pixels.mean(axis=(0, 1))
 
     for kind, times in (("disk", 1), ("disk", 1), ("memory", 2), ("off", 3)):
-        decoded = Decoded(3, kind)  # pyright: ignore[reportArgumentType]
+        decoded = PictureCache(3, kind)  # pyright: ignore[reportArgumentType]
         decoded.read(path)
         assert np.array_equal(decoded.derived(path, "mean", mean), noise().mean(axis=(0, 1)))
         assert len(made) == times
@@ -295,14 +295,14 @@ def test_an_unreadable_picture_is_a_user_error(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"nothing")
     for kind in ("disk", "memory", "off"):
         with pytest.raises(UserError, match=r"a\.png: "):
-            Decoded(3, kind).read(tmp_path / "a.png")
+            PictureCache(3, kind).read(tmp_path / "a.png")
         with pytest.raises(UserError, match=r"b\.png: "):
-            Decoded(3, kind).read(tmp_path / "b.png")
+            PictureCache(3, kind).read(tmp_path / "b.png")
 
 
 def _read_all(paths: list[Path], start: int, barrier: object) -> None:
     barrier.wait()  # pyright: ignore[reportAttributeAccessIssue]
-    decoded = Decoded(3, "disk")
+    decoded = PictureCache(3, "disk")
     for path in [*paths[start:], *paths[:start]]:
         decoded.read(path)
         assert np.array_equal(decoded[path], noise(int(path.stem)))
@@ -330,14 +330,14 @@ def test_old_entries_go_where_the_disk_is_short(
 ) -> None:
     """Within the cache's own bound, but the disk has no room for one more: what another run kept goes."""
     old, new = save(tmp_path / "old.png", noise(1)), save(tmp_path / "new.png", noise(2))
-    before = Decoded(3, "disk")
+    before = PictureCache(3, "disk")
     before.read(old)
     before.close()
     usage, (kept,) = shutil.disk_usage(tmp_path), entries(folder)
     monkeypatch.setattr(
         cache.shutil, "disk_usage", lambda _: usage._replace(free=cache.SPARE + (0 if kept.exists() else 1 << 20))
     )
-    after = Decoded(3, "disk")
+    after = PictureCache(3, "disk")
     after.read(new)
     assert after.close() is None
     assert not kept.exists()
@@ -350,7 +350,7 @@ def test_an_entry_of_another_version_is_not_used(
     path = save(tmp_path / "a.png", noise())
     for version in (1, 2):
         monkeypatch.setattr(cache, "VERSION", version)
-        decoded = Decoded(3, "disk")
+        decoded = PictureCache(3, "disk")
         decoded.read(path)
         decoded.close()
     assert decodings == [path, path]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from restormer_cli.data.patches import _sobel_kernels, edges, keep_sharpest, places, starts
+from restormer_cli.data.patches import _sobel_kernels, crop_boxes, edges, keep_sharpest, starts
 from restormer_cli.recipe import Cut
 
 
@@ -28,18 +28,18 @@ def test_crops_begin_at_the_stride_and_end_at_the_border(
 
 
 def test_the_crops_of_the_published_preparations() -> None:
-    assert len(places(720, 1280, Cut(side=512, overlap=256))) == 8
-    assert len(places(1120, 1680, Cut(side=512, overlap=308))) == 28
+    assert len(crop_boxes(720, 1280, Cut(side=512, overlap=256))) == 8
+    assert len(crop_boxes(1120, 1680, Cut(side=512, overlap=308))) == 28
     widely = Cut(side=512, overlap=96, above=800)  # DFWB
-    assert places(801, 2000, widely).shape == (2 * 5, 4)
-    assert places(800, 2000, widely).tolist() == [[0, 0, 800, 2000]]  # kept whole
-    assert places(300, 700, Cut(side=512)).tolist() == [[0, 0, 300, 512], [0, 188, 300, 512]]
+    assert crop_boxes(801, 2000, widely).shape == (2 * 5, 4)
+    assert crop_boxes(800, 2000, widely).tolist() == [[0, 0, 800, 2000]]  # kept whole
+    assert crop_boxes(300, 700, Cut(side=512)).tolist() == [[0, 0, 300, 512], [0, 188, 300, 512]]
 
 
 def test_every_crop_lies_inside_and_together_they_cover_the_picture() -> None:
     for height, width in ((97, 131), (40, 200), (64, 64)):
         seen = np.zeros((height, width), bool)
-        for top, left, tall, wide in places(height, width, Cut(side=64, overlap=23)):
+        for top, left, tall, wide in crop_boxes(height, width, Cut(side=64, overlap=23)):
             assert top + tall <= height
             assert left + wide <= width
             seen[top : top + tall, left : left + wide] = True

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from restormer_cli.data.cache import Decoded
+from restormer_cli.data.cache import PictureCache
 from restormer_cli.data.pairs import find_pairs
 from restormer_cli.data.pictures import Pictures, manifest_hash
 from restormer_cli.recipe import Pairs
@@ -21,7 +21,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def opened(where: Pairs, kind: Literal["disk", "memory", "off"]) -> Pictures:
-    pairs, decoded = find_pairs(where, role="train"), Decoded(3, kind)
+    pairs, decoded = find_pairs(where, role="train"), PictureCache(3, kind)
     for pair in pairs:
         for path in pair.paths:
             decoded.read(path)

@@ -197,7 +197,7 @@ def test_a_motion_photo_is_told():
     out = io.BytesIO()
     Image.fromarray(GRAY).save(out, "JPEG", xmp=b'<rdf:Description GCamera:MotionPhoto="1" xmp:Rating="5"/>')
     picture = decode_picture(out.getvalue() + b"\0\0\0\x18ftypmp42" + bytes(64), "motion.jpg")
-    assert any("film of the motion photo" in note for note in picture.notes)
+    assert any("video of the motion photo" in note for note in picture.notes)
     assert picture.beside.xmp == b'<rdf:Description xmp:Rating="5"/>'
 
 

@@ -20,7 +20,7 @@ from typer.testing import CliRunner, Result
 from restormer_cli import cli
 from restormer_cli.errors import UserError
 from restormer_cli.images import video as room
-from restormer_cli.images.video import is_film, open_film
+from restormer_cli.images.video import is_video, open_video
 
 av: Any = pytest.importorskip("av", reason=f"PyAV is missing: {room.EXTRA}")
 
@@ -70,13 +70,13 @@ def packets(path: Path, kind: str) -> list[tuple[float, bytes]]:
 
 
 def frames(path: Path) -> list[tuple[float, np.ndarray]]:
-    with open_film(path) as film:
+    with open_video(path) as film:
         return [(float(f.original.time), f.pixels) for f in film.frames()]
 
 
 def through(source: Path, target: Path, change=lambda pixels: pixels) -> list[str]:
     """A film through our reader and writer; returns the notes."""
-    with open_film(source) as film, target.open("w+b") as stream, film.writer(stream, target) as out:
+    with open_video(source) as film, target.open("w+b") as stream, film.writer(stream, target) as out:
         for frame in film.frames(out):
             out.write(change(frame.pixels), frame)
     return out.notes
@@ -159,9 +159,9 @@ def test_a_turned_film_stays_turned(tmp_path):
                 two.mux(packet)
     through(turned, target)
     for path in (turned, target):
-        with open_film(path) as film:
+        with open_video(path) as film:
             assert next(film.frames()).original.rotation in (90, -90)
-    with open_film(turned) as one, open_film(target) as two:
+    with open_video(turned) as one, open_video(target) as two:
         assert next(one.frames()).original.rotation == next(two.frames()).original.rotation
 
 
@@ -297,10 +297,10 @@ def test_a_killed_run_leaves_no_half_film_and_the_next_one_tidies_up(tmp_path, c
     source = make(tmp_path / "a.mkv", "ffv1", "yuv420p", None)
     code = (
         "import sys, time\nfrom restormer_cli.commands.restore.run import restore\n"
-        "from restormer_cli.commands.restore.types import Advanced, Request\n"
+        "from restormer_cli.commands.restore.types import FrameDone, Request\n"
         "from pathlib import Path\n"
         "for event in restore(Request(Path(sys.argv[1]), Path(sys.argv[2]), weights=sys.argv[3], device='cpu')):\n"
-        "    if isinstance(event, Advanced) and event.frames == 3:\n        print('now', flush=True); time.sleep(60)\n"
+        "    if isinstance(event, FrameDone) and event.frames == 3:\n        print('now', flush=True); time.sleep(60)\n"
     )
     arguments = [sys.executable, "-c", code, str(source), str(tmp_path / "out" / "b.mkv"), str(colour_weights)]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE) as process:
@@ -336,7 +336,7 @@ def test_memory_does_not_grow_with_the_film(tmp_path):
     source = make(tmp_path / "a.mkv", "ffv1", "yuv420p", None)
     alive: list[weakref.ref] = []
     most = 0
-    with open_film(source) as film, io.BytesIO() as stream, film.writer(stream, Path("b.mkv")) as out:
+    with open_video(source) as film, io.BytesIO() as stream, film.writer(stream, Path("b.mkv")) as out:
         for frame in film.frames(out):
             alive.append(weakref.ref(frame))
             out.write(frame.pixels, frame)
@@ -348,8 +348,8 @@ def test_memory_does_not_grow_with_the_film(tmp_path):
 
 
 def test_names():
-    assert is_film(Path("a.MP4"))
-    assert not is_film(Path("a.png"))
+    assert is_video(Path("a.MP4"))
+    assert not is_video(Path("a.png"))
 
 
 # --- Facts that are not in the tags ---------------------------------------------------------------------------
@@ -359,7 +359,7 @@ FILMS = Path(__file__).parent / "films"
 
 def told(source: Path, target: Path) -> str:
     """All that is told of a film on its way."""
-    with open_film(source) as film, target.open("w+b") as stream, film.writer(stream, target) as out:
+    with open_video(source) as film, target.open("w+b") as stream, film.writer(stream, target) as out:
         for frame in film.frames(out):
             out.write(frame.pixels, frame)
     return "; ".join([*out.notes, *film.notes])
@@ -367,7 +367,7 @@ def told(source: Path, target: Path) -> str:
 
 def test_a_turned_film_with_sound_stays_turned(tmp_path):
     told(FILMS / "rot.mp4", tmp_path / "b.mp4")
-    with open_film(tmp_path / "b.mp4") as film:
+    with open_video(tmp_path / "b.mp4") as film:
         assert next(film.frames()).original.rotation == -90
     assert packets(tmp_path / "b.mp4", "audio") == packets(FILMS / "rot.mp4", "audio")
 
@@ -459,7 +459,7 @@ def test_a_film_that_begins_late_is_moved_to_its_beginning(tmp_path):
 
 
 def test_films_by_other_names_are_films(tmp_path):
-    assert is_film(Path("a.VOB"))
-    assert is_film(Path("a.mxf"))
+    assert is_video(Path("a.VOB"))
+    assert is_video(Path("a.mxf"))
     told(FILMS / "anim.gif", tmp_path / "b.mkv")
     assert len(frames(tmp_path / "b.mkv")) > 1

@@ -27,19 +27,33 @@ def test_psnr_is_scikit_images(pair, peak):
     )
 
 
-@pytest.mark.parametrize("peak", [1.0, 255.0])
-def test_gaussian_ssim_is_scikit_images(pair, peak):
-    noisy, clean = (peak * picture for picture in pair)
-    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
-    theirs = structural_similarity(noisy, clean, data_range=peak, channel_axis=2, **options)
-    assert ssim_gaussian(noisy, clean, peak=peak) == pytest.approx(theirs, abs=1e-9)
+def by_windows(image: np.ndarray, reference: np.ndarray, peak: float, weights: np.ndarray, unbias: float) -> float:
+    """SSIM as its paper has it: one window after the other, wholly inside the picture."""
+    windows = [np.lib.stride_tricks.sliding_window_view(x, weights.shape, axis=(0, 1)) for x in (image, reference)]
+    mean_x, mean_y = ((window * weights).sum((-2, -1)) for window in windows)
+    x, y = windows[0] - mean_x[..., None, None], windows[1] - mean_y[..., None, None]
+    var_x, var_y, both = (unbias * (product * weights).sum((-2, -1)) for product in (x * x, y * y, x * y))
+    c1, c2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2
+    luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
+    return float((luminance * (2 * both + c2) / (var_x + var_y + c2)).mean())
 
 
 @pytest.mark.parametrize("peak", [1.0, 255.0])
-def test_uniform_ssim_is_scikit_images_default(pair, peak):
+@pytest.mark.parametrize("shape", [(41, 57), (11, 12)])
+def test_gaussian_ssim_is_that_of_windows_one_by_one(pair, peak, shape):
+    noisy, clean = (peak * picture[: shape[0], : shape[1]] for picture in pair)
+    bell = np.exp(-np.square(np.arange(-5, 6)) / (2 * 1.5**2))
+    weights = np.outer(bell, bell) / bell.sum() ** 2
+    assert ssim_gaussian(noisy, clean, peak=peak) == pytest.approx(
+        by_windows(noisy, clean, peak, weights, 1), abs=1e-12
+    )
+
+
+@pytest.mark.parametrize("peak", [1.0, 255.0])
+def test_uniform_ssim_is_that_of_windows_one_by_one(pair, peak):
     noisy, clean = (peak * picture for picture in pair)
-    theirs = structural_similarity(noisy, clean, data_range=peak, channel_axis=2)
-    assert ssim_uniform(noisy, clean, peak=peak) == pytest.approx(theirs, abs=1e-9)
+    expected = by_windows(noisy, clean, peak, np.full((7, 7), 1 / 49), 49 / 48)
+    assert ssim_uniform(noisy, clean, peak=peak) == pytest.approx(expected, abs=1e-12)
 
 
 def test_volume_ssim_is_scikit_images_in_the_interior():
@@ -114,6 +128,13 @@ def test_pictures_smaller_than_the_window_have_an_ssim(shape):
     for ssim in (ssim_gaussian, ssim_uniform, ssim_volume):
         assert ssim(one, one, peak=1) == pytest.approx(1)
         assert -1 <= ssim(one, other, peak=1) < 1
+
+
+def test_what_is_missing_of_a_window_is_mirrored():
+    """A picture of 4 × 30: its middle two rows, as they lie in the picture mirrored at its border rows."""
+    one, other = np.random.default_rng(3).uniform(size=(2, 4, 30, 3))
+    padded = [np.pad(picture, ((4, 4), (0, 0), (0, 0)), mode="reflect") for picture in (one, other)]
+    assert ssim_gaussian(one, other, peak=1) == pytest.approx(ssim_gaussian(*padded, peak=1), abs=1e-12)
 
 
 def test_shapes_that_differ_are_an_error():

@@ -26,7 +26,7 @@ from restormer_cli.model.weights import load_weights
 from restormer_cli.recipe import Recipe
 from restormer_cli.training import run_folder as run_module
 from restormer_cli.training import validation
-from restormer_cli.training.learner import Learner
+from restormer_cli.training.learner import TrainState
 from restormer_cli.training.trainer import fit
 
 FROM_INSIDE = {"write": 6, "fsync": 3, "rename": 3, "renamed": 4, "validate": 3, "line": 3, "border": 4}
@@ -88,7 +88,9 @@ def watch(points: Points) -> None:
     before(files.os, "fsync", "fsync")
     before(Path, "replace", "rename", after="renamed")
     before(validation, "psnr", "validate")
-    before(Learner, "step", "border", when=lambda learner, *_: bool(learner.optimizer.state) and near_border(learner))
+    before(
+        TrainState, "step", "border", when=lambda learner, *_: bool(learner.optimizer.state) and near_border(learner)
+    )
     store = run_module._store
 
     def piecewise(state: dict[str, Any], stream: Any) -> None:
@@ -119,7 +121,7 @@ def watch(points: Points) -> None:
     run_module.MetricsLog.append = torn
 
 
-def near_border(learner: Learner) -> bool:
+def near_border(learner: TrainState) -> bool:
     """Whether the step to come is the last of a stage or the first of the next."""
     steps = max(int(state["step"]) for state in learner.optimizer.state.values())
     return steps + 1 in BORDERS or steps in BORDERS

@@ -12,7 +12,7 @@ from restormer_cli.engine.restorer import Restorer
 from restormer_cli.errors import Failed
 from restormer_cli.recipe import Recipe
 from restormer_cli.training import learner
-from restormer_cli.training.learner import Learner
+from restormer_cli.training.learner import TrainState
 from restormer_cli.training.trainer import fit
 from restormer_cli.training.validation import Validation
 
@@ -51,7 +51,7 @@ def told(recipe: Recipe, folder: Path, **options) -> str:
 
 @pytest.mark.parametrize("error", [FULL, MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: …")])
 def test_training_out_of_memory_names_the_cures_that_are_left(recipe, tmp_path, monkeypatch, error):
-    monkeypatch.setattr(Learner, "_loss", fail(error))
+    monkeypatch.setattr(TrainState, "_loss", fail(error))
     line = told(recipe, tmp_path / "run")
     assert line.startswith("iteration 1: not enough memory on cpu for 4 patches of 16 at once: try ")
     assert "run.micro_batch=2, or --set run.activation_checkpointing=true, or --set stage.0.patch=8" in line
@@ -68,7 +68,7 @@ def test_validation_out_of_memory(recipe, tmp_path, monkeypatch):
 
 def test_memory_that_runs_out_while_resuming_is_not_another_network(recipe, tmp_path, monkeypatch):
     list(fit(recipe, tmp_path / "run", device="cpu", stop_after=1))
-    monkeypatch.setattr(Learner, "_load", fail(FULL))
+    monkeypatch.setattr(TrainState, "_load", fail(FULL))
     assert told(recipe, tmp_path / "run", resume=True) == "not enough memory to take up the checkpoint on cpu"
 
 
@@ -76,7 +76,7 @@ MISSING = RuntimeError("InvalidCxxCompiler: No working C++ compiler found in tor
 
 
 def test_compiling_without_a_compiler(recipe, tmp_path, monkeypatch, tiny_network, samples):
-    monkeypatch.setattr(Learner, "_loss", fail(MISSING))
+    monkeypatch.setattr(TrainState, "_loss", fail(MISSING))
     assert told(recipe, tmp_path / "run").endswith(
         "run.compile: needs a C++ compiler, and there is none: install g++, or set it to false"
     )
@@ -87,7 +87,7 @@ def test_compiling_without_a_compiler(recipe, tmp_path, monkeypatch, tiny_networ
 
 def test_training_in_fp32_is_exact_on_cuda_too(recipe, tmp_path, monkeypatch):
     """TF32 is off in steps and validation, and afterwards as it was."""
-    loss, score, seen = Learner._loss, Validation._restore, []
+    loss, score, seen = TrainState._loss, Validation._restore, []
 
     def note(wrapped):
         def call(*arguments):
@@ -96,7 +96,7 @@ def test_training_in_fp32_is_exact_on_cuda_too(recipe, tmp_path, monkeypatch):
 
         return call
 
-    monkeypatch.setattr(Learner, "_loss", note(loss))
+    monkeypatch.setattr(TrainState, "_loss", note(loss))
     monkeypatch.setattr(Validation, "_restore", note(score))
     before = torch.backends.cudnn.allow_tf32
     list(fit(recipe, tmp_path / "run", device="cpu"))

@@ -140,7 +140,7 @@ def network(names: Iterable[str], scale: str) -> dict[str, Any]:
 
 
 def published(names: Iterable[str]) -> Figure | None:
-    """What the paper's own ablation reached with these choices, where it has such a row."""
+    """Score of the paper's own ablation with these choices, where it has such a row."""
     names = tuple(names)
     if "local" in names:
         return None
@@ -248,7 +248,7 @@ def _check_places(groups: list[list[str]]) -> None:
 
 
 def _spec(words: list[str], options: Iterable[str]) -> Spec:
-    """What stands between two `vs`."""
+    """Words between two `vs`."""
     parts = list(_parts(words, options))
     names = [part for part in parts if isinstance(part, str)]
     alone = [part for part in parts if isinstance(part, Spec)]

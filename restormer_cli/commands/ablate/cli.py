@@ -41,7 +41,7 @@ def ablate(
     ] = "compact",
     seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Trainings of each arm, paired by their seeds.")] = 2,
     iterations: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Of each arm (default: the scale's).")
+        int | None, typer.Option(min=1, metavar="N", help="Iterations of each arm (default: the scale's).")
     ] = None,
     minutes: Annotated[
         int | None,
@@ -53,10 +53,13 @@ def ablate(
         ),
     ] = None,
     equal: Annotated[
-        str, typer.Option(metavar="iterations|time", help="What arms have in equal parts; time: the first arm's.")
+        str,
+        typer.Option(
+            metavar="iterations|time", help="Train arms for equal iterations, or for the time of the first arm."
+        ),
     ] = "iterations",
     any_budget: Annotated[
-        bool, typer.Option("--any-budget", help="Also where parameters or FLOPs differ by more than 10 %.")
+        bool, typer.Option("--any-budget", help="Allow parameters or FLOPs that differ by more than 10 %.")
     ] = False,
     data: Annotated[Path | None, typer.Option(metavar="DIR", help="Clean photographs to train on.")] = None,
     validate: Annotated[Path | None, typer.Option(metavar="DIR", help="Clean photographs to score on.")] = None,
@@ -67,12 +70,12 @@ def ablate(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a field of every arm's recipe: optimizer.lr=1e-4."),
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="The first one, instead of the recipe's.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="First seed, instead of the recipe's.")] = None,
     precision: Annotated[
-        str | None, typer.Option(help="Of training: auto, fp32 or bf16, instead of the recipe's.")
+        str | None, typer.Option(help="Precision of training: auto, fp32 or bf16, instead of the recipe's.")
     ] = None,
     device: Device = "auto",
-    out: Annotated[Path | None, typer.Option(help="Folder of everything (default: runs/ARM-vs-ARM).")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of all runs and results (default: runs/ARM-vs-ARM).")] = None,
     resume: Annotated[bool, typer.Option(help="Go on in that folder; --seeds may have grown.")] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Print what would be compared, and do nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The answer as JSON on stdout, instead of a table.")] = False,

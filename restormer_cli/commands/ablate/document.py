@@ -42,7 +42,7 @@ def to_dict(finished: Finished) -> dict[str, Any]:
 
 
 def _network(arm: Arm) -> dict[str, Any]:
-    """Who it is."""
+    """Identity of the method or arm."""
     return {
         "name": arm.name,
         "model": arm.recipe.model.to_dict(),

@@ -14,7 +14,7 @@ from restormer_cli.commands.ablate.plan import with_iterations
 from restormer_cli.commands.ablate.types import Arm, Budget, Notice, Step
 from restormer_cli.data.pictures import Note
 from restormer_cli.recipe import Recipe
-from restormer_cli.training.learner import Learner
+from restormer_cli.training.learner import TrainState
 from restormer_cli.training.schedule import split_batch
 from restormer_cli.training.signals import StopRequest
 from restormer_cli.training.trainer import Log, RolledBack, StepLog, Stopped, fit
@@ -123,7 +123,7 @@ def time_steps(
     arms: Sequence[Arm], accelerator: Accelerator, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, float]:
     """Seconds that an iteration of each arm takes, over all of its stages; the arms are timed in turn."""
-    learners = {arm.name: Learner(arm.recipe, accelerator) for arm in arms}
+    learners = {arm.name: TrainState(arm.recipe, accelerator) for arm in arms}
     taken: dict[tuple[str, int], list[float]] = {}
     for probe in range(PROBES):
         for arm in arms:
@@ -161,7 +161,9 @@ def in_lengths(arms: Sequence[Arm], lengths: Budget) -> tuple[Arm, ...]:
     return tuple(replace(arm, recipe=with_iterations(arm.recipe, iterations[arm.trained_as])) for arm in arms)
 
 
-def _time_step(learner: Learner, batch: int, patch: int, accelerator: Accelerator, clock: Callable[[], float]) -> float:
+def _time_step(
+    learner: TrainState, batch: int, patch: int, accelerator: Accelerator, clock: Callable[[], float]
+) -> float:
     """Seconds of one step on this process's share of a batch of noise."""
     recipe = learner.recipe
     share = split_batch(batch, accelerator.num_processes, recipe.run.micro_batch, uneven=recipe.run.uneven).shares[

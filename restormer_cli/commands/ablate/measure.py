@@ -1,4 +1,4 @@
-"""What a trained arm is worth: PSNR picture by picture, kept beside its weights; and what running it takes."""
+"""Scores of a trained arm: PSNR picture by picture, kept beside its weights; and the cost of running it."""
 
 import json
 import math
@@ -21,7 +21,7 @@ from restormer_cli.recipe_files import resolved
 from restormer_cli.training.run_folder import Run
 
 SIDE = 512
-"""Of the picture whose restoration is timed."""
+"""Side of the picture whose restoration is timed."""
 ROUNDS = 3
 
 
@@ -54,9 +54,9 @@ def score(
         protocol = protocol_of(recipe, source)
         kept = {"recipe": resolved(recipe), "window": arm.window, "crop": started.crop, "pictures": []}
         network = Network(arm.name, recipe.model, Run(folder).weights, recipe.task)
-        contestant = Method(OURS, device=started.device, window=arm.window)
+        method = Method(OURS, device=started.device, window=arm.window)
         inputs: dict[str, float] = {}
-        for event in evaluate([contestant], network, source, protocol, threads=started.machine.threads):
+        for event in evaluate([method], network, source, protocol, threads=started.machine.threads):
             if stop():
                 raise KeyboardInterrupt
             if not isinstance(event, ImageScore):
@@ -64,7 +64,7 @@ def score(
             if event.scores is None:
                 raise Failed(f"{arm.name}: cannot be scored: {event.error}")
             name = event.sample.name
-            if event.contestant is None:
+            if event.method is None:
                 inputs[name] = event.scores.psnr
                 yield Phase(f"scoring {arm.name}, seed {repetition + 1}: {name}")
             else:

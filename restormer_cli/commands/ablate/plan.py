@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 CROP = {"compact": 512, "paper": 0}
 MINUTES = {"compact": 13, "paper": 0}
-"""Of training, where neither the iterations nor a recipe is chosen: with scoring it is 20 on two processor cores."""
+"""Minutes of training, where neither iterations nor a recipe are chosen: with scoring 20 on two processor cores."""
 APART = 0.10
 """Budgets may differ by this much."""
 POINTS = 8
@@ -26,7 +26,7 @@ POINTS = 8
 
 
 def start(request: Request) -> Started:
-    """What will be compared. Raises UserError."""
+    """Return the comparison to run. Raises UserError."""
     _check_flags(request)
     specs = parse_arms(request.words, request.options)
     base, notes = _base(request, specs)
@@ -96,7 +96,7 @@ def _check_flags(request: Request) -> None:
 
 
 def _base(request: Request, specs: Sequence[Spec]) -> tuple[Recipe, list[str]]:
-    """What all arms share: the first recipe among them, else the scale's own; as the flags change it."""
+    """Base recipe of all arms: the first recipe among them, else the scale's own; as the flags change it."""
     named = [spec.recipe for spec in specs if spec.recipe is not None]
     recipe = read_recipe(named[0] if named else f"ablate/{request.scale}")
     base = _with_data(change_recipe(recipe, _changes(request), recipe.name), request)
@@ -208,7 +208,7 @@ def _describe(base: Recipe) -> str:
 
 
 def budgets(arm: Arm) -> dict[str, float]:
-    """What has to be about equal: parameters, and FLOPs by both conventions (G multiply-accumulates at 256²)."""
+    """Budgets that must be about equal: parameters, and FLOPs by both conventions (G multiply-accumulates at 256²)."""
     work: Operations = arm.work
     return {
         "parameters": arm.parameters,

@@ -11,7 +11,7 @@ from restormer_cli.commands.ablate.types import Request, Started
 
 
 def preview(request: Request) -> Started:
-    """What an ablation would do, without doing it. Raises UserError."""
+    """Return the plan of an ablation without running it. Raises UserError."""
     from restormer_cli.commands.ablate.plan import start
 
     return start(request)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def budget_table(started: "Started") -> Table:
-    """What every arm has to spend."""
+    """Table of every arm's budget."""
     table = text_table("arm", "parameters", "convolution GMACs (the paper's GFLOPs)", "GFLOPs (2 per MAC)", "network ")
     for arm in started.arms:
         table.add_row(

@@ -1,4 +1,4 @@
-"""What an ablation is asked, what it will do, and what it found: plain values."""
+"""Request, plan and result of an ablation: plain values."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +57,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Started:
-    """What will be compared."""
+    """Comparison, before the first training."""
 
     arms: tuple[Arm, ...]
     seeds: tuple[int, ...]
@@ -85,20 +85,20 @@ class Started:
 
 @dataclass(frozen=True)
 class Phase:
-    """What goes on now, in words."""
+    """Current activity, in words."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What was found by timing: how many iterations each training gets."""
+    """Iterations of each training, from timing."""
 
     first: int
     """Iterations of the first arm; of all, where iterations are equal."""
     iterations: tuple[tuple[str, int], ...]
     seconds: tuple[tuple[str, float], ...]
-    """Of one iteration."""
+    """Seconds of one iteration."""
     whole: float
     """Seconds of all trainings, had nothing been shortened."""
 
@@ -126,7 +126,7 @@ class Notice:
 
 @dataclass(frozen=True)
 class InferenceCost:
-    """What running an arm's network takes: seconds per megapixel, and the most memory of its process in bytes."""
+    """Cost of running an arm's network: seconds per megapixel, and the most memory of its process in bytes."""
 
     arm: str
     seconds: float | None
@@ -143,7 +143,7 @@ class Scored:
     repetition: int
     iterations: int
     seconds: float
-    """Of its training steps."""
+    """Seconds of its training steps."""
     curve: tuple[tuple[int, float], ...]
     """(iteration, mean PSNR in validation)."""
     pictures: tuple[tuple[str, float], ...]

@@ -1,4 +1,4 @@
-"""What `ablate` shows: progress on stderr, the answer on stdout, which is data."""
+"""Terminal view of `ablate`: progress on stderr, the answer on stdout, which is data."""
 
 import time
 from collections.abc import Iterable
@@ -138,7 +138,7 @@ class AblationView:
 
 
 def started_lines(started: "Started") -> list[str]:
-    """What is about to be compared, and on what."""
+    """Header of a comparison: arms and machine."""
     seeds = f"{len(started.seeds)} seed{'s' * (len(started.seeds) > 1)}"
     length = (
         f"the time of {started.iterations:,} iterations"

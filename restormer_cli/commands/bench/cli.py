@@ -21,25 +21,26 @@ def bench(
         str | None, typer.Option(metavar="LIST", help="Pictures to time: 256,512,1024x1536 (height x width).")
     ] = None,
     against: Annotated[
-        str | None, typer.Option(metavar="LIST", help="Who else takes part: textbook,onnxruntime,openvino,compile …")
+        str | None,
+        typer.Option(metavar="LIST", help="Methods to compare with: textbook,onnxruntime,openvino,compile …"),
     ] = None,
     tile: Annotated[str | None, typer.Option(metavar="LIST", help="Sides of tiles to try; 0 is no tiles.")] = None,
     overlap: Annotated[int, typer.Option(min=0, metavar="N", help="Pixels that neighbouring tiles share.")] = 32,
     window: Annotated[
         str | None, typer.Option(metavar="LIST", help="Windows of local attention to try; 0 is global.")
     ] = None,
-    memory: Annotated[str | None, typer.Option(help="What our own runs may use, such as 6GB.")] = None,
+    memory: Annotated[str | None, typer.Option(help="Memory budget of our own runs, such as 6GB.")] = None,
     device: Annotated[str, typer.Option(metavar="LIST", help="auto, or a list: cpu,cuda.")] = "auto",
     precision: Annotated[str, typer.Option(metavar="LIST", help="A list of fp32, bf16, fp16.")] = "fp32",
-    runs: Annotated[int, typer.Option(min=1, metavar="N", help="Timed runs of each, after one warm-up.")] = 3,
+    runs: Annotated[int, typer.Option(min=1, metavar="N", help="Timed runs of each method, after one warm-up.")] = 3,
     threads: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="For every contestant (default: all cores).")
+        int | None, typer.Option(min=1, metavar="N", help="Processor threads of each method (default: all).")
     ] = None,
     clean: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Quality: the clean pictures, with either of the next two.")
     ] = None,
     degraded: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Their degraded twins, of the same names.")
+        Path | None, typer.Option(metavar="DIR", help="The degraded pictures, of the same names.")
     ] = None,
     degrade: Annotated[
         str | None, typer.Option(metavar="SPEC", help="Degrade them: gaussian:25 (the published noise), defocus:3 …")
@@ -51,11 +52,12 @@ def bench(
         str | None, typer.Option(help="plain, gaussian, rain-y, gopro, realblur, dpdd or sidd (default: by the task).")
     ] = None,
     dataset: Annotated[
-        str | None, typer.Option(metavar="NAME", help="For the paper's figure (default: the clean folder's name).")
+        str | None,
+        typer.Option(metavar="NAME", help="Data set of the paper's figure (default: the clean folder's name)."),
     ] = None,
     crop: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Score centre crops of N pixels: slow methods stay bearable."),
+        typer.Option(metavar="N", help="Score centre crops of N pixels, for slow methods."),
     ] = None,
     metrics: Annotated[str | None, typer.Option(metavar="LIST", help="More measures: lpips, lpips-vgg.")] = None,
     min_psnr: Annotated[float | None, typer.Option(metavar="DB", help="Exit 4 where our mean PSNR is lower.")] = None,
@@ -65,7 +67,7 @@ def bench(
     max_memory: Annotated[
         str | None, typer.Option(metavar="SIZE", help="Exit 4 where our process needs more, such as 2GB.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of random weights and of --degrade.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of random weights and of --degrade.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="The result as JSON on stdout, instead of tables.")] = False,
     page: Annotated[
         Path | None,

@@ -58,32 +58,32 @@ def to_dict(finished: Finished) -> dict[str, Any]:
     }
 
 
-def contestant_dict(contestant: Method) -> dict[str, Any]:
-    """Who it is."""
+def method_dict(method: Method) -> dict[str, Any]:
+    """Identity of the method or arm."""
     return {
-        "name": contestant.name,
-        "kind": contestant.kind,
-        "precision": contestant.precision,
-        "device": contestant.device,
-        "tile": contestant.tile,
-        "overlap": contestant.overlap if contestant.tile else None,
-        "window": contestant.window,
-        "memory": contestant.memory,
-        "strength": None if contestant.hints is None else contestant.hints.strength,
-        "sigma": None if contestant.hints is None else contestant.hints.sigma,
+        "name": method.name,
+        "kind": method.kind,
+        "precision": method.precision,
+        "device": method.device,
+        "tile": method.tile,
+        "overlap": method.overlap if method.tile else None,
+        "window": method.window,
+        "memory": method.memory,
+        "strength": None if method.hints is None else method.hints.strength,
+        "sigma": None if method.hints is None else method.hints.sigma,
     }
 
 
 def _cost(cost: Cost) -> dict[str, Any]:
     return {
         "cells": [_cell(cell) for cell in cost.cells],
-        "scaling": [contestant_dict(scaling.contestant) | {"exponent": scaling.exponent} for scaling in cost.scaling],
+        "scaling": [method_dict(scaling.method) | {"exponent": scaling.exponent} for scaling in cost.scaling],
     }
 
 
 def _cell(cell: Timing) -> dict[str, Any]:
     timed = cell.error is None
-    return contestant_dict(cell.contestant) | {
+    return method_dict(cell.method) | {
         "height": cell.height,
         "width": cell.width,
         "seconds": list(cell.seconds),
@@ -113,7 +113,7 @@ def _quality(quality: Quality) -> dict[str, Any]:
         "pictures": [
             {
                 "name": row.sample.name,
-                "contestant": None if row.contestant is None else contestant_dict(row.contestant),
+                "contestant": None if row.method is None else method_dict(row.method),
                 "height": row.height,
                 "width": row.width,
                 "measures": {} if row.error is not None else {k: finite(v) for k, v in measures(row).items()},
@@ -128,7 +128,7 @@ def _quality(quality: Quality) -> dict[str, Any]:
 def _summary(summary: Summary) -> dict[str, Any]:
     published, psnr = summary.published, summary.mean("psnr")
     return {
-        "contestant": None if summary.contestant is None else contestant_dict(summary.contestant),
+        "contestant": None if summary.method is None else method_dict(summary.method),
         "group": summary.group,
         "pictures": summary.pictures,
         "measures": {

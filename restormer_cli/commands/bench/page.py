@@ -1,6 +1,5 @@
 """`bench --report page.html`: figures, tables and pictures of a benchmark in one file (report/html.py renders it)."""
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from restormer_cli.commands.bench.tables import (
 )
 from restormer_cli.errors import one_line
 from restormer_cli.files import write_atomically
+from restormer_cli.images.formats.pillow import encode_8_bits
 from restormer_cli.report.comparison import (
     MOST_SLIDERS,
     PAGE_PIXELS,
@@ -85,7 +85,7 @@ class BenchPage:
         if event.scores is None:
             return
         name = one_line(event.sample.name)
-        if event.contestant is None:
+        if event.method is None:
             self._before[name] = event.scores.psnr
         if event.views is None:
             return
@@ -147,15 +147,11 @@ def _crops(score: float, name: str, views: "Views", worst: bool) -> Crops:
 
 def _png(samples: np.ndarray) -> str:
     """uint8 (h, w, 1 or 3) as a data URI, every pixel as it is."""
-    from PIL import Image
-
-    stream = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(samples[..., 0] if samples.shape[2] == 1 else samples)).save(stream, "PNG")
-    return data_uri(stream.getvalue(), "image/png")
+    return data_uri(encode_8_bits(samples, "PNG"), "image/png")
 
 
 def _numbers(finished: "Finished") -> list[tuple[str, ...]]:
-    """What one looks for first."""
+    """Main figures, shown first."""
     started, quality, cost = finished.started, finished.quality, finished.cost
     numbers: list[tuple[str, ...]] = []
     if quality is not None:
@@ -207,13 +203,13 @@ def _figures(finished: "Finished") -> list[tuple[Markup, str]]:
 def _quality_figure(quality: "Quality") -> "Figure":
     figure = canvas(1)
     (panel,) = figure.axes
-    summaries = [s for s in quality.summaries if s.group is None and s.contestant is not None]
+    summaries = [s for s in quality.summaries if s.group is None and s.method is not None]
     for index, summary in enumerate(summaries):
-        assert summary.contestant is not None
+        assert summary.method is not None
         psnr, seconds = summary.mean("psnr"), summary.seconds_per_megapixel
         if psnr is None or seconds is None or not np.isfinite(psnr):
             continue
-        name = f"{label(summary.contestant)}, {psnr:.2f} dB"
+        name = f"{label(summary.method)}, {psnr:.2f} dB"
         panel.scatter(seconds, psnr, s=70, color=COLOURS[index % len(COLOURS)], alpha=0.85, label=name)
     panel.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     panel.set(xscale="log", xlabel="seconds per megapixel", ylabel="mean PSNR, dB")
@@ -225,13 +221,13 @@ def _quality_figure(quality: "Quality") -> "Figure":
 def _cost_figure(cost: "Cost") -> "Figure":
     figure = canvas(2)
     time, memory = figure.axes
-    for index, contestant in enumerate(dict.fromkeys(cell.contestant for cell in cost.cells)):
-        cells = [cell for cell in cost.cells if cell.contestant == contestant and cell.error is None]
+    for index, method in enumerate(dict.fromkeys(cell.method for cell in cost.cells)):
+        cells = [cell for cell in cost.cells if cell.method == method and cell.error is None]
         if not cells:
             continue
         colour = COLOURS[index % len(COLOURS)]
         pixels = [cell.height * cell.width / 1e6 for cell in cells]
-        time.plot(pixels, [cell.median for cell in cells], "o-", color=colour, label=label(contestant))
+        time.plot(pixels, [cell.median for cell in cells], "o-", color=colour, label=label(method))
         peaks = [(cell.device_peak or cell.peak or 0) / 1e9 for cell in cells]
         memory.plot(pixels, peaks, "o-", color=colour)
     for panel, name in ((time, "seconds"), (memory, "peak memory, GB")):
@@ -247,7 +243,7 @@ def _stage_figure(cost: "Cost") -> "Figure":
     figure = canvas(1)
     (panel,) = figure.axes
     left = np.zeros(len(cells))
-    names = [f"{cell.height}×{cell.width}\n{label(cell.contestant)}" for cell in cells]
+    names = [f"{cell.height}×{cell.width}\n{label(cell.method)}" for cell in cells]
     for index, (stage, _) in enumerate(cells[0].stages):
         shares = np.array([cell.stages[index][1] / sum(t for _, t in cell.stages) for cell in cells])
         panel.barh(names, 100 * shares, left=100 * left, label=stage.replace("_", " "), color=f"C{index}")

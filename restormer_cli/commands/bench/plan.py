@@ -12,7 +12,8 @@ from restormer_cli.benchmark.scoring import Source, published_sigma
 from restormer_cli.commands.bench.types import Request, Started, Task
 from restormer_cli.data.pairs import find_pairs
 from restormer_cli.degradations.spec import parse_degradation
-from restormer_cli.engine.restorer import PRECISIONS, check_ways
+from restormer_cli.engine.backend import PRECISIONS
+from restormer_cli.engine.restorer import check_ways
 from restormer_cli.errors import UserError
 from restormer_cli.hardware import choose_device, describe_machine, parse_memory
 from restormer_cli.metrics.perceptual import check_metrics
@@ -25,21 +26,21 @@ DEFAULT_TASK = "denoise"
 
 
 def start(request: Request) -> Started:
-    """What will be measured. Raises UserError."""
+    """Return the measurements to make. Raises UserError."""
     check_kinds(tuple(read_kind(word)[0] for word in request.against))
     _check_flags(request)
     judging = request.clean is not None
     network = find_network(request.network or (DEFAULT_TASK if judging else PAPER), request.seed)
     wanted = request.sizes or (() if judging else DEFAULT_SIZES)
     sizes = tuple(parse_size(text) for text in wanted)
-    contestants, notes = list_contestants(request)
+    methods, notes = list_methods(request)
     return Started(
         network=network,
         assumed=request.network is None,
         parameters=count_parameters(network.config),
         operations=tuple(count_operations(network.config, *size) for size in sizes),
         machine=describe_machine(request.threads or torch.get_num_threads()),
-        contestants=contestants,
+        methods=methods,
         sizes=sizes,
         runs=request.runs,
         notes=notes,
@@ -74,7 +75,7 @@ def _check_flags(request: Request) -> None:
             raise UserError("--max-memory: memory is measured by size: name some, such as --sizes 512")
 
 
-def list_contestants(request: Request) -> tuple[tuple[Method, ...], tuple[str, ...]]:
+def list_methods(request: Request) -> tuple[tuple[Method, ...], tuple[str, ...]]:
     """Ours in every way that is asked for, then the others; and notes on those that do not offer a precision."""
     for precision in request.precisions:
         if precision not in PRECISIONS:

@@ -45,7 +45,7 @@ def bench(request: Request) -> Iterator[Started | TimingProgress | Timing | Tuni
 @contextmanager
 def _exported(started: Started) -> Iterator[Path | None]:
     """The network as an ONNX file for as long as it is needed, if anybody needs it."""
-    if not any(needs_onnx(contestant.kind) for contestant in started.contestants):
+    if not any(needs_onnx(method.kind) for method in started.methods):
         yield None
         return
     with tempfile.TemporaryDirectory(prefix="restormer-bench-") as folder:
@@ -57,7 +57,7 @@ def _exported(started: Started) -> Iterator[Path | None]:
 def _cost(started: Started, onnx: Path | None) -> Iterator[TimingProgress | Timing]:
     for size in started.sizes:
         yield from measure(
-            [(contestant, started.network) for contestant in started.contestants],
+            [(method, started.network) for method in started.methods],
             size,
             rounds=started.runs,
             threads=started.machine.threads,
@@ -69,7 +69,7 @@ def _quality(started: Started, onnx: Path | None) -> Iterator[Tuning | ImageScor
     task = started.task
     assert task is not None
     yield from evaluate(
-        started.contestants,
+        started.methods,
         started.network,
         task.source,
         task.protocol,

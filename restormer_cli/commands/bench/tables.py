@@ -29,7 +29,7 @@ def gate_text(name: str, value: float) -> str:
 
 
 def worst_line(gate: "Gate") -> str:
-    """Who came closest to a threshold, or went over it."""
+    """Describe the run that came closest to a threshold, or exceeded it."""
     if not math.isfinite(gate.worst) and not gate.passed:
         return f"not measured: {gate.whose}"
     return f"{gate_text(gate.name, gate.worst)} by {gate.whose}"
@@ -43,7 +43,7 @@ def weights_text(network: "Network") -> str:
 
 
 def task_lines(task: "Task") -> list[str]:
-    """What is scored, and by which rules."""
+    """Describe the pictures that are scored, and the protocol."""
     source = task.source
     how = "as they are" if source.degradation is None else f"degraded by {source.degradation}, seed {source.seed}"
     crop = f", centre crops of {source.crop} pixels" if source.crop else ""
@@ -65,10 +65,10 @@ def machine_line(started: "Started") -> str:
     )
 
 
-def label(contestant: "Method") -> str:
-    """A contestant with its precision, and its device where that is no CPU."""
-    device = "" if contestant.device == "cpu" else f" {contestant.device}"
-    return f"{contestant.name} {contestant.precision}{device}"
+def label(method: "Method") -> str:
+    """A method with its precision, and its device where that is no CPU."""
+    device = "" if method.device == "cpu" else f" {method.device}"
+    return f"{method.name} {method.precision}{device}"
 
 
 def print_tables(finished: "Finished") -> None:
@@ -114,7 +114,7 @@ def _work_table(started: "Started") -> Table:
 
 def _cost_table(cost: "Cost") -> Table:
     against = any(cell.difference is not None for cell in cost.cells)
-    table = text_table("size", "contestant", "seconds", "fastest–slowest", "relative", "MP/s", "peak memory")
+    table = text_table("size", "method", "seconds", "fastest–slowest", "relative", "MP/s", "peak memory")
     table.columns[1].justify = "left"
     if against:
         table.add_column("difference from textbook", justify="right")
@@ -122,12 +122,12 @@ def _cost_table(cost: "Cost") -> Table:
     for cell in cost.cells:
         size = f"{cell.height}×{cell.width}"
         if cell.error is not None:
-            table.add_row(size, label(cell.contestant), cell.error)
+            table.add_row(size, label(cell.method), cell.error)
             continue
         base = first.setdefault((cell.height, cell.width), cell)
         row = [
             size,
-            label(cell.contestant),
+            label(cell.method),
             f"{cell.median:.3g}",
             f"{min(cell.seconds):.3g}–{max(cell.seconds):.3g}",
             f"{cell.median / base.median:.2f}×",
@@ -144,7 +144,7 @@ def _stage_table(cost: "Cost") -> Table | None:
     cells = [cell for cell in cost.cells if cell.stages]
     if not cells:
         return None
-    table = text_table("stage", *(f"{c.height}×{c.width} {label(c.contestant)}" for c in cells))
+    table = text_table("stage", *(f"{c.height}×{c.width} {label(c.method)}" for c in cells))
     totals = [sum(seconds for _, seconds in cell.stages) for cell in cells]
     for index, (name, _) in enumerate(cells[0].stages):
         times = [cell.stages[index][1] for cell in cells]
@@ -154,9 +154,9 @@ def _stage_table(cost: "Cost") -> Table | None:
 
 
 def _scaling_table(cost: "Cost") -> Table:
-    table = text_table("contestant", "exponent")
+    table = text_table("method", "exponent")
     for scaling in cost.scaling:
-        table.add_row(label(scaling.contestant), f"{scaling.exponent:.2f}")
+        table.add_row(label(scaling.method), f"{scaling.exponent:.2f}")
     return table
 
 
@@ -168,7 +168,7 @@ def _quality_table(quality: "Quality") -> Table:
     grouped = any(summary.group is not None for summary in summaries)
     printed = any(summary.published is not None for summary in summaries)
     names = [name for name, _ in summaries[0].measures]
-    table = text_table("contestant")
+    table = text_table("method")
     if grouped:
         table.add_column("folder")
     for name in names:
@@ -182,7 +182,7 @@ def _quality_table(quality: "Quality") -> Table:
     if printed:
         table.add_column("the paper's", justify="right")
         table.add_column("difference", justify="right")
-    inputs = {s.group: s.mean("psnr") or 0.0 for s in summaries if s.contestant is None}
+    inputs = {s.group: s.mean("psnr") or 0.0 for s in summaries if s.method is None}
     for summary in summaries:
         row = [summary_label(summary)]
         row += [f"all {summary.pictures}" if summary.group is None else summary.group or "."] if grouped else []
@@ -190,7 +190,7 @@ def _quality_table(quality: "Quality") -> Table:
             row.append(plus_minus(name, statistic))
             if name == "psnr":
                 gain = statistic.mean - inputs[summary.group]
-                row.append("" if summary.contestant is None else f"{gain:+.2f}")
+                row.append("" if summary.method is None else f"{gain:+.2f}")
         row += ["" if value is None else f"{value:.3g}" for value in (summary.seconds, summary.seconds_per_megapixel)]
         if printed:
             figure, psnr = summary.published, summary.mean("psnr") or 0.0
@@ -202,27 +202,27 @@ def _quality_table(quality: "Quality") -> Table:
 def _picture_table(quality: "Quality") -> Table:
     table = text_table("picture", "size", "input")
     sound = [row for row in quality.judged if row.scores is not None]
-    contestants = list(dict.fromkeys(row.contestant for row in sound if row.contestant is not None))
-    for contestant in contestants:
-        table.add_column(label(contestant), justify="right")
-    found = {(row.sample, row.contestant): row for row in sound}
+    methods = list(dict.fromkeys(row.method for row in sound if row.method is not None))
+    for method in methods:
+        table.add_column(label(method), justify="right")
+    found = {(row.sample, row.method): row for row in sound}
     for sample in dict.fromkeys(row.sample for row in sound):
         first = found[sample, None]
-        rows = [found.get((sample, contestant)) for contestant in (None, *contestants)]
+        rows = [found.get((sample, method)) for method in (None, *methods)]
         scores = ["failed" if row is None or row.scores is None else decibels(row.scores.psnr) for row in rows]
         table.add_row(sample.name, f"{first.width}×{first.height}", *scores)
     return table
 
 
 def summary_label(summary: "Summary") -> str:
-    """Who it is, with what a classical method was told."""
-    contestant = summary.contestant
-    if contestant is None:
+    """Name of a method, with a classical method's parameters."""
+    method = summary.method
+    if method is None:
         return "input"
-    hints = contestant.hints
+    hints = method.hints
     if hints is None:
-        return label(contestant)
-    return f"{contestant.name} (strength {hints.strength:g}, told σ {255 * hints.sigma:.3g}/255)"
+        return label(method)
+    return f"{method.name} (strength {hints.strength:g}, told σ {255 * hints.sigma:.3g}/255)"
 
 
 def plus_minus(name: str, statistic: "Statistic") -> str:

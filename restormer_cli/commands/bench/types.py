@@ -1,4 +1,4 @@
-"""What `bench` is asked, and what it yields and returns: plain values."""
+"""Request, events and result of `bench`: plain values."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ class Gates:
 
 @dataclass(frozen=True)
 class Request:
-    """What to measure, and against what."""
+    """Request: network, sizes, pictures and methods."""
 
     network: str | None = None
     """Weights, a bundled checkpoint, `paper` or a recipe; None: `paper`, or `denoise` where quality is asked for."""
@@ -58,7 +58,7 @@ class Request:
     crop: int | None = None
     metrics: tuple[str, ...] = ()
     keep_views: bool = False
-    """Whether pictures of the first contestant come along, for a page."""
+    """Whether pictures of the first method come along, for a page."""
     gates: Gates = Gates()
 
 
@@ -75,7 +75,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Started:
-    """What will be measured, before anything is."""
+    """Measurements to make, before the first one."""
 
     network: Network
     assumed: bool
@@ -84,7 +84,7 @@ class Started:
     operations: tuple[Operations, ...]
     """Per size."""
     machine: Machine
-    contestants: tuple[Method, ...]
+    methods: tuple[Method, ...]
     sizes: tuple[tuple[int, int], ...]
     runs: int
     notes: tuple[str, ...]
@@ -95,7 +95,7 @@ class Started:
 class Scaling:
     """Seconds grow as pixels to this power, fitted over the sizes: 1 is linear."""
 
-    contestant: Method
+    method: Method
     exponent: float
 
 
@@ -117,9 +117,9 @@ class Statistic:
 
 @dataclass(frozen=True)
 class Summary:
-    """A contestant (None: the degraded pictures) over a group of pictures (None: all of them)."""
+    """A method (None: the degraded pictures) over a group of pictures (None: all of them)."""
 
-    contestant: Method | None
+    method: Method | None
     group: str | None
     pictures: int
     measures: tuple[tuple[str, Statistic], ...]

@@ -1,4 +1,4 @@
-"""What `bench` shows: progress on stderr, tables on stdout, which are data."""
+"""Terminal view of `bench`: progress on stderr, tables on stdout, which are data."""
 
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -70,17 +70,17 @@ def show_benchmark(events: Iterable[object], *, tables: bool = True, page: "Benc
 
 
 def doing(event: object) -> str:
-    """What goes on, for a line that is drawn over itself."""
+    """Current activity, for a line that is drawn over itself."""
     from restormer_cli.benchmark.scoring import ImageScore, Tuning
     from restormer_cli.benchmark.timing import TimingProgress
 
     if isinstance(event, TimingProgress):
         what = "warm-up" if event.round == 0 else f"run {event.round} of {event.rounds}"
-        return f"{event.height}×{event.width}  {label(event.contestant)}  {what}"
+        return f"{event.height}×{event.width}  {label(event.method)}  {what}"
     if isinstance(event, Tuning):
-        return f"tuning {event.contestant.name}"
+        return f"tuning {event.method.name}"
     if isinstance(event, ImageScore):
-        return f"{event.sample.name}  {'input' if event.contestant is None else label(event.contestant)}"
+        return f"{event.sample.name}  {'input' if event.method is None else label(event.method)}"
     return ""
 
 
@@ -92,14 +92,14 @@ def done_line(event: object) -> str:
     if isinstance(event, Timing):
         return cell_line(event)
     if isinstance(event, ImageScore) and event.scores is not None:
-        who = "input" if event.contestant is None else label(event.contestant)
+        who = "input" if event.method is None else label(event.method)
         seconds = "" if event.seconds is None else f"  {event.seconds:.3g} s"
         return f"{event.sample.name}  {who}  {decibels(event.scores.psnr)} dB{seconds}"
     return ""
 
 
 def started_lines(started: "Started") -> list[str]:
-    """What is about to be measured, and on what."""
+    """Header of a benchmark: network and machine."""
     network, machine = started.network, started.machine
     lines = ["no network named: using " + network.name] if started.assumed else []
     lines += [f"{network.name} · {weights_text(network)} · {started.parameters:,} parameters", machine_line(started)]
@@ -114,6 +114,6 @@ def cell_line(cell: "Timing") -> str:
     """One measurement in a line, for those without a terminal."""
     size = f"{cell.height}×{cell.width}"
     if cell.error is not None:
-        return f"{size}  {label(cell.contestant)}: {cell.error}"
+        return f"{size}  {label(cell.method)}: {cell.error}"
     peak = "" if cell.peak is None else f"  {gigabytes(cell.peak)}"
-    return f"{size}  {label(cell.contestant)}  {cell.median:.3g} s{peak}"
+    return f"{size}  {label(cell.method)}  {cell.median:.3g} s{peak}"

@@ -27,7 +27,7 @@ PRECISIONS = {
     ".pt2": ("fp32", "fp16", "bf16"),
     ".xml": ("fp32", "fp16"),
 }
-"""What each format can hold. ONNX Runtime and OpenVINO have no bf16 convolutions to be given."""
+"""Precisions of each format. ONNX Runtime and OpenVINO take no bf16 convolutions."""
 WEIGHTS_ONLY = (".safetensors", ".pth")
 
 Files = Callable[[Mapping[str, Any]], dict[str, bytes]]
@@ -48,7 +48,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Started:
-    """What will be written, before it is built."""
+    """Export that will be written, before it is built."""
 
     weights: Path
     target: Path
@@ -65,7 +65,7 @@ class Verified:
 
 @dataclass(frozen=True)
 class Finished:
-    """What was written."""
+    """Export that was written."""
 
     files: tuple[Path, ...]
     bytes: int

@@ -1,4 +1,4 @@
-"""What people see on stderr while an export is made and checked."""
+"""Progress on stderr while an export is made and checked."""
 
 from collections.abc import Iterable
 

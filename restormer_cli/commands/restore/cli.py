@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 import typer
 
 from restormer_cli import launcher
-from restormer_cli.commands.shell import Debug, Device, checkpoint_names, exit_codes, weights_names
+from restormer_cli.commands.shell import Debug, Device, checkpoint_names, exit_codes, from_flags, weights_names
 from restormer_cli.errors import UserError
 
 if TYPE_CHECKING:
     from restormer_cli.commands.restore.document import RestoreDocument
+    from restormer_cli.commands.restore.types import Request
 
 
 @contextmanager
@@ -158,7 +159,9 @@ def restore(
     overlap: Annotated[int, typer.Option(min=0, metavar="N", help="Pixels that neighbouring tiles share.")] = 32,
     window: Annotated[
         str | None,
-        typer.Option(metavar="N|auto", help="Attention of windows (TLC); auto: the largest patch of the training."),
+        typer.Option(
+            metavar="N|auto", help="Attention in windows of N pixels (TLC); auto: the largest patch of the training."
+        ),
     ] = None,
     memory: Annotated[
         str | None, typer.Option(metavar="6GB", help="Budget of the whole process (default: most of what is free).")
@@ -193,11 +196,13 @@ def restore(
     degrade: Annotated[
         str | None, typer.Option(metavar="SPEC", help="Make test inputs instead: gaussian:25, motion:15+jpeg:70 …")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of --degrade.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of --degrade.")] = 0,
     ext: Annotated[str, typer.Option(help="Format of the results: png, jpg, tif … or same.")] = "same",
-    suffix: Annotated[str, typer.Option(metavar="TEXT", help="Goes behind each name: _restored.")] = "",
-    quality: Annotated[int, typer.Option(min=1, max=100, help="Of JPEG, WebP, AVIF and JPEG XL.")] = 95,
-    subsampling: Annotated[str, typer.Option(help="Of colours in JPEG and AVIF: 4:4:4, 4:2:2 or 4:2:0.")] = "4:4:4",
+    suffix: Annotated[str, typer.Option(metavar="TEXT", help="Text after each name, such as _restored.")] = "",
+    quality: Annotated[int, typer.Option(min=1, max=100, help="Quality of JPEG, WebP, AVIF and JPEG XL.")] = 95,
+    subsampling: Annotated[
+        str, typer.Option(help="Chroma subsampling of JPEG and AVIF: 4:4:4, 4:2:2 or 4:2:0.")
+    ] = "4:4:4",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace pictures that exist in OUT.")] = False,
     skip_existing: Annotated[
         bool, typer.Option("--skip-existing", help="Leave pictures alone that exist in OUT.")
@@ -222,7 +227,7 @@ def restore(
     debug: Debug = False,
 ) -> None:
     """Restore pictures: a file or a folder in, the same names out."""
-    failed = 0
+    flags, failed = locals(), 0
     with exit_codes(debug), _terminated_like_interrupted():
         from restormer_cli.commands.restore import run as verb
         from restormer_cli.commands.restore.document import RestoreDocument, RestoreLines
@@ -232,52 +237,17 @@ def restore(
 
         if target is None and preview is None:
             raise typer.BadParameter("name a folder to write to, or a file for one picture", context, param_hint="OUT")
-        request = Request(
-            source=source,
+        request = from_flags(
+            Request,
+            flags,
             target=source if target is None else target,
-            weights=weights,
-            task=task,
-            right=right,
-            tile=tile,
-            overlap=overlap,
-            window=window,
-            memory=memory,
-            compiled=compiled,
-            device=device,
-            precision=precision,
-            threads=threads,
-            ensemble=ensemble,
-            strength=strength,
-            luma=luma,
-            chroma=chroma,
-            detail=detail,
-            grain=grain,
-            mask=mask,
-            protect=protect,
-            analyse=as_json and degrade is None,
-            degrade=degrade,
-            seed=seed,
             extension=ext,
-            suffix=suffix,
-            quality=quality,
-            subsampling=subsampling,
-            overwrite=overwrite,
-            skip_existing=skip_existing,
-            fail_fast=fail_fast,
-            dry_run=dry_run,
-            watch=watch,
-            profile=profile,
-            compare=compare,
+            analyse=as_json and degrade is None,
         )
         if as_json and str(target) == "-":
             raise UserError("--json: standard output takes the picture or the document, not both; name a file for one")
         if preview is not None:
-            for flag, given in (("--watch", watch), ("--dry-run", dry_run), ("--json", as_json), ("--report", page)):
-                if given:
-                    raise UserError(f"--preview: writes a sheet and nothing else: leave {flag} out")
-            from restormer_cli.commands.restore.preview import write_preview
-
-            typer.echo(write_preview(replace(request, weights=fetched(weights)), preview), err=True)
+            _preview(request, preview, {"--watch": watch, "--dry-run": dry_run, "--json": as_json, "--report": page})
             return
         document = RestoreDocument(request) if as_json and not watch and launcher.is_first() else None
         with _ended_by_interrupt(watch), _printed(document):
@@ -294,3 +264,14 @@ def restore(
             failed = show_restoring(events if document is None else document.watch(events))
     if failed:
         raise typer.Exit(3)
+
+
+def _preview(request: "Request", sheet: Path, others: dict[str, object]) -> None:
+    """`--preview`, which goes with none of the other flags that say what is to be shown."""
+    from restormer_cli.commands.restore.preview import write_preview
+    from restormer_cli.report.console import fetched
+
+    for flag, given in others.items():
+        if given:
+            raise UserError(f"--preview: writes a sheet and nothing else: leave {flag} out")
+    typer.echo(write_preview(replace(request, weights=fetched(request.weights)), sheet), err=True)

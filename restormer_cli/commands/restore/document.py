@@ -1,4 +1,4 @@
-"""What a run did, as one JSON document for machines. docs/restore.md describes it; a field is never renamed
+"""Result of a run, as one JSON document for machines. docs/restore.md describes it; a field is never renamed
 without a new schema.
 """
 
@@ -42,7 +42,7 @@ class RestoreDocument:
                 events.close()  # pyright: ignore
 
     def stopped(self, error: BaseException) -> None:
-        """What ended the run early, or spoiled all of it."""
+        """Record the error that ended the run early, or spoiled all of it."""
         self.error = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error) or type(error).__name__
         self.exit_code = 130 if isinstance(error, KeyboardInterrupt) else getattr(error, "exit_code", 1)
         if not isinstance(error, RestormerError | KeyboardInterrupt):
@@ -126,11 +126,11 @@ def _restored(event: Restored, started: Started | None) -> dict[str, Any]:
         "bits": event.bits,
         "seconds": {
             "total": None if event.seconds is None else round(event.seconds, 4),
-            "read": round(event.read, 4),
-            "compute": round(event.compute, 4),
-            "write": round(event.write, 4),
+            "read": round(event.read_seconds, 4),
+            "compute": round(event.compute_seconds, 4),
+            "write": round(event.write_seconds, 4),
         },
-        "memory": event.peak,
+        "memory": event.peak_bytes,
         "plan": event.plan,
         "precision": started.precision if started and event.plan else None,
         "change": None if event.change is None else round(event.change, 4),
@@ -141,7 +141,7 @@ def _restored(event: Restored, started: Started | None) -> dict[str, Any]:
 
 
 def _diagnosis(diagnosis: Diagnosis | None) -> dict[str, Any]:
-    """What was found, and what `--task auto` chose by it."""
+    """Findings, and the task that `--task auto` chose by them."""
     if diagnosis is None:
         return {"analysis": None, "task": None, "reason": None}
     followed = diagnosis.followed

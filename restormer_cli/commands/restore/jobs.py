@@ -105,11 +105,11 @@ def check_named(target: Path) -> None:
 
 
 FILE_LIKE = re.compile(r"\.(?:[a-z]{2,5}|jp2|j2k|cr2|cr3|rw2|mp4|3gp|m2ts)")
-"""What looks like the extension of a file; a folder's dot is followed by numbers or long words."""
+"""Pattern of a file's extension; a folder's dot is followed by numbers or long words."""
 
 
 def _missing(source: Path) -> str:
-    """What to say of a path that leads nowhere: the name beside it that was meant, or how far the path is right."""
+    """Error of a missing path: the similar name beside it, or the part of the path that exists."""
     folder = next(parent for parent in source.absolute().parents if parent.is_dir())
     if folder != source.absolute().parent:
         return f"{source}: no such file or folder: {folder} is there, but nothing of that name in it"
@@ -170,7 +170,7 @@ COMPARED = ".compare"
 
 
 def jobs_of_folder(request: "Request") -> list[Job]:
-    """What is in a watched folder just now: no refusals, since one file must not end the watch for others."""
+    """Jobs of a watched folder now: no refusals, since one file must not end the watch for others."""
     source, target = request.source, request.target
     extension = None if request.extension == "same" else "." + request.extension.lower().removeprefix(".")
     try:

@@ -1,4 +1,4 @@
-"""What is done to each picture: a network, or a degradation that makes test inputs."""
+"""Operations on a picture: a network, or a degradation that makes test inputs."""
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from restormer_cli.commands.restore.jobs import STANDARD, Job
-from restormer_cli.commands.restore.types import AUTO, Request, Started, Work
+from restormer_cli.commands.restore.types import AUTO, PictureTask, Request, Started
 from restormer_cli.errors import RestormerError, UserError
 from restormer_cli.hardware import EMULATED, Peak, about_device, limit_threads, multiplies_bf16
 from restormer_cli.images.io import picture_size
@@ -110,7 +110,7 @@ class Restoring:
         """How the newest picture, of this size, ran in the end, in words."""
         return str(self.restorer.done or self.plan(height, width)[0])
 
-    def compute(self, work: Work) -> None:
+    def compute(self, work: PictureTask) -> None:
         assert work.picture is not None
         pixels, said = work.picture.pixels, []
         self.peak.start()
@@ -121,7 +121,7 @@ class Restoring:
             work.pixels, work.change = self.restored(pixels, right, work.weight, said.append)
         except RestormerError as error:
             raise type(error)(f"{work.picture.path}: {error}") from None
-        work.right, work.peak = None, self.peak.bytes()
+        work.right, work.peak_bytes = None, self.peak.bytes()
         if work.change is not None:
             work.plan = self.ran(*work.shape[:2])
             if work.change < HARDLY:
@@ -138,7 +138,7 @@ class Restoring:
         weight: np.ndarray | None = None,
         notice: Callable[[str], None] | None = None,
     ) -> tuple[np.ndarray, float | None]:
-        """What the request keeps of the network's answer, and the mean change by the network alone, in 1/255.
+        """Picture after the request's knobs, and the mean change by the network alone, in 1/255.
 
         Pictures and frames alike: float32 (h, w, 1 or 3) -> the same shape. Where nothing is kept, the input itself
         and None.
@@ -177,7 +177,7 @@ class Choosing:
         """As for any of the networks, which are of one size."""
         return self.stages[DEFAULT_TASK].plan(height, width)
 
-    def compute(self, work: Work) -> None:
+    def compute(self, work: PictureTask) -> None:
         assert work.diagnosis is not None
         assert work.picture is not None
         task = work.diagnosis.task
@@ -258,7 +258,7 @@ class Degrading:
         """As for a network."""
         return self.plan(height, width)[0]
 
-    def compute(self, work: Work) -> None:
+    def compute(self, work: PictureTask) -> None:
         assert work.picture is not None
         work.pixels = self.degradation.of_file(work.picture.pixels, work.job.source.name, self.request.seed)
 

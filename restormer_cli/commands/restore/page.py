@@ -55,7 +55,7 @@ class PictureRow:
 
     @property
     def outcome(self) -> str:
-        """What became of it, in a word."""
+        """Outcome, in a word."""
         return "failed" if self.error else "skipped" if self.seconds is None else "restored"
 
 
@@ -97,7 +97,7 @@ class RestorePage:
                 self._write(self._started)
 
     def _row(self, event: "Restored", shown: bool) -> PictureRow:
-        """What the page says about one picture, with both sides of it where it can be shown."""
+        """Row of one picture, with both sides of it where it can be shown."""
         base = self.request.source
         name = event.source.relative_to(base) if base in event.source.parents else event.source.name
         row = PictureRow(
@@ -129,7 +129,7 @@ class RestorePage:
             return replace(row, notes=(*row.notes, "too large to be shown: not enough memory"))
 
     def _command(self) -> str | None:
-        """What would restore these pictures with other knobs; None where knobs cannot blend what the page shows."""
+        """Command that restores these pictures with other knobs; None where knobs cannot blend the page's pictures."""
         from restormer_cli.commands.restore.types import Request
 
         request = self.request
@@ -176,7 +176,7 @@ def _reason(event: "Restored") -> tuple[str, ...]:
 
 
 def _settings(request: "Request", started: "Started") -> list[tuple[str, str]]:
-    """What the pictures were made with, and only what says something."""
+    """Settings of the run, without those that say nothing."""
     if started.degradation is not None:
         return [("degradation", started.degradation), ("seed", str(request.seed))]
     if started.weights is None:

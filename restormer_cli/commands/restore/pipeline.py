@@ -37,16 +37,16 @@ def overlapped(
     An interrupt while it computes or waits is raised after what is computed has been written and yielded.
     Closing the iterator abandons what is not begun and waits for what is.
     """
-    gate = Gate(room)
+    pressure = Backpressure(room)
     reading: deque[Future[Read]] = deque()
     writing: deque[tuple[Future[Written], int]] = deque()
     readers, writers = (ThreadPoolExecutor(threads, thread_name_prefix=name) for name in ("read", "write"))
     upcoming = enumerate(jobs)
 
     def read_one(index: int, job: Job) -> Read:
-        gate.wait(index)
+        pressure.wait(index)
         picture = read(job)
-        gate.add(size(picture))
+        pressure.add(size(picture))
         return picture
 
     def read_ahead() -> None:
@@ -57,7 +57,7 @@ def overlapped(
         read_ahead()
         while reading:
             picture = reading.popleft().result()
-            gate.take(size(picture))
+            pressure.take(size(picture))
             read_ahead()
             computed = compute(picture)
             del picture
@@ -68,18 +68,18 @@ def overlapped(
         while writing:
             yield writing.popleft()[0].result()
     except KeyboardInterrupt:
-        gate.open()
+        pressure.open()
         readers.shutdown(wait=False, cancel_futures=True)
         while writing:  # what is computed is written, and what is written is told
             yield writing.popleft()[0].result()
         raise
     finally:
-        gate.open()
+        pressure.open()
         for pool in (readers, writers):
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-class Gate:
+class Backpressure:
     """Holds readers back while enough pictures wait; the one that comes next may always be read."""
 
     def __init__(self, room: float) -> None:

@@ -21,7 +21,7 @@ from restormer_cli.images.io import Picture, quantise, read_picture
 from restormer_cli.images.listing import find_pictures
 
 SIDE, MARGIN = 192, 16
-"""Of a crop, and around it for the network, in pixels."""
+"""Side of a crop, and margin around it for the network, in pixels."""
 STRENGTHS = (0.5, 0.75, 1.0)
 TASKS = ("denoise", "defocus", "motion-deblur", "derain")
 FONT = "{}/fonts/ttf/DejaVuSans.ttf"

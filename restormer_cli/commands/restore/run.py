@@ -17,9 +17,9 @@ from restormer_cli.commands.restore.jobs import STANDARD, Job, find_jobs
 from restormer_cli.commands.restore.operations import Stage, make_stage
 from restormer_cli.commands.restore.pipeline import overlapped
 from restormer_cli.commands.restore.side_by_side import check_comparisons
-from restormer_cli.commands.restore.steps import diagnose, guarded, read_stage, release, write_stage
-from restormer_cli.commands.restore.types import AUTO, Advanced, Planned, Request, Restored, Started, Work
-from restormer_cli.commands.restore.video import restore_film
+from restormer_cli.commands.restore.steps import diagnose, read_stage, release, run_step, write_stage
+from restormer_cli.commands.restore.types import AUTO, FrameDone, PictureTask, Planned, Request, Restored, Started
+from restormer_cli.commands.restore.video import restore_video
 from restormer_cli.commands.restore.watch import check_watch, watch, watching
 from restormer_cli.commands.restore.work_sharing import Team, split
 from restormer_cli.errors import Failed, RestormerError, UserError
@@ -27,14 +27,14 @@ from restormer_cli.files import check_folder, sweep
 from restormer_cli.images.formats.table import WRITABLE
 from restormer_cli.images.io import picture_size, read_picture
 from restormer_cli.images.listing import left_out
-from restormer_cli.images.video import READABLE_FILMS, is_film
+from restormer_cli.images.video import READABLE_VIDEOS, is_video
 
 POLL = 0.2
 """Seconds between two looks at a picture that another run is restoring."""
 
 
-def restore(request: Request) -> Iterator[Started | Planned | Advanced | Restored]:
-    """Restore a file or a folder, picture by picture; a bad picture costs that picture only. Or one video (film.py).
+def restore(request: Request) -> Iterator[Started | Planned | FrameDone | Restored]:
+    """Restore a file or a folder, picture by picture; a bad picture costs that picture only. Or one video (video.py).
 
     Yields one Started, then a Restored per picture; in a dry run, which writes nothing, a Planned. Raises UserError
     before any work where the request is wrong, and at the end where not one picture could be restored; never leaves
@@ -45,8 +45,8 @@ def restore(request: Request) -> Iterator[Started | Planned | Advanced | Restore
         _take_part(request, team)
         return
     try:
-        if is_film(request.source) and not request.source.is_dir():
-            yield from restore_film(request)
+        if is_video(request.source) and not request.source.is_dir():
+            yield from restore_video(request)
             return
         if request.watch:
             yield from _watch(request)
@@ -54,7 +54,7 @@ def restore(request: Request) -> Iterator[Started | Planned | Advanced | Restore
         jobs = _jobs(request)
         stage = make_stage(request)
         started = stage.started(jobs)
-        if request.source.is_dir() and (missing := left_out(request.source, READABLE_FILMS)):
+        if request.source.is_dir() and (missing := left_out(request.source, READABLE_VIDEOS)):
             started = replace(started, left_out=missing)
         yield started
         if request.dry_run:
@@ -141,10 +141,10 @@ def _run(request: Request, stage: Stage, jobs: list[Job]) -> Iterator[Restored]:
     """The events of this process's own pictures."""
     claims: list[ExitStack] = []
 
-    def read(job: Job) -> Work:
-        work = Work(job)
+    def read(job: Job) -> PictureTask:
+        work = PictureTask(job)
         claims.append(work.claim)
-        return guarded("read", read_stage, request, work)
+        return run_step("read", read_stage, request, work)
 
     later: list[Job] = []
     try:
@@ -164,13 +164,15 @@ def _run(request: Request, stage: Stage, jobs: list[Job]) -> Iterator[Restored]:
         release(claims)
 
 
-def _overlapped(request: Request, stage: Stage, jobs: list[Job], read: Callable[[Job], Work]) -> Iterator[Work]:
+def _overlapped(
+    request: Request, stage: Stage, jobs: list[Job], read: Callable[[Job], PictureTask]
+) -> Iterator[PictureTask]:
     works = overlapped(
         jobs,
         read=read,
-        compute=lambda work: guarded("compute", stage.compute, work),
-        write=lambda work: guarded("write", write_stage, request, work),
-        size=Work.bytes,
+        compute=lambda work: run_step("compute", stage.compute, work),
+        write=lambda work: run_step("write", write_stage, request, work),
+        size=PictureTask.bytes,
         room=stage.room,
         threads=stage.threads_beside,
     )

@@ -16,7 +16,7 @@ from restormer_cli.images.formats.raster import peak
 from restormer_cli.images.io import Picture, check_writable, write_picture
 
 GAP = 0.01
-"""Of the width, at least two pixels, in mid-gray."""
+"""Share of the width, at least two pixels, in mid-gray."""
 
 
 def comparison_of(target: Path) -> Path:

@@ -12,7 +12,7 @@ import numpy as np
 
 from restormer_cli.commands.restore.jobs import STANDARD
 from restormer_cli.commands.restore.side_by_side import write_comparison
-from restormer_cli.commands.restore.types import AUTO, Diagnosis, Request, Work
+from restormer_cli.commands.restore.types import AUTO, Diagnosis, PictureTask, Request
 from restormer_cli.errors import AlreadyThere, Failed, RestormerError, UserError
 from restormer_cli.files import locked, write_atomically
 from restormer_cli.images.formats.table import WRITABLE
@@ -27,10 +27,10 @@ from restormer_cli.images.io import (
 )
 
 
-def guarded(name: str, stage: Callable[..., None], *arguments: object) -> Work:
+def run_step(name: str, stage: Callable[..., None], *arguments: object) -> PictureTask:
     """Run one stage on a work, its last argument; an error that a user can cause is kept in it."""
     work = arguments[-1]
-    assert isinstance(work, Work)
+    assert isinstance(work, PictureTask)
     if work.error is None and not work.skipped and not work.elsewhere:
         begun = time.perf_counter()
         try:
@@ -48,12 +48,12 @@ def guarded(name: str, stage: Callable[..., None], *arguments: object) -> Work:
 
 
 def _told(error: Exception) -> str:
-    """What a report needs: the kind, the words and the place."""
+    """Kind, message and place of a defect, for a report."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})"
 
 
-def read_stage(request: Request, work: Work) -> None:
+def read_stage(request: Request, work: PictureTask) -> None:
     job = work.job
     if job.trouble:
         raise UserError(job.trouble)
@@ -62,11 +62,11 @@ def read_stage(request: Request, work: Work) -> None:
         return
     if job.source == STANDARD:
         data = _standard_input()
-        work.length = len(data)
+        work.input_bytes = len(data)
         work.picture = picture = decode_picture(data, "standard input")
     else:
         with suppress(OSError):  # gone: reading it says so
-            work.length = job.source.stat().st_size
+            work.input_bytes = job.source.stat().st_size
         work.picture = picture = read_picture(job.source)
     if job.right is not None:
         work.right = read_picture(job.right)
@@ -80,7 +80,7 @@ def read_stage(request: Request, work: Work) -> None:
         _claim(request, work)
 
 
-def _claim(request: Request, work: Work) -> None:
+def _claim(request: Request, work: PictureTask) -> None:
     """Say to other runs that this picture is ours; a killed run's claims are void.
 
     Where it is another's: with --skip-existing left for later, else refused.
@@ -123,7 +123,7 @@ def read_mask(path: Path, height: int, width: int) -> np.ndarray:
 
 
 def diagnose(picture: Picture, *, followed: bool = False) -> Diagnosis:
-    """What is wrong with a picture, and the task that cures it."""
+    """Diagnose a picture: its defects, and the task that cures them."""
     from restormer_cli.analysis.decision import choose_task, read_camera
     from restormer_cli.analysis.findings import analyse
 
@@ -141,7 +141,7 @@ def _standard_input() -> bytes:
     return b"".join(parts)
 
 
-def _target(request: Request, work: Work) -> Path:
+def _target(request: Request, work: PictureTask) -> Path:
     """The target; for standard output a name that says the format."""
     assert work.picture is not None
     if work.job.target != STANDARD:
@@ -150,7 +150,7 @@ def _target(request: Request, work: Work) -> Path:
     return Path(f"standard output.{extension.lower()}")
 
 
-def write_stage(request: Request, work: Work) -> None:
+def write_stage(request: Request, work: PictureTask) -> None:
     assert work.picture is not None
     assert work.pixels is not None
     target, options = _target(request, work), {"quality": request.quality, "subsampling": request.subsampling}
@@ -181,7 +181,7 @@ def write_stage(request: Request, work: Work) -> None:
             work.notes += write_comparison(target, work.picture, work.pixels, **options)
 
 
-def _as_it_is(work: Work) -> bool:
+def _as_it_is(work: PictureTask) -> bool:
     """Whether the result is the input's very bytes: a picture that needs nothing, in the format that it has."""
     assert work.picture is not None
     left_alone = work.diagnosis is not None and work.diagnosis.left_alone

@@ -1,4 +1,4 @@
-"""What the verb takes and yields: plain values."""
+"""Request and events of `restore`: plain values."""
 
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -17,7 +17,7 @@ AUTO = "auto"
 
 @dataclass(frozen=True)
 class Request:
-    """What to restore, where to, and how."""
+    """Request: input, output and options."""
 
     source: Path
     target: Path
@@ -69,7 +69,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What is wrong with a picture, as far as its pixels and its camera tell, and what that is good for."""
+    """Defects of a picture, from its pixels and its camera's settings, and the task against them."""
 
     findings: dict[str, Any]
     """analysis.findings.Findings as plain values."""
@@ -90,7 +90,7 @@ class Diagnosis:
 
 @dataclass(frozen=True)
 class Started:
-    """What will be done, before the first picture."""
+    """Run, before the first picture."""
 
     pictures: int
     weights: Path | None
@@ -105,7 +105,7 @@ class Started:
     threads: int = 1
     degradation: str | None = None
     left_out: str | None = None
-    """What is in the folder and is not restored with it, with what to do."""
+    """Files of the folder that are not restored with it, with what to do."""
     watching: bool = False
     automatic: bool = False
     """Each picture gets the task that it needs, or none; `weights` and `task` are None."""
@@ -126,13 +126,13 @@ class Planned:
     predicted: int | None = None
     """Bytes that the process would need at the most, where the planner says so."""
     skipped: bool = False
-    """It is there already, and would be left alone."""
+    """Whether the result exists already and would be left alone."""
     diagnosis: Diagnosis | None = None
     error: str | None = None
 
 
 @dataclass(frozen=True)
-class Advanced:
+class FrameDone:
     """Frames of a video that are done, of how many (None: the file does not tell), and the seconds so far."""
 
     frames: int
@@ -149,21 +149,21 @@ class Restored:
     width: int = 0
     height: int = 0
     seconds: float | None = None
-    """Of reading, computing and writing together; they overlap with those of other pictures."""
+    """Seconds of reading, computing and writing together; they overlap with those of other pictures."""
     notes: tuple[str, ...] = ()
     error: str | None = None
-    read: float = 0.0
-    compute: float = 0.0
-    write: float = 0.0
+    read_seconds: float = 0.0
+    compute_seconds: float = 0.0
+    write_seconds: float = 0.0
     channels: int = 0
     bits: int = 0
     plan: str | None = None
     """How the network ran, in words."""
-    peak: int | None = None
+    peak_bytes: int | None = None
     """Bytes that the process (on a GPU: its tensors) needed at the most while computing it."""
     change: float | None = None
     """Mean absolute change by the network, in units of 1/255."""
-    length: int = 0
+    input_bytes: int = 0
     """Bytes of the input file."""
     error_code: int = 0
     """The exit code that the error has on its own."""
@@ -188,7 +188,7 @@ class Restored:
 
 
 @dataclass(eq=False)
-class Work:
+class PictureTask:
     """A picture on its way through reading, computing and writing."""
 
     job: Job
@@ -202,15 +202,15 @@ class Work:
     elsewhere: bool = False
     """Another run is restoring it now."""
     claim: ExitStack = field(default_factory=ExitStack)
-    """Ours on the target while this work is under way."""
+    """Ours on the target while this task is under way."""
     error: RestormerError | None = None
     notes: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
     shape: tuple[int, int, int] = (0, 0, 0)
     bits: int = 0
-    length: int = 0
+    input_bytes: int = 0
     plan: str | None = None
-    peak: int | None = None
+    peak_bytes: int | None = None
     change: float | None = None
 
     def bytes(self) -> int:
@@ -219,7 +219,9 @@ class Work:
 
     def event(self) -> Restored:
         height, width, channels = self.shape
-        spent: dict[str, Any] = {stage: self.seconds.get(stage, 0.0) for stage in ("read", "compute", "write")}
+        spent: dict[str, Any] = {
+            f"{stage}_seconds": self.seconds.get(stage, 0.0) for stage in ("read", "compute", "write")
+        }
         return Restored(
             source=self.job.source,
             target=self.job.target,
@@ -232,9 +234,9 @@ class Work:
             channels=channels,
             bits=self.bits,
             plan=self.plan,
-            peak=self.peak,
+            peak_bytes=self.peak_bytes,
             change=self.change,
-            length=self.length,
+            input_bytes=self.input_bytes,
             error_code=0 if self.error is None else self.error.exit_code,
             no_room=isinstance(self.error, NoRoom),
             diagnosis=self.diagnosis,

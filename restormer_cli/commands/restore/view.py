@@ -1,4 +1,4 @@
-"""What people see while `restore` works."""
+"""Terminal view of `restore`."""
 
 import time
 from collections import Counter
@@ -13,12 +13,12 @@ from restormer_cli.errors import printable
 from restormer_cli.report.console import animated, complain, duration, stderr
 
 if TYPE_CHECKING:
-    from restormer_cli.commands.restore.types import Advanced, Diagnosis, Planned, Restored, Started
+    from restormer_cli.commands.restore.types import Diagnosis, FrameDone, Planned, Restored, Started
 
 
 def show_restoring(events: Iterable[object]) -> int:
     """Show a restoration as it goes; returns how many pictures failed. Draws the end of an interrupted one too."""
-    from restormer_cli.commands.restore.types import Advanced, Planned, Restored, Started
+    from restormer_cli.commands.restore.types import FrameDone, Planned, Restored, Started
 
     view = RestoringView()
     try:
@@ -27,7 +27,7 @@ def show_restoring(events: Iterable[object]) -> int:
                 view.start(event)
             elif isinstance(event, Planned):
                 view.plan(event)
-            elif isinstance(event, Advanced):
+            elif isinstance(event, FrameDone):
                 view.advance(event)
             elif isinstance(event, Restored):
                 view.add(event)
@@ -111,7 +111,7 @@ class RestoringView:
             for line in (event.diagnosis.words, would + event.diagnosis.reason):
                 stderr.print(Text(printable(f"  {line}")))
 
-    def advance(self, event: "Advanced") -> None:
+    def advance(self, event: "FrameDone") -> None:
         """A frame of a video: on a terminal the bar counts frames, else there is a line now and then."""
         rate = event.frames / max(event.seconds, 1e-9)
         left = "" if event.total is None else f" · {duration(max(0, event.total - event.frames) / rate)} left"
@@ -125,7 +125,7 @@ class RestoringView:
 
     def _count(self, event: "Restored") -> None:
         kind = event.source.suffix.lower()
-        self._left[kind] = self._left.get(kind, 0) - event.length
+        self._left[kind] = self._left.get(kind, 0) - event.input_bytes
         if event.error is not None:
             self.failed += 1
         elif event.seconds is None:
@@ -133,12 +133,12 @@ class RestoringView:
         else:
             self.done += 1
             self._diagnosed(event.diagnosis)
-            self.peak = max(self.peak, event.peak or 0)
+            self.peak = max(self.peak, event.peak_bytes or 0)
             if event.plan:
                 self.plans[event.plan] += 1
             pixels = event.width * event.height * event.frames
             self.megapixels += pixels / 1e6
-            self._read[kind] = self._read.get(kind, 0) + event.length
+            self._read[kind] = self._read.get(kind, 0) + event.input_bytes
             self._pixels[kind] = self._pixels.get(kind, 0) + pixels
 
     def _diagnosed(self, diagnosis: "Diagnosis | None") -> None:

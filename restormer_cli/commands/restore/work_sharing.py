@@ -82,7 +82,7 @@ class Team:
             self.store.compare_set(f"share/{rank}", "", "null")
 
     def share(self) -> Any:
-        """What this process has to do; waits until the first one has said so."""
+        """Jobs of this process; waits until the first process has shared them out."""
         key = f"share/{self.rank}"
         try:
             while not self.store.check([key]):

@@ -25,8 +25,10 @@ def train(
     ] = None,
     stop_after: Annotated[int | None, typer.Option(min=1, metavar="N", help="End cleanly after N iterations.")] = None,
     device: Device = "auto",
-    precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16, instead of the recipe's.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Instead of the recipe's.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="Precision: auto, fp32 or bf16, instead of the recipe's.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed, instead of the recipe's.")] = None,
     track: Annotated[str | None, typer.Option(help="Metrics also go to tensorboard, trackio or wandb.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Print what the recipe will do, and do nothing.")] = False,
     devices: Annotated[

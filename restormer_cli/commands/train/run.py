@@ -35,7 +35,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Started:
-    """What will be trained, before the first step."""
+    """Training run, before the first step."""
 
     recipe: Recipe
     folder: Path
@@ -112,7 +112,7 @@ def _check_data(recipe: Recipe) -> None:
 
 @dataclass(frozen=True)
 class Planned:
-    """What a recipe would do, and which of its folders are not there yet."""
+    """Plan of a recipe, and its missing folders."""
 
     plan: "Plan"
     missing: tuple[str, ...]

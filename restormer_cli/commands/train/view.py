@@ -1,4 +1,4 @@
-"""What people see while `train` works."""
+"""Terminal view of `train`."""
 
 import time
 from collections.abc import Iterable
@@ -35,7 +35,7 @@ def show_training(events: Iterable[object]) -> None:
 
 
 class TrainingView:
-    """What the panel shows, kept from the logs."""
+    """Contents of the panel, kept from the logs."""
 
     def __init__(
         self, stages: list[tuple[int, int, int]], name: str, folder: Path = Path(), expected: str | None = None
@@ -194,7 +194,7 @@ def show_plan(planned: "PlannedTraining") -> None:
 
 
 def plan_lines(planned: "PlannedTraining") -> list[str]:
-    """What a recipe will do, for people."""
+    """Lines of a recipe's plan."""
     plan, recipe = planned.plan, planned.plan.recipe
     devices = f"{plan.devices} device{'s' * (plan.devices > 1)}"
     lines = [

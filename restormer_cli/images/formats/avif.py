@@ -52,7 +52,7 @@ NCLX = b"colrnclx"
 
 
 def _cicp(data: bytes) -> tuple[tuple[bytes, bytes], ...]:
-    """What the file's numbers mean, as PNG's cICP, unless that is sRGB or left open."""
+    """Colour space as PNG's cICP, unless that is sRGB or left open."""
     at = data.find(NCLX) + len(NCLX)
     if at < len(NCLX) or at + 7 > len(data):
         return ()

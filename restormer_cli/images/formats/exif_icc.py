@@ -1,4 +1,4 @@
-"""What travels beside the samples: EXIF and ICC profiles, as bytes that are checked but never rewritten.
+"""Metadata beside the samples: EXIF and ICC profiles, as bytes that are checked but never rewritten.
 
 EXIF is a little TIFF file. Makers' notes point into it by absolute offsets, so it is patched in place and
 never taken apart and put together again. Raises `Unreadable`.

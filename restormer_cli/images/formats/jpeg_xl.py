@@ -187,7 +187,7 @@ LINEAR = 8
 
 @dataclass
 class Jxl:
-    """What a JPEG XL codestream says about itself."""
+    """Header of a JPEG XL codestream."""
 
     width: int
     height: int

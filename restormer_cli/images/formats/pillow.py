@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import replace
 from io import BytesIO
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -95,11 +95,11 @@ def _deep_jpeg(data: bytes, header: tuple[int, int, int, int], max_pixels: int) 
 
 
 def _behind(image: "Image", xmp: bytes) -> Iterator[str]:
-    """What a phone packs beside the picture and we do not carry, each a note."""
+    """Notes on a phone's additions to the picture that are not kept."""
     if b"hdrgm:Version" in xmp or b"hdr-gain-map" in xmp.lower() or b"HDRGainMap" in xmp:
         yield "its HDR gain map is not kept: bright lights look as on ordinary screens"
     if b"MotionPhoto" in xmp or b"MicroVideo" in xmp:
-        yield "the film of the motion photo is not kept, only the picture"
+        yield "the video of the motion photo is not kept, only the picture"
     markers = [content for _, content in getattr(image, "applist", [])]
     if any(content.startswith(b"http://ns.adobe.com/xmp/extension/\0") for content in markers):
         yield "its extended XMP (depth, panorama or large data) is not kept"
@@ -113,7 +113,7 @@ CONTAINER = re.compile(rb"<(Container|GContainer):Directory\b.*?</\1:Directory>"
 
 
 def _true_xmp(xmp: bytes) -> bytes:
-    """Without what speaks of a gain map, a film or extended data that are no longer behind the picture."""
+    """Without what speaks of a gain map, a video or extended data that are no longer behind the picture."""
     return CONTAINER.sub(b"", FALSE_IN_XMP.sub(b"", xmp))
 
 
@@ -245,23 +245,29 @@ def _direct(image: "Image") -> "Image":
     return result
 
 
-def save_by_pillow(raster: Raster, form: str, **options: object) -> bytes:
-    """Encode 8-bit samples through Pillow with their ICC profile and EXIF."""
-    from PIL import Image
-
+def save_by_pillow(raster: Raster, form: str, **options: Any) -> bytes:
+    """Encode 8-bit samples through Pillow with their ICC profile, EXIF and XMP."""
     samples = raster.samples
     if form in ("WEBP", "AVIF") and samples.shape[2] == 2:  # neither can hold gray with alpha
         samples = samples[..., [0, 0, 0, 1]]
-    image = Image.fromarray(samples[..., 0] if samples.shape[2] == 1 else np.ascontiguousarray(samples))
     if raster.icc:
         options["icc_profile"] = raster.icc
     if raster.exif:
         options["exif"] = EXIF_PREFIX + raster.exif
     if raster.beside.xmp and form != "BMP":
         options["xmp"] = raster.beside.xmp
-    out = BytesIO()
-    image.save(out, form, **{name: value for name, value in options.items() if value is not None})
-    return out.getvalue()
+    return encode_8_bits(samples, form, **options)
+
+
+def encode_8_bits(samples: np.ndarray, form: str, **options: Any) -> bytes:
+    """uint8 (h, w, c) in one of Pillow's formats, through imageio; options that are None are left out."""
+    import imageio.v3 as iio
+
+    pixels = samples[..., 0] if samples.shape[2] == 1 else np.ascontiguousarray(samples)
+    named = {name: value for name, value in options.items() if value is not None}
+    made = iio.imwrite("<bytes>", pixels, plugin="pillow", extension=f".{form.lower()}", is_batch=False, **named)
+    assert made is not None
+    return made
 
 
 def _whole_dpi(dpi: tuple[float, float] | None) -> tuple[int, int] | None:

@@ -129,7 +129,7 @@ class Png:
 
     @property
     def raw_bytes(self) -> int:
-        """What the compressed data must inflate to: a filter byte and the samples, by row and by pass."""
+        """Bytes of the inflated data: a filter byte and the samples, by row and by pass."""
         per_pixel = PNG_CHANNELS[self.colour_type] * self.bits
         total = 0
         for left, top, across, down in ADAM7 if self.interlaced else ((0, 0, 1, 1),):

@@ -1,4 +1,4 @@
-"""What every codec reads and writes: samples as the file stores them, and what travels beside them."""
+"""Input and output of every codec: samples as the file stores them, and what travels beside them."""
 
 import logging
 import re
@@ -33,7 +33,7 @@ def third_party() -> Iterator[None]:
     IndexError, struct.error, UnicodeDecodeError, AssertionError, RuntimeErrors of their own.
     """
     # What they warn of reaches the user as an error or a note. Both calls are idempotent.
-    warnings.filterwarnings("ignore", module=r"(PIL|tifffile|imagecodecs)\b")
+    warnings.filterwarnings("ignore", module=r"(PIL|imageio|tifffile|imagecodecs)\b")
     logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)
     try:
         yield
@@ -75,7 +75,7 @@ class Raster:
 
 @dataclass(frozen=True)
 class Beside:
-    """What people and programs wrote beside the picture, carried as it is; a format holds what its row says.
+    """Metadata of people and programs, carried as it is; a format holds what its row says.
 
     xmp: an XMP packet. iptc: IPTC-IIM records. comment: JPEG's, bytes of no fixed encoding.
     text: PNG's tEXt, zTXt and iTXt chunks, but for XMP. tags: GeoTIFF's and GDAL's in TIFF: number, type, count and

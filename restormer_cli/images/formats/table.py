@@ -1,4 +1,4 @@
-"""What each format can hold, and the two functions that read and write it."""
+"""Capabilities of each format, and the two functions that read and write it."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -17,7 +17,7 @@ Colour = tuple[tuple[bytes, bytes], ...]
 
 
 class Codec(NamedTuple):
-    """What a format can hold, and the two functions that read and write it."""
+    """Capabilities of a format, and the two functions that read and write it."""
 
     decode: Callable[[bytes, int], Raster]
     encode: Callable[[Raster, Options], bytes]

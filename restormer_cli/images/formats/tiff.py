@@ -279,7 +279,7 @@ def _read_directory(data: bytes, at: int, order: str, big: bool, places: dict[in
 
 
 def _exif(data: bytes, main: Directory, order: str, big: bool, notes: list[str]) -> bytes | None:
-    """What a directory says of the picture, with those of EXIF, interoperability and GPS, as an EXIF block.
+    """Descriptive tags of a directory, with those of EXIF, interoperability and GPS, as an EXIF block.
 
     Values are copied as they are. A maker's note stays at its offset, since it may point into itself by that, or
     goes with a note.

@@ -29,7 +29,7 @@ def encode_webp(raster: Raster, options: Options) -> bytes:
 
 @dataclass
 class WebP:
-    """What a WebP says about itself."""
+    """Header of a WebP."""
 
     width: int
     height: int

@@ -143,10 +143,10 @@ def test_a_missing_package_is_named_with_its_cure(monkeypatch):
 
 
 def test_who_does_not_offer_a_precision_is_left_out_with_a_note():
-    contestants, notes = plan.list_contestants(
+    methods, notes = plan.list_methods(
         Request(precisions=("fp32", "bf16"), devices=("cpu",), against=("onnxruntime",), tiles=(64, 0))
     )
-    assert [(c.name, c.precision) for c in contestants] == [
+    assert [(c.name, c.precision) for c in methods] == [
         ("restormer tile 64", "fp32"),
         ("restormer", "fp32"),
         ("onnxruntime", "fp32"),
@@ -224,7 +224,7 @@ def test_the_protocol_is_printed_beside_its_numbers(judged, colour_weights, clea
     (heading,) = [line for line in result.stdout.splitlines() if line.startswith("Quality.")]
     assert "centre crops of 16 pixels" in heading
     assert "not clipped" in heading
-    table = result.stdout.partition("| contestant")[2].splitlines()
+    table = result.stdout.partition("| method")[2].splitlines()
     assert re.search(r"^\| input +\| +all 3 +\| +2\d\.\d\d ± \d\.\d\d", table[2])
     assert "PSNR in dB, picture by picture" in result.stdout
 
@@ -279,7 +279,7 @@ def test_a_picture_that_fails_exits_3_and_is_left_out_of_every_mean(colour_weigh
     assert "b.png" in line
 
 
-def test_a_picture_that_one_contestant_fails_on_counts_for_none(monkeypatch, colour_weights, clean):
+def test_a_picture_that_one_method_fails_on_counts_for_none(monkeypatch, colour_weights, clean):
     """Means over different pictures would not compare."""
 
     def fail_on_c(kind, run, degraded, right):

@@ -163,7 +163,7 @@ def test_logarithmic_axes_have_plain_numbers():
         summaries=[
             SimpleNamespace(
                 group=None,
-                contestant=Method(OURS),
+                method=Method(OURS),
                 seconds_per_megapixel=seconds,
                 mean=lambda _: 30.0,
             )

@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 from restormer_cli.cli import app
 from restormer_cli.commands.restore import run as verb
 from restormer_cli.commands.restore import types
+from restormer_cli.engine.backend import OwnBackend
 from restormer_cli.engine.restorer import Restorer
 from restormer_cli.images.io import read_picture
 from restormer_cli.model import weights as weights_room
@@ -349,7 +350,7 @@ def test_too_little_memory_names_the_cure(tmp_path, colour_weights, write_png, m
     arguments = (write_png(tmp_path / "in.png"), tmp_path / "out.png", "--weights", colour_weights)
     cure = "in.png: not enough memory, not even for small tiles: close other programs, or make it smaller"
     assert refused(restore(*arguments), code=1).endswith(cure)
-    monkeypatch.setattr(Restorer, "exported", True)  # a graph, which takes no smaller tiles by itself
+    monkeypatch.setattr(OwnBackend, "replans", False)  # a graph, which takes no smaller tiles by itself
     assert refused(restore(*arguments), code=1).endswith("in.png: not enough memory: try --tile 512")
     line = refused(restore(*arguments, "--tile", 256), code=1)
     assert line.endswith("in.png: not enough memory: try a --tile smaller than 256")

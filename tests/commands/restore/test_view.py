@@ -61,7 +61,7 @@ def test_the_summary_tells_precision_plans_and_memory(clock):
     view.start(replace(restoring_started(), pictures=3))
     for plan, peak in (("whole picture", 2_000_000_000), ("tiles of 512", 900_000_000), ("whole picture", None)):
         clock.now += 1
-        view.add(Restored(Path("a.png"), Path("b.png"), 1000, 1000, 1.0, plan=plan, peak=peak))
+        view.add(Restored(Path("a.png"), Path("b.png"), 1000, 1000, 1.0, plan=plan, peak_bytes=peak))
     assert view.summary() == (
         "3 restored, 0 failed, 1.00 megapixels per second (fp32, whole picture, tiles of 512 1×, at most 2.00 GB)"
     )
@@ -74,7 +74,7 @@ def test_the_time_left_follows_the_bytes_of_each_format(clock):
     assert view.seconds_left() is None
     for name, length in (("a.jpg", 100_000), ("b.tif", 1_000_000)):
         clock.now += 5
-        view.add(Restored(Path(name), Path("out"), 1000, 1000, 1.0, length=length))
+        view.add(Restored(Path(name), Path("out"), 1000, 1000, 1.0, input_bytes=length))
     assert view.seconds_left() == pytest.approx(10)  # a picture of each kind, both of a megapixel
     assert view.rates() == "0.2 pictures/s · 0.20 megapixels/s · 10 s left"
 

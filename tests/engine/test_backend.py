@@ -1,0 +1,69 @@
+"""Any network that is ready to run can stand behind the Restorer."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from restormer_cli.engine.backend import Notice
+from restormer_cli.engine.memory_plan import Plan
+from restormer_cli.engine.restorer import Restorer
+from restormer_cli.errors import UserError
+from restormer_cli.model.config import ModelConfig
+
+
+class Negative:
+    """A Backend that turns pictures into their negatives, and runs out of memory above a number of pixels."""
+
+    config, precision, device = ModelConfig(), "fp32", torch.device("cpu")
+
+    def __init__(self, most: int = 10**9, replans: bool = False) -> None:
+        self.most, self.replans = most, replans
+        self.shapes: list[tuple[int, ...]] = []
+
+    def __str__(self) -> str:
+        return "negative.onnx"
+
+    def plan(self, height: int, width: int, *, tile: int | None, budget: int | None, base: int) -> Plan:
+        return Plan("tiles" if tile else "whole", True, tile, None, self.precision, base)
+
+    def run(self, picture: Tensor, plan: Plan, notice: Notice) -> Tensor:
+        self.shapes.append(tuple(picture.shape))
+        if picture.shape[2] * picture.shape[3] > self.most:
+            raise MemoryError
+        return 1 - picture
+
+
+def picture(height: int = 70, width: int = 50) -> np.ndarray:
+    return np.random.default_rng(0).random((height, width, 3), np.float32)
+
+
+@pytest.mark.parametrize("tile", [None, 32])
+def test_a_backend_sees_planes_that_are_multiples_of_8(tile: int | None) -> None:
+    backend = Negative()
+    np.testing.assert_allclose(Restorer(backend, tile=tile, overlap=8)(picture()), 1 - picture(), atol=1e-6)
+    assert {(b, c, h % 8, w % 8) for b, c, h, w in backend.shapes} == {(1, 3, 0, 0)}
+    assert max(max(shape) for shape in backend.shapes) == (tile or 72)
+
+
+def test_smaller_tiles_are_tried_only_where_that_may_help() -> None:
+    with pytest.raises(MemoryError):
+        Restorer(Negative(most=40 * 40))(picture())
+    restorer = Restorer(Negative(most=40 * 40, replans=True))
+    np.testing.assert_allclose(restorer(picture()), 1 - picture(), atol=1e-6)
+    assert restorer.done is not None
+    assert restorer.done.kind == "tiles"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"device": "cuda"}, "--device cuda: negative.onnx is a finished graph, which runs on the CPU"),
+        ({"precision": "bf16"}, "--precision bf16: negative.onnx is a finished graph in fp32"),
+        ({"window": 64}, "--window 64: negative.onnx is a finished graph with global attention"),
+        ({"compile": True}, "--compile: negative.onnx is a finished graph"),
+    ],
+)
+def test_what_a_finished_graph_cannot_do_is_refused(options: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Restorer(Negative(), **options)
