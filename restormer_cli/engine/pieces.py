@@ -3,6 +3,10 @@
 from dataclasses import dataclass
 from itertools import pairwise
 
+COLUMNS = 64
+"""Columns of a piece at most: three of its rows, widened, are to fit the cache of a core."""
+JOINED = 16
+"""Rows of level 2 that are joined with the level-1 skip at a time."""
 LEAST = 8
 """Rows or columns that a piece has at least where the map has them: what a pixel's neighbours cost is 2 in so many."""
 MANY = 4
@@ -15,6 +19,12 @@ class Piece:
 
     rows: tuple[int, int]
     columns: tuple[int, int]
+
+
+def halo_pixels(piece: Piece, reach: int) -> int:
+    """Pixels around a piece, so many wide."""
+    (top, bottom), (left, right) = piece.rows, piece.columns
+    return 2 * reach * (right - left + 2 * reach) + 2 * reach * (bottom - top)
 
 
 def cut(height: int, width: int, columns: int, threads: int) -> list[Piece]:

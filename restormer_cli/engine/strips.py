@@ -19,21 +19,17 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from restormer_cli.engine.allocations import SKIP_BYTES, STRIP_BYTES, Allocations
 from restormer_cli.engine.bands import BAND, Band, BlockPasses, Halos, count_bands
 from restormer_cli.engine.native.blocks import NativeBlock, NativePasses, Workspace, supports
 from restormer_cli.engine.native.build import library
 from restormer_cli.engine.native.transitions import NativeTransitions
 from restormer_cli.engine.packed import PackedBlock, PackedLinear
-from restormer_cli.engine.pieces import cut
+from restormer_cli.engine.pieces import COLUMNS, cut
 from restormer_cli.engine.tlc import Cells
 from restormer_cli.engine.transitions import StripTransitions, whole_rows
 from restormer_cli.engine.workers import WorkerPool
 from restormer_cli.model.restormer import Block, Level, Restormer
-
-PIECE = 64
-"""Columns of a piece for the kernels: three of its rows, widened, are to fit the cache of a core."""
-STRIP_BYTES = {"cpu": 4 << 20, "cuda": 512 << 20, "mps": 128 << 20}
-"""Size of the widest intermediate of a strip: what the caches of a core hold, or enough to fill a GPU."""
 
 LEVEL = {
     "encoder_level1": 1,
@@ -47,7 +43,7 @@ LEVEL = {
 }
 
 
-class Strips:
+class StripNetwork:
     """A Restormer prepared for inference: `run(picture)` gives what the network gives, faster and in less memory.
 
     `dtype` is that of products and features (float32, bfloat16, float16, float64); sums and softmax are float32
@@ -104,15 +100,16 @@ class Strips:
         """
         pixels = picture[0].permute(1, 2, 0).contiguous()  # (h, w, c), from here to the end
         (height, width, _), c = pixels.shape, self.config.dim
+        sizes = Allocations(self.config, height, width, keep_v=keep_v)
 
         # One buffer is the level-1 decoder's map in the end. Until then its back half is the level-1 skip, and its
         # front half is room for every v and for the maps of level 3 and 4. `join` turns one into the other.
-        buffer = torch.empty((2, height, width, c), dtype=self.dtype, device=self.device)
+        buffer = torch.empty(sizes.maps, dtype=self.dtype, device=self.device).view(2, height, width, c)
         spare, level1 = buffer[0].flatten(), buffer[1]
         self.transitions.embed(pixels, level1)
         embedded = level1.clone() if self.config.dual_pixel else None
         self._level("encoder_level1", level1, spare)
-        level2 = self.transitions.down("down1_2", level1, level1.new_empty(height * width * c // 2))
+        level2 = self.transitions.down("down1_2", level1, level1.new_empty(sizes.level2))
         self._level("encoder_level2", level2, spare)
         level3 = self.transitions.down(
             "down2_3", level2, spare[spare.numel() // 2 :]
@@ -128,15 +125,17 @@ class Strips:
         self._level("decoder_level2", level2, spare)
         if self.config.concat:
             decoded = self.transitions.join("up2_1", level2, level1, buffer.view(height, width, 2 * c))
-            spare = buffer.new_empty(buffer.numel() if keep_v else 0)
+            del level2
+            spare = buffer.new_empty(sizes.decoder_v)
         else:
             decoded = self.transitions.reduce("up2_1", level2, level1)
-        del level2
+            del level2
         self._level("decoder_level1", decoded, spare)
         self._level("refinement", decoded, spare)
+        del spare
         if embedded is not None:
             assert self.skip is not None
-            for a, b in whole_rows(decoded, decoded.shape[2], self.strip_bytes):
+            for a, b in whole_rows(decoded, decoded.shape[2], SKIP_BYTES // 2):
                 decoded[a:b] = self.skip(embedded[a:b], onto=decoded[a:b])
         result = pixels.new_empty((height, width, self.config.out_channels))
         self.transitions.output(decoded, result, None if self.config.dual_pixel else pixels)
@@ -150,7 +149,7 @@ class Strips:
         cells = Cells.of(height, width, None if self.window is None else max(1, self.window >> (level - 1)))
         for block in self.blocks[name]:
             if isinstance(block, NativeBlock):
-                pieces = cut(height, width, PIECE, self.workers.size)
+                pieces = cut(height, width, COLUMNS, self.workers.size)
                 NativePasses(x, v, cells, pieces, self.workers, self.workspace).run(block)
                 continue
             bands = self._bands(width)

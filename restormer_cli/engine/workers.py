@@ -7,16 +7,12 @@ each the cores would wait for the slowest, which on a busy machine is one that s
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from typing import TypeVar
 
 import torch
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-STARTING = 10.0
-"""Seconds that threads wait for each other to start; after that, those that could start do the work."""
 
 
 class WorkerPool:
@@ -26,6 +22,7 @@ class WorkerPool:
         self._size = size
         self._pool: ThreadPoolExecutor | None = None
         self._threads = 0
+        self._local = threading.local()
 
     @property
     def size(self) -> int:
@@ -33,33 +30,33 @@ class WorkerPool:
         return self._size or torch.get_num_threads()
 
     def map(self, job: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-        """The job's result for every item, in order. A single item is left to this thread and all cores."""
+        """The job's result for every item, in order; the jobs share the cores. A single one has all cores, here."""
         if len(items) < 2 or self.size < 2:
             return [job(item) for item in items]
+        cores = torch.get_num_threads()
+        share = max(1, cores // min(self.size, len(items)))
 
         def infer(item: Item) -> Result:
+            self._take(share)
             with torch.inference_mode():  # a thread has a mode of its own
                 return job(item)
 
-        return list(self._executor().map(infer, items))
+        try:
+            return list(self._executor().map(infer, items))
+        finally:
+            torch.set_num_threads(cores)  # the number for threads yet to come, which `_take` has changed too
+
+    def _take(self, share: int) -> None:
+        """Give this thread so many cores."""
+        if getattr(self._local, "share", None) != share:
+            torch.get_num_threads()  # a thread's first such question sets its number anew: here, not later
+            torch.set_num_threads(share)
+            self._local.share = share
 
     def _executor(self) -> ThreadPoolExecutor:
         if self._pool is None or self._threads != self.size:
             if self._pool is not None:
                 self._pool.shutdown()
-            cores, self._threads = torch.get_num_threads(), self.size
-            share = max(1, cores // self._threads)
-            started = threading.Barrier(self._threads)
-
-            def prepare(_: int) -> None:
-                # A thread's number of OpenMP threads stays only once the thread has computed something in parallel.
-                # PyTorch also keeps the number for threads yet to come: it is put back below.
-                torch.zeros(1 << 16).add_(1)
-                torch.set_num_threads(share)
-                with suppress(threading.BrokenBarrierError):
-                    started.wait(STARTING)
-
+            self._threads = self.size
             self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="piece")
-            list(self._pool.map(prepare, range(self._threads)))
-            torch.set_num_threads(cores)
         return self._pool

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from restormer_cli.engine.native.build import library
 from restormer_cli.engine.native.layouts import padded, padded_halves, panels, pointer
-from restormer_cli.engine.pieces import Piece
+from restormer_cli.engine.pieces import Piece, halo_pixels
 from restormer_cli.engine.tlc import Cells
 from restormer_cli.engine.workers import WorkerPool
 from restormer_cli.model.restormer import GDFN, MDTA, Block, Gram, LayerNorm
@@ -130,6 +130,7 @@ class Workspace(threading.local):
     def pointer(self, floats: int) -> int:
         """Memory for so many floats."""
         if self.room is None or self.room.numel() < floats:
+            self.room = None  # first, so that both are never held
             self.room = torch.empty(floats)
         return self.room.data_ptr()
 
@@ -194,7 +195,8 @@ class NativePasses:
     def _apply(self, block: NativeBlock, struct: BlockStruct) -> None:
         """The second pass: every piece keeps what lies around it, then changes what is its own."""
         parts = [self._struct(piece) for piece in self.pieces]
-        floats = [block.kernels.halo_floats(ctypes.byref(struct), ctypes.byref(part)) for part in parts]
+        reach = 1 if self.v is not None else 2
+        floats = [halo_pixels(piece, reach) * block.channels for piece in self.pieces]
         halos = torch.empty(sum(floats)).split(floats)
         for part, halo in zip(parts, halos, strict=True):
             part.halo = halo.data_ptr()

@@ -83,7 +83,7 @@ def _load(path: Path) -> ctypes.CDLL:
     found = ctypes.CDLL(str(path))
     for name in ("lanes", "panel"):
         getattr(found, name).restype = ctypes.c_int
-    for name in ("halo_floats", "scratch_floats", "conv_scratch_floats"):
+    for name in ("scratch_floats", "conv_scratch_floats"):
         getattr(found, name).restype = ctypes.c_int64
     for name in ("gather", "apply", "save_halo", "convolve"):
         getattr(found, name).restype = None

@@ -295,11 +295,6 @@ static float *halo_at(const Block *b, const Piece *p, i64 row, i64 column) {
     return p->halo + pixel * b->channels;
 }
 
-EXPORT i64 halo_floats(const Block *b, const Piece *p) {
-    const i64 reach = halo_reach(b), height = p->bottom - p->top, width = p->right - p->left;
-    return (2 * reach * (width + 2 * reach) + 2 * reach * height) * b->channels;
-}
-
 /* Keep the pixels around the piece, before anything changes them. */
 EXPORT void save_halo(const Block *b, const Piece *p) {
     const i64 reach = halo_reach(b), c = b->channels;

@@ -9,15 +9,11 @@ from torch import Tensor, nn
 from restormer_cli.engine.native.blocks import PieceStruct, Workspace
 from restormer_cli.engine.native.build import library
 from restormer_cli.engine.native.layouts import convolution_panels, padded, panels, pointer
-from restormer_cli.engine.pieces import Piece, cut
+from restormer_cli.engine.pieces import COLUMNS, JOINED, Piece, cut
 from restormer_cli.engine.workers import WorkerPool
 from restormer_cli.model.restormer import Restormer
 
 PLAIN, DOWN, UP, UP_REDUCED = range(4)
-COLUMNS = 64
-"""Columns of a piece, in pixels of the convolution's input."""
-JOINED = 64
-"""Rows of the input that are joined with the skip at a time."""
 
 
 class ConvolutionStruct(ctypes.Structure):
@@ -94,9 +90,10 @@ class NativeTransitions:
         read: y rows of the canvas are as long as 2y rows of the skip, and its row y comes after 2h + y of them.
         """
         half = skip.shape[2]
+        room = skip.new_empty((2 * min(JOINED, x.shape[0]), *skip.shape[1:]))
         for a in range(0, x.shape[0], JOINED):
             b = min(a + JOINED, x.shape[0])
-            kept = skip[2 * a : 2 * b].clone()
+            kept = room[: 2 * (b - a)].copy_(skip[2 * a : 2 * b])
             self._run(name, x, canvas, rows=(a, b))
             canvas[2 * a : 2 * b, :, half:] = kept
         return canvas
