@@ -37,9 +37,10 @@ def library() -> ctypes.CDLL | None:
         return None
     for compiler in _compilers():
         path = cache_folder() / "native" / f"{_fingerprint(compiler)}{_suffix()}"
-        with suppress(OSError, subprocess.SubprocessError, RestormerError):
-            if not path.exists():
-                _compile(compiler, path)
+        with suppress(OSError, AttributeError):  # not there yet, or damaged
+            return _load(path)
+        with suppress(OSError, AttributeError, subprocess.SubprocessError, RestormerError):
+            _compile(compiler, path)
             return _load(path)
     return None
 
