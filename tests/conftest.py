@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from restormer_cli.engine.native.build import library
+from restormer_cli.native.build import library
 from restormer_cli.files import cache_folder as user_cache
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.restormer import Restormer

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from restormer_cli.engine.memory_plan import Plan, plan
-from restormer_cli.engine.native.build import library
+from restormer_cli.native.build import library
 from restormer_cli.engine.strips import StripNetwork
 from restormer_cli.engine.whole_map import WholeMap, fits, tensor_float_32
 from restormer_cli.model.config import ModelConfig

@@ -22,7 +22,7 @@ from torch import Tensor
 from restormer_cli.engine.allocations import SKIP_BYTES, STRIP_BYTES, Allocations
 from restormer_cli.engine.bands import BAND, Band, BlockPasses, Halos, count_bands
 from restormer_cli.engine.native.blocks import NativeBlock, NativePasses, Workspace, supports
-from restormer_cli.engine.native.build import library
+from restormer_cli.native.build import library
 from restormer_cli.engine.native.transitions import NativeTransitions
 from restormer_cli.engine.packed import PackedBlock, PackedLinear
 from restormer_cli.engine.pieces import COLUMNS, cut

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from restormer_cli.engine.native import build
-from restormer_cli.engine.native.build import library
+from restormer_cli.native import build
+from restormer_cli.native.build import library
 from restormer_cli.engine.strips import StripNetwork
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.restormer import Restormer

@@ -1,1 +1,1 @@
-"""The network in C, compiled once for the processor at hand; where that cannot be, PyTorch's operators do it."""
+"""The network on a processor, by kernels in C: blocks, transitions, and weights as the kernels want them."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from restormer_cli.engine.native.build import library
+from restormer_cli.native.build import library
 from restormer_cli.engine.native.layouts import padded, padded_halves, panels, pointer
 from restormer_cli.engine.pieces import Piece, halo_pixels
 from restormer_cli.engine.tlc import Cells

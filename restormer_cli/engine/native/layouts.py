@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from restormer_cli.engine.native.build import library
+from restormer_cli.native.build import library
 
 
 def padded(rows: Tensor) -> Tensor:
