@@ -14,7 +14,7 @@ from restormer_cli.data.pairs import find_pairs
 from restormer_cli.degradations.spec import parse_degradation
 from restormer_cli.engine.restorer import PRECISIONS, check_ways
 from restormer_cli.errors import UserError
-from restormer_cli.hardware import choose_device, describe_machine, parse_memory
+from restormer_cli.hardware import available_cores, choose_device, describe_machine, parse_memory
 from restormer_cli.metrics.perceptual import check_metrics
 from restormer_cli.metrics.protocols import BY_TASK, Protocol, find_protocol
 from restormer_cli.model.cost import count_operations, count_parameters
@@ -38,7 +38,7 @@ def start(request: Request) -> Started:
         assumed=request.network is None,
         parameters=count_parameters(network.config),
         operations=tuple(count_operations(network.config, *size) for size in sizes),
-        machine=describe_machine(request.threads or torch.get_num_threads()),
+        machine=describe_machine(request.threads or min(torch.get_num_threads(), available_cores())),
         contestants=contestants,
         sizes=sizes,
         runs=request.runs,
