@@ -32,8 +32,8 @@ def kept(possible: Callable[..., bool]) -> "Callable[[Callable[..., bool]], _lru
     """Decorate a measurement: its answer for equal arguments is the first one that was ever given on this machine.
 
     `possible`, of the same arguments: whether there is a choice at all; where not, the answer is False. Where no answer
-    can be kept it is whether PyTorch lacks MKL, which loses to oneDNN for few shapes. Arguments are numbers, words or
-    types, by position. The number of threads should not be among them, lest it change the pixels.
+    can be kept it is whether PyTorch lacks MKL, which loses to oneDNN for few shapes. Arguments are numbers, words,
+    types or tuples, by position. The number of threads should not be among them, lest it change the pixels.
     """
 
     def decorate(measure: Callable[..., bool]) -> "_lru_cache_wrapper[bool]":
