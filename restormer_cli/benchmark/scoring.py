@@ -13,6 +13,7 @@ import torch
 from restormer_cli.benchmark.classical import METHODS, hints_for, tune
 from restormer_cli.benchmark.methods import Method, Restore, prepare
 from restormer_cli.benchmark.networks import Network
+from restormer_cli.benchmark.peers import is_peer
 from restormer_cli.data.pairs import Pair
 from restormer_cli.degradations.operators import published_gaussian
 from restormer_cli.degradations.spec import Degradation
@@ -142,6 +143,8 @@ def evaluate(
         if contestant.classical:
             yield Tuning(contestant)
             contestant = tune_contestant(contestant, source, protocol)
+        elif is_peer(contestant.kind):
+            contestant = replace(contestant, hints=hints_for(source.degradation, [d for d, _ in _few(source)]))
         tuned.append(contestant)
     runs = [(contestant, _runner(contestant, network, threads, onnx)) for contestant in tuned]
     warm: set[tuple[Method, tuple[int, ...]]] = set()
@@ -181,14 +184,7 @@ def _measure(
 def tune_contestant(contestant: Method, source: Source, protocol: Protocol) -> Method:
     """A classical method, told what can be known, with the strength that is given, or else the best one for crops of
     these very pictures."""
-    step = max(1, len(source.samples) // TUNING_PICTURES)
-    pairs = []
-    for sample in source.samples[::step][:TUNING_PICTURES]:
-        try:
-            degraded, clean, _ = load(source, sample)
-        except RestormerError:
-            continue  # told when its turn comes
-        pairs.append((centre(degraded, TUNING_SIDE), centre(clean, TUNING_SIDE)))
+    pairs = _few(source)
     hints = hints_for(source.degradation, [degraded for degraded, _ in pairs])
     METHODS[contestant.kind].prepare(hints)  # refuses what it cannot do
     if contestant.strength is not None or not pairs:
@@ -199,6 +195,19 @@ def tune_contestant(contestant: Method, source: Source, protocol: Protocol) -> M
 
     strength, _ = tune(contestant.kind, hints, pairs, score)
     return replace(contestant, hints=replace(hints, strength=strength))
+
+
+def _few(source: Source) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(degraded, clean) crops of a few of the pictures."""
+    step = max(1, len(source.samples) // TUNING_PICTURES)
+    pairs = []
+    for sample in source.samples[::step][:TUNING_PICTURES]:
+        try:
+            degraded, clean, _ = load(source, sample)
+        except RestormerError:
+            continue  # told when its turn comes
+        pairs.append((centre(degraded, TUNING_SIDE), centre(clean, TUNING_SIDE)))
+    return pairs
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,7 +227,7 @@ class _Peer:
 def _runner(contestant: Method, network: Network, threads: int, onnx: Path | None) -> Any:
     """(degraded, right or None) -> restored: channels are matched as in `restore`."""
     run = prepare(contestant, network, threads, onnx)
-    if contestant.classical:
+    if contestant.classical or is_peer(contestant.kind):
         return partial(_classical, contestant.kind, run)
     restorer = run if isinstance(run, Restorer) else _Peer(run, network.config, contestant.precision)
 

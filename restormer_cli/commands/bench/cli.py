@@ -21,7 +21,7 @@ def bench(
         str | None, typer.Option(metavar="LIST", help="Pictures to time: 256,512,1024x1536 (height x width).")
     ] = None,
     against: Annotated[
-        str | None, typer.Option(metavar="LIST", help="Who else takes part: textbook,onnxruntime,openvino,compile …")
+        str | None, typer.Option(metavar="LIST", help="Who else takes part: textbook,onnxruntime,bm3d, spandrel:FILE …")
     ] = None,
     tile: Annotated[str | None, typer.Option(metavar="LIST", help="Sides of tiles to try; 0 is no tiles.")] = None,
     overlap: Annotated[int, typer.Option(min=0, metavar="N", help="Pixels that neighbouring tiles share.")] = 32,

@@ -8,6 +8,7 @@ import torch
 from restormer_cli.benchmark.classical import METHODS
 from restormer_cli.benchmark.methods import OURS, Method, check_kinds, read_kind
 from restormer_cli.benchmark.networks import PAPER, Network, find_network
+from restormer_cli.benchmark.peers import about_peers, is_peer
 from restormer_cli.benchmark.scoring import Source, published_sigma
 from restormer_cli.commands.bench.types import Request, Started, Task
 from restormer_cli.data.pairs import find_pairs
@@ -33,6 +34,7 @@ def start(request: Request) -> Started:
     wanted = request.sizes or (() if judging else DEFAULT_SIZES)
     sizes = tuple(parse_size(text) for text in wanted)
     contestants, notes = list_contestants(request)
+    notes += _peers(request, network)
     return Started(
         network=network,
         assumed=request.network is None,
@@ -45,6 +47,13 @@ def start(request: Request) -> Started:
         notes=notes,
         task=_task(request, network) if judging else None,
     )
+
+
+def _peers(request: Request, network: Network) -> tuple[str, ...]:
+    """What other people's networks are. Raises UserError where one cannot take part."""
+    if any(map(is_peer, request.against)) and network.config.dual_pixel:
+        raise UserError("--against spandrel:FILE: takes one picture, and these weights two views")
+    return about_peers(request.against, network)
 
 
 def _check_flags(request: Request) -> None:
