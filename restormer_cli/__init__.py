@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Entries of oneDNN's cache of what it has made for a shape, and of PyTorch's own above it, which is set up when torch is
+# Entries of oneDNN's cache of what it has made for a shape, and of PyTorch's own above it, set up when torch is
 # loaded. Each holds 1,024 by default and gives none back: megabytes for every new size of picture. One size needs 20 to
 # 70, a training patch some 110.
 for _cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
