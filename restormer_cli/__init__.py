@@ -9,6 +9,7 @@
 What is named here is imported when it is first used, so that `import restormer_cli` loads no PyTorch.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
     from restormer_cli.model.weights import load_weights
 
 __version__ = "0.1.0"
+
+# Entries of oneDNN's cache of what it has made for a shape, and of PyTorch's own above it, set up when torch is
+# loaded. Each holds 1,024 by default and gives none back: megabytes for every new size of picture. One size needs 20 to
+# 70, a training patch some 110.
+for _cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+    os.environ.setdefault(_cache, "256")
 
 _HOMES = {
     "Restorer": "restormer_cli.engine.restorer",

@@ -1,6 +1,7 @@
 """Tiny networks and pictures that several rooms of the tests share."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from restormer_cli.native.build import library
+from restormer_cli.files import cache_folder as user_cache
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.restormer import Restormer
 from restormer_cli.model.weights_file import save_weights
@@ -22,6 +25,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Decoded pictures go to a folder of the tests' own, in subprocesses too; returns it."""
     folder = tmp_path_factory.mktemp("cache")
+    if library() is not None:  # compiled once for all of them, in the user's own cache
+        shutil.copytree(user_cache() / "native", folder / "native")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RESTORMER_CACHE", str(folder))
         yield folder

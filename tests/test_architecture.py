@@ -18,7 +18,7 @@ ROOMS = (
     ("export", "data"),
     ("engine", "report", "recipe", "recipe_files"),
     ("model", "metrics", "images", "analysis"),
-    ("degradations", "pixels", "hardware", "files", "extras", "launcher"),
+    ("degradations", "native", "pixels", "hardware", "files", "extras", "launcher"),
     ("errors", "__init__"),
 )
 """From the top: a room imports rooms below its own row, and others of its row as long as nothing goes in a circle."""

@@ -1,6 +1,8 @@
 """What a machine is asked about, it answers; whatever PyTorch lacks."""
 
 import math
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -124,3 +126,39 @@ def test_apples_gpu_is_taken_only_by_name(monkeypatch: pytest.MonkeyPatch) -> No
 def test_memory_without_a_unit_is_told_the_unit():
     with pytest.raises(UserError, match=r"--memory 6: .*--memory 6GB"):
         hardware.parse_memory("6")
+
+
+FLAT = """
+import ctypes
+import numpy as np
+import psutil
+from restormer_cli.engine.restorer import Restorer
+from restormer_cli.model.config import ModelConfig
+from restormer_cli.model.restormer import Restormer
+
+restore = Restorer(Restormer(ModelConfig(dim=8, blocks=(1, 1, 1, 1), heads=(1, 2, 4, 8))).eval(), device="cpu")
+held = []
+for number in range(96):
+    restore(np.zeros((48 + 8 * (number % 10), 48 + 8 * (number // 10), 3), np.float32))
+    ctypes.CDLL(None).malloc_trim(0)
+    held.append(psutil.Process().memory_info().rss)
+print(held[-1] - held[60])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="asks glibc to give back what is free")
+def test_memory_stays_flat_over_many_sizes_of_pictures() -> None:
+    done = subprocess.run([sys.executable, "-c", FLAT], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 15_000_000  # it was 1.3 MB and more for each of 35
+
+
+@pytest.mark.parametrize("own", [None, "7"])
+def test_the_caches_of_shapes_are_bounded_unless_somebody_says_otherwise(own: str | None) -> None:
+    """By the package itself: PyTorch looks at one of them when it is loaded."""
+    names = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
+    code = f"import os, sys, restormer_cli; print(*map(os.environ.get, {names}), 'torch' in sys.modules)"
+    environment = {key: value for key, value in os.environ.items() if key not in names}
+    environment |= dict.fromkeys(names, own) if own else {}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.split() == [own or "256"] * 2 + ["False"]

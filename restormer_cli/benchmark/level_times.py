@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from restormer_cli.engine.backend import PRECISIONS
-from restormer_cli.engine.strips import Strips
+from restormer_cli.engine.strips import StripNetwork
 from restormer_cli.hardware import choose_device
 from restormer_cli.model.padding import pad_to_multiple_of_8
 from restormer_cli.model.restormer import Restormer
@@ -16,8 +16,8 @@ REST = "convolutions between"
 """Patch embedding, resampling, reductions and output: what is no stage of blocks."""
 
 
-class TimedStrips(Strips):
-    """Strips that keep the time of each stage."""
+class TimedStripNetwork(StripNetwork):
+    """The network that keeps the time of each stage."""
 
     def __init__(self, model: Restormer, dtype: torch.dtype) -> None:
         super().__init__(model, dtype)
@@ -32,7 +32,7 @@ class TimedStrips(Strips):
 def time_stages(model: Restormer, precision: str, device: str, picture: np.ndarray) -> tuple[tuple[str, float], ...]:
     """Seconds per stage for one picture (h, w, c), whole, after one warm-up; the last entry is the rest."""
     where = choose_device(device)
-    strips = TimedStrips(model.to(where), PRECISIONS[precision])
+    strips = TimedStripNetwork(model.to(where), PRECISIONS[precision])
     planes = torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))[None].to(where)
     planes = pad_to_multiple_of_8(planes)
     strips.run(planes)

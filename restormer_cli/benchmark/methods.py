@@ -15,6 +15,7 @@ import numpy as np
 
 from restormer_cli.benchmark.classical import METHODS, Hints
 from restormer_cli.benchmark.networks import Network
+from restormer_cli.benchmark.peers import check_peer, is_peer, peer_name, prepare_peer
 from restormer_cli.errors import UserError
 from restormer_cli.extras import require
 from restormer_cli.model.config import ModelConfig
@@ -66,14 +67,14 @@ class Method:
     window: int | None = None
     memory: str | None = None
     hints: Hints | None = None
-    """Degradation parameters for a classical method; None: σ 25, no blur."""
+    """What a classical method, or a peer, is told about the degradation; None: σ 25, no blur."""
     strength: float | None = None
     """A classical method's, where it is given; None: tuned, or its middle one where there are no pictures."""
 
     @property
     def name(self) -> str:
         """Name in tables, without precision and device."""
-        parts = [self.kind]
+        parts = [peer_name(self.kind) if is_peer(self.kind) else self.kind]
         parts += [f"tile {self.tile}"] if self.tile else []
         parts += [f"window {self.window}"] if self.window else []
         parts += [f"in {self.memory}"] if self.memory else []
@@ -84,10 +85,17 @@ class Method:
         """Whether it is a classical method, which has no network."""
         return self.kind in METHODS
 
+    @property
+    def runs_network(self) -> bool:
+        """Whether it is a way of running the network that is measured, so that answers can be compared."""
+        return not self.classical and not is_peer(self.kind)
+
     def offers(self) -> bool:
         """Whether it can run at this precision on this device."""
         if self.kind == OURS:
             return True
+        if is_peer(self.kind):
+            return self.precision in ("fp32", "bf16")
         if self.classical:
             return self.precision == "fp32" and self.device == "cpu"
         on_cpu = self.device == "cpu" or self.kind in ("textbook", "compile")
@@ -96,6 +104,8 @@ class Method:
 
 def read_kind(word: str) -> tuple[str, float | None]:
     """`bm3d` or `bm3d=1.15`: a method's kind, and its strength where one is given. Raises UserError."""
+    if is_peer(word):
+        return word, None
     kind, equals, text = (part.strip() for part in word.partition("="))
     if not equals:
         return kind, None
@@ -116,8 +126,11 @@ def check_kinds(kinds: tuple[str, ...]) -> None:
     """Raises UserError for a method that is unknown, or whose package is not installed."""
     known = (*PEERS, *METHODS)
     for kind in kinds:
+        if is_peer(kind):
+            check_peer(kind)
+            continue
         if kind not in known:
-            raise UserError(f"--against {kind}: unknown; choose from {', '.join(known)}")
+            raise UserError(f"--against {kind}: unknown; choose from {', '.join(known)}, spandrel:FILE")
         if kind in _NEEDS:
             require(f"--against {kind}", *_NEEDS[kind])
         if kind == "bm3d" and find_spec("bm3d") is None:  # no extra of ours: its licence is for academic use only
@@ -136,11 +149,14 @@ def prepare(method: Method, network: Network, threads: int, onnx: Path | None = 
     """
     if method.classical:
         return METHODS[method.kind].prepare(method.hints or Hints(strength=method.strength))
+    if is_peer(method.kind):
+        sigma = method.hints.sigma if method.hints else None
+        return prepare_peer(method.kind, method.device, method.precision, sigma)
     return prepare_network(method, network, threads, onnx)
 
 
 def prepare_network(method: Method, network: Network, threads: int, onnx: Path | None = None) -> "Restorer":
-    """As `prepare`, for what runs the network: ours or a peer."""
+    """As `prepare`, for what runs the network: ours or another way of running it."""
     from restormer_cli.engine.restorer import Restorer
 
     if method.kind == OURS:

@@ -13,6 +13,7 @@ import torch
 from restormer_cli.benchmark.classical import METHODS, hints_for, tune
 from restormer_cli.benchmark.methods import Method, Restore, prepare, prepare_network
 from restormer_cli.benchmark.networks import Network
+from restormer_cli.benchmark.peers import is_peer
 from restormer_cli.data.pairs import Pair
 from restormer_cli.degradations.operators import published_gaussian
 from restormer_cli.degradations.spec import Degradation
@@ -140,6 +141,8 @@ def evaluate(
         if method.classical:
             yield Tuning(method)
             method = tune_method(method, source, protocol)
+        elif is_peer(method.kind):
+            method = replace(method, hints=hints_for(source.degradation, [d for d, _ in _few(source)]))
         tuned.append(method)
     runs = [(method, _runner(method, network, threads, onnx)) for method in tuned]
     warm: set[tuple[Method, tuple[int, ...]]] = set()
@@ -179,14 +182,7 @@ def _measure(
 def tune_method(method: Method, source: Source, protocol: Protocol) -> Method:
     """A classical method, told what can be known, with the strength that is given, or else the best one for crops of
     these very pictures."""
-    step = max(1, len(source.samples) // TUNING_PICTURES)
-    pairs = []
-    for sample in source.samples[::step][:TUNING_PICTURES]:
-        try:
-            degraded, clean, _ = load(source, sample)
-        except RestormerError:
-            continue  # told when its turn comes
-        pairs.append((centre(degraded, TUNING_SIDE), centre(clean, TUNING_SIDE)))
+    pairs = _few(source)
     hints = hints_for(source.degradation, [degraded for degraded, _ in pairs])
     METHODS[method.kind].prepare(hints)  # refuses what it cannot do
     if method.strength is not None or not pairs:
@@ -199,9 +195,22 @@ def tune_method(method: Method, source: Source, protocol: Protocol) -> Method:
     return replace(method, hints=replace(hints, strength=strength))
 
 
+def _few(source: Source) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(degraded, clean) crops of a few of the pictures."""
+    step = max(1, len(source.samples) // TUNING_PICTURES)
+    pairs = []
+    for sample in source.samples[::step][:TUNING_PICTURES]:
+        try:
+            degraded, clean, _ = load(source, sample)
+        except RestormerError:
+            continue  # told when its turn comes
+        pairs.append((centre(degraded, TUNING_SIDE), centre(clean, TUNING_SIDE)))
+    return pairs
+
+
 def _runner(method: Method, network: Network, threads: int, onnx: Path | None) -> Any:
     """(degraded, right or None) -> restored: channels are matched as in `restore`."""
-    if method.classical:
+    if method.classical or is_peer(method.kind):
         return partial(_classical, method.kind, prepare(method, network, threads, onnx))
     restorer = prepare_network(method, network, threads, onnx)
 

@@ -171,7 +171,7 @@ class _Entry:
         if self.error is not None or not self.seconds:
             return Timing(self.method, *size, error=self.error or "was not timed")
         difference = None
-        if reference is not None and self.output is not None and not self.method.classical:
+        if reference is not None and self.output is not None and self.method.runs_network:
             difference = float(np.abs(self.output - reference).max())
         return Timing(self.method, *size, tuple(self.seconds), difference=difference, **self.facts)
 

@@ -169,11 +169,12 @@ class ValidationPictures(Sequence[tuple[np.ndarray, np.ndarray]]):
 
 
 def validation_pictures(recipe: Recipe) -> Sequence[tuple[np.ndarray, np.ndarray]]:
-    """The recipe's; none where it names none."""
+    """The recipe's; none where it names none. They are used once in a while: none is kept in memory, which every
+    process would do for itself; a cache on disk is one for all."""
     where, data = recipe.data.validate_, recipe.data
     if where is None:
         return []
-    decoded = PictureCache(recipe.model.out_channels, data.cache, data.cache_gb)
+    decoded = PictureCache(recipe.model.out_channels, "disk" if data.cache == "disk" else "off", data.cache_gb)
     reading = read_pictures(find_pairs(where, role="validate"), decoded, role="validate", workers=data.workers)
     pictures = _finish(reading)
     decoded.close()

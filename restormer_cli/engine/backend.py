@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from restormer_cli.engine.memory_plan import Plan, plan
-from restormer_cli.engine.strips import Strips
+from restormer_cli.native.build import library
+from restormer_cli.engine.strips import StripNetwork
 from restormer_cli.engine.whole_map import WholeMap, fits, tensor_float_32
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.restormer import Restormer
@@ -66,7 +67,7 @@ class OwnBackend:
         self.compile = compile
         here = next(model.parameters()).device == device
         self._model = model if here else deepcopy(model).to(device)
-        self._networks: dict[tuple[str, str], Strips | WholeMap] = {}
+        self._networks: dict[tuple[str, str], StripNetwork | WholeMap] = {}
         self._network(precision, "map" if self._whole_maps else "strips")
 
     def plan(self, height: int, width: int, *, tile: int | None, budget: int | None, base: int) -> Plan:
@@ -82,6 +83,7 @@ class OwnBackend:
             budget=budget,
             whole_map=self._whole_maps,
             base=base,
+            native=self.device.type == "cpu" and self.precision == "fp32" and library() is not None,
         )
 
     def run(self, picture: Tensor, plan: Plan, notice: Notice) -> Tensor:
@@ -102,7 +104,7 @@ class OwnBackend:
         """Whether maps may run whole instead of strip by strip: on CUDA, where the network is a usual one."""
         return self.device.type == "cuda" and not self.compile and fits(self.config, self.window)
 
-    def _network(self, precision: str, schedule: str) -> Strips | WholeMap:
+    def _network(self, precision: str, schedule: str) -> StripNetwork | WholeMap:
         """The prepared network in a precision and for a schedule, made when first needed."""
         key = precision, schedule
         if key not in self._networks:
@@ -110,7 +112,7 @@ class OwnBackend:
             if schedule == "map":
                 self._networks[key] = WholeMap(self._model, dtype, tf32=precision == "tf32")
             else:
-                self._networks[key] = Strips(self._model, dtype, window=self.window, compiled=self.compile)
+                self._networks[key] = StripNetwork(self._model, dtype, window=self.window, compiled=self.compile)
         return self._networks[key]
 
 

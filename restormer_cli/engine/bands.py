@@ -99,7 +99,8 @@ class BlockPasses:
         """The bands' sums -> M of every cell, prepared."""
         down, across = self.cells.shape
         parts = [[band[cell] for band in sums if cell in band] for cell in range(down * across)]
-        totals = [Gram(*(torch.stack(terms).sum(0) for terms in zip(*cell, strict=True))) for cell in parts]
+        cells = [Gram(*(torch.stack(terms).sum(0) for terms in zip(*cell, strict=True))) for cell in parts]
+        totals = Gram(*(torch.cat(terms) for terms in zip(*cells, strict=True)))
         matrices = self.cells.means(self.block.matrix(self.cells.windows(totals)))
         return [PackedLinear(matrix, self.block.project_out_bias, self.x.dtype) for matrix in matrices]
 

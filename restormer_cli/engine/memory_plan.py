@@ -1,12 +1,10 @@
-"""How a picture is to be run within a memory budget: predicted before work starts, from the buffers of strips.py."""
+"""How a picture is to be run within a memory budget: predicted before work starts, from what it will allocate."""
 
 from dataclasses import dataclass
 
 import torch
 
-from restormer_cli.engine.bands import BAND, count_bands
-from restormer_cli.engine.strips import STRIP_BYTES
-from restormer_cli.engine.tlc import Cells
+from restormer_cli.engine.allocations import Allocations
 from restormer_cli.engine.whole_map import predicted_bytes
 from restormer_cli.errors import UserError
 from restormer_cli.hardware import free, held
@@ -60,6 +58,7 @@ def plan(
     budget: int | None,
     whole_map: bool = False,
     base: int | None = None,
+    native: bool = False,
 ) -> Plan:
     """The fastest way that fits: whole maps (if `whole_map`), strips with v kept, with v recomputed where that saves
     enough, or tiles.
@@ -67,6 +66,7 @@ def plan(
     `budget` is for the whole process in bytes; None takes most of what is free. A `tile` that was asked for is kept.
     `base` is what the process holds beside the picture's buffers (None: what it holds now, in which buffers of earlier
     pictures may be counted that the allocator keeps).
+    `native`: whether the kernels of native/ run it.
     Raises UserError where the smallest tiles do not fit a budget that was asked for.
     """
     now = held(device)
@@ -82,7 +82,7 @@ def plan(
             pictures = 4 * height * width * (config.out_channels + 2)  # the sum of tiles, and of their weights
         if mapped:
             return base + pictures + 2 * 4 * h * w * config.in_channels + predicted_bytes(config, h, w, itemsize)
-        return base + pictures + _buffers(config, h, w, itemsize, keep_v, window, device)
+        return base + pictures + _needs(config, h, w, itemsize, keep_v, window, device, native)
 
     def in_tiles(side: int) -> Plan:
         mapped = whole_map and need(True, side, True) <= limit
@@ -112,7 +112,7 @@ def _sharers(device: torch.device) -> int:
     return 1 if device.type == "cuda" else local_place()[1]
 
 
-def _buffers(
+def _needs(
     config: ModelConfig,
     height: int,
     width: int,
@@ -120,34 +120,10 @@ def _buffers(
     keep_v: bool,
     window: int | None,
     device: torch.device,
+    native: bool,
 ) -> int:
-    """The most that `Strips.run` holds at once, beyond the picture it is given: as its `run` reads, line by line."""
-    level1 = height * width * config.dim * itemsize  # a level down has a quarter of the pixels, twice the channels
-    decoder = 2 * level1 if config.concat else level1
-    cells = [_cells(config, height, width, level, window) for level in (1, 2, 3, 4)]
+    """The most that `StripNetwork.run` holds at once, with the picture before it and the result after it."""
     threads = torch.get_num_threads() if device.type == "cpu" else 1
-    bands = count_bands(width, BAND, threads) if device.type == "cpu" else 1
-    borders = (bands - 1) * 2 / width  # of columns, for each of reach
-    encoding = level1 // 2 + max(cells)
-    decoding = cells[0] + int(decoder * borders * (1 if keep_v else 2)) + (decoder if keep_v and config.concat else 0)
-    pictures = 4 * height * width * (2 * config.in_channels)  # padded, and with channels last
-    result = 2 * 4 * height * width * config.out_channels  # and cropped, or clamped by whoever writes it
-    embedded = level1 if config.dual_pixel else 0
-    strips = (8 + 8 * min(threads, bands)) * STRIP_BYTES.get(device.type, STRIP_BYTES["cpu"])
-    if device.type != "cpu":  # on a GPU one strip is worked on at a time: what is widest, what it is made from, copies
-        widest = max(3 * config.level1_channels, 2 * config.hidden(config.level1_channels))
-        strips = 4 * min(STRIP_BYTES[device.type], height * width * widest * itemsize) + LIBRARIES
-    libraries = LIBRARIES + HEAP if device.type == "cpu" else 0
-    return 2 * level1 + embedded + pictures + max(encoding, decoding, result) + strips + libraries
-
-
-def _cells(config: ModelConfig, height: int, width: int, level: int, window: int | None) -> int:
-    """Sums and matrices of TLC's windows and cells at a level, and the prepared ones."""
-    if window is None:
-        return 0
-    scale = 2 ** (level - 1)
-    cells = Cells.of(height // scale, width // scale, max(1, window // scale))
-    windows = len(cells.rows.starts) * len(cells.columns.starts)
-    channels = config.level1_channels if level == 1 else config.dim * scale
-    down, across = cells.shape
-    return 4 * channels**2 * (3 * windows + 3 * down * across)
+    table = Allocations(config, height, width, itemsize, keep_v, window, threads, native, device.type)
+    given = 4 * height * width * (config.in_channels + config.out_channels)  # padded; cropped, or clamped by the writer
+    return table.peak + given + (LIBRARIES + HEAP if device.type == "cpu" else LIBRARIES)

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from restormer_cli.engine.products import kept
 from restormer_cli.model.restormer import GDFN, MDTA, Block, Gram, LayerNorm
 
 Pointwise = Callable[..., Tensor]
@@ -248,7 +249,7 @@ def has_onednn(dtype: torch.dtype) -> bool:
     return True
 
 
-@cache
+@kept(possible=lambda outputs, inputs, dtype, widths=(): has_onednn(dtype))
 def prefers_onednn(outputs: int, inputs: int, dtype: torch.dtype, widths: tuple[int, ...] = ()) -> bool:
     """Whether oneDNN's reordered product beats BLAS for this shape and use, by a short measurement."""
     if not has_onednn(dtype):

@@ -70,17 +70,17 @@ class Cells:
         """Cells down and across."""
         return len(self.rows.borders) - 1, len(self.columns.borders) - 1
 
-    def windows(self, sums: list[Gram]) -> Gram:
-        """The sums of every cell, row by row -> those of every window."""
-        if len(sums) == 1:
-            return sums[0]
+    def windows(self, sums: Gram) -> Gram:
+        """The sums of every cell, (cells, …), row by row -> those of every window."""
+        if self.shape == (1, 1):
+            return sums
 
-        def gather(parts: tuple[Tensor, ...]) -> Tensor:
-            cells = torch.cat(parts).unflatten(0, self.shape)
+        def gather(cells: Tensor) -> Tensor:
+            cells = cells.unflatten(0, self.shape)
             rows, columns = (axis.covers.to(cells) for axis in (self.rows, self.columns))
             return torch.einsum("rp,cq,pq...->rc...", rows, columns, cells).flatten(0, 1)
 
-        return Gram(*(gather(parts) for parts in zip(*sums, strict=True)))
+        return Gram(*(gather(cells) for cells in sums))
 
     def means(self, matrices: Tensor) -> Tensor:
         """M of every window -> the mean M of every cell, (cells, c, c)."""

@@ -268,7 +268,7 @@ class WholeMap:
     def run(self, pictures: Tensor, keep_v: bool = True) -> Tensor:
         """(b, in_channels, h, w), h and w multiples of 8 -> (b, out_channels, h, w) in float32 (or float64).
 
-        `keep_v` is for the sake of `Strips`, whose `run` this is otherwise.
+        `keep_v` is for the sake of `StripNetwork`, whose `run` this is otherwise.
         """
         pictures = pictures.to(self.wide).contiguous()
         with tensor_float_32(self.tf32):

@@ -1,13 +1,12 @@
-"""Threads that walk the bands of a map side by side, each with its share of the processor's cores.
+"""Threads that compute the pieces of a map side by side, each with its share of the processor's cores.
 
 On a CPU that beats all cores on one operation after the other: an operation on a strip takes a millisecond, and after
 each the cores would wait for the slowest, which on a busy machine is one that somebody else is using (docs/log.md).
 """
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -17,41 +16,47 @@ Result = TypeVar("Result")
 
 
 class WorkerPool:
-    """Does a list of jobs: on threads while `running`, otherwise one after the other."""
+    """Does lists of jobs on `size` threads, which live as long as the pool; with fewer than two, in the caller's."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: int | None = None) -> None:
+        self._size = size
         self._pool: ThreadPoolExecutor | None = None
+        self._threads = 0
+        self._local = threading.local()
 
-    @contextmanager
-    def running(self, size: int) -> Iterator[None]:
-        """`size` threads for as long as the `with` lasts; for fewer than two, none."""
-        if size < 2:
-            yield
-            return
-        cores = torch.get_num_threads()
-        ready = threading.Barrier(size)
-
-        def prepare(_: int) -> None:
-            # This thread's share. PyTorch also keeps the number for threads yet to come: it is put back below.
-            torch.set_num_threads(max(1, cores // size))
-            ready.wait()
-
-        with ThreadPoolExecutor(size, thread_name_prefix="band") as pool:
-            list(pool.map(prepare, range(size)))
-            torch.set_num_threads(cores)
-            self._pool = pool
-            try:
-                yield
-            finally:
-                self._pool = None
+    @property
+    def size(self) -> int:
+        """How many jobs run at once: as many as PyTorch has threads, where nothing else was said."""
+        return self._size or torch.get_num_threads()
 
     def map(self, job: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-        """The job's result for every item, in order. A single item is left to this thread and all cores."""
-        if self._pool is None or len(items) < 2:
+        """The job's result for every item, in order; the jobs share the cores. A single one has all cores, here."""
+        if len(items) < 2 or self.size < 2:
             return [job(item) for item in items]
+        cores = torch.get_num_threads()
+        share = max(1, cores // min(self.size, len(items)))
 
         def infer(item: Item) -> Result:
+            self._take(share)
             with torch.inference_mode():  # a thread has a mode of its own
                 return job(item)
 
-        return list(self._pool.map(infer, items))
+        try:
+            return list(self._executor().map(infer, items))
+        finally:
+            torch.set_num_threads(cores)  # the number for threads yet to come, which `_take` has changed too
+
+    def _take(self, share: int) -> None:
+        """Give this thread so many cores."""
+        if getattr(self._local, "share", None) != share:
+            torch.get_num_threads()  # a thread's first such question sets its number anew: here, not later
+            torch.set_num_threads(share)
+            self._local.share = share
+
+    def _executor(self) -> ThreadPoolExecutor:
+        if self._pool is None or self._threads != self.size:
+            if self._pool is not None:
+                self._pool.shutdown()
+            self._threads = self.size
+            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="piece")
+        return self._pool

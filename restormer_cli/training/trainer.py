@@ -231,8 +231,8 @@ class Loop:
             ending = self.done == last
             if self.validation.pairs and (self.done % recipe.validation.every == 0 or ending):
                 try:
-                    with self.learner.evaluating():
-                        self.score = self.validation.score(self.learner.result, self.done, self.files.pictures)
+                    with self.learner.evaluating() as network:
+                        self.score = self.validation.score(network, self.done, self.files.pictures)
                 except (MemoryError, RuntimeError) as error:
                     if not is_out_of_memory(error):
                         raise

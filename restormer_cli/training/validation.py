@@ -1,14 +1,16 @@
 """Validation: score a network on pictures it was not trained on, and keep some of them to look at."""
 
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 
-from restormer_cli.data.batches import validation_pictures
+from restormer_cli.data.batches import prefetched, validation_pictures
 from restormer_cli.data.pictures import as_picture
 from restormer_cli.files import make_folder, write_atomically
 from restormer_cli.images.formats.pillow import encode_8_bits
@@ -38,37 +40,35 @@ class Validation:
         self.channel = recipe.validation.channel
         self.accelerator = accelerator
 
-    def score(self, model: nn.Module, iteration: int, folder: Path) -> ValidationLog:
-        """Run the model over all pictures; `folder` receives a few, input, output and target side by side.
+    def score(self, network: Callable[[Tensor], Tensor], iteration: int, folder: Path) -> ValidationLog:
+        """Run the network over all pictures; `folder` receives a few, input, output and target side by side.
 
-        Every process takes part; the caller switches gradients off. Raises Failed where a picture cannot be written.
+        `network`: (1, c, h, w) on the accelerator's device -> (1, c', h, w); the caller switches gradients off. One
+        picture is restored and the next one is made meanwhile: no more are held. Every process takes part. Raises
+        Failed where a picture cannot be written.
         """
         accelerator, count = self.accelerator, len(self.pairs)
         scores = torch.zeros(count, 2, dtype=torch.float64, device="cpu")
-        was_training = model.training
-        model.eval()
         mine = range(accelerator.process_index, count, accelerator.num_processes)
         # All processes go through equally many pictures: a sharded model talks to the others in each.
         rounds = -(-count // accelerator.num_processes)
-        for turn in range(rounds):
-            index = mine[turn] if turn < len(mine) else 0
-            pair = self.pairs[index]
-            output = self._restore(model, pair[0])
-            if turn < len(mine):
-                scores[index] = self._psnr(pair, output)
-                if turn < SHOWN and accelerator.is_main_process:  # another machine may have no such folder
-                    self._keep(folder / f"{iteration:08d}-{index}.png", pair, output)
-        model.train(was_training)
+        turns = [mine[turn] if turn < len(mine) else 0 for turn in range(rounds)]
+        with closing(prefetched(lambda turn: self.pairs[turns[turn]], 0, rounds - 1, depth=1)) as pairs:
+            for turn, (index, pair) in enumerate(zip(turns, pairs, strict=True)):
+                output = self._restore(network, pair[0])
+                if turn < len(mine):
+                    scores[index] = self._psnr(pair, output)
+                    if turn < SHOWN and accelerator.is_main_process:  # another machine may have no such folder
+                        self._keep(folder / f"{iteration:08d}-{index}.png", pair, output)
         if accelerator.num_processes > 1:
             scores = accelerator.reduce(scores.to(accelerator.device), "sum")
             assert isinstance(scores, Tensor)
         ours, inputs = scores.mean(0).tolist()
         return ValidationLog(iteration, ours, inputs, count)
 
-    def _restore(self, model: nn.Module, degraded: np.ndarray) -> np.ndarray:
-        parameter = next(model.parameters())
-        picture = torch.from_numpy(degraded).permute(2, 0, 1)[None].to(self.accelerator.device, parameter.dtype)
-        return model(picture)[0].float().clamp(0, 1).permute(1, 2, 0).cpu().numpy()
+    def _restore(self, network: Callable[[Tensor], Tensor], degraded: np.ndarray) -> np.ndarray:
+        picture = torch.from_numpy(degraded).permute(2, 0, 1)[None].to(self.accelerator.device)
+        return network(picture)[0].float().clamp(0, 1).permute(1, 2, 0).cpu().numpy()
 
     def _psnr(self, pair: tuple[np.ndarray, np.ndarray], output: np.ndarray) -> Tensor:
         degraded, clean = pair

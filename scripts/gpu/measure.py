@@ -221,7 +221,7 @@ def rows(out: Path, machine: Machine, until: dict[str, float], plain: bool) -> N
     """Step 1."""
     import torch
 
-    from restormer_cli.engine.strips import Strips
+    from restormer_cli.engine.strips import StripNetwork
     from restormer_cli.engine.whole_map import Plain, WholeMap, predicted_bytes
 
     book = Notebook(out, "rows-plain" if plain else "rows")
@@ -262,7 +262,7 @@ def rows(out: Path, machine: Machine, until: dict[str, float], plain: bool) -> N
 
     def strips() -> Any:
         picture = inputs(machine, sizes[0])[0]
-        way = Strips(ours, torch.bfloat16)
+        way = StripNetwork(ours, torch.bfloat16)
         others = {"strips bf16": lambda: way.run(picture), "ours bf16": lambda: maps["ours bf16"].run(picture)}
         without = WholeMap(ours, torch.bfloat16, operations=Plain)
         others["whole map without Triton"] = lambda: without.run(picture)

@@ -10,7 +10,7 @@ import sys
 
 import torch
 
-from restormer_cli.engine.strips import Strips
+from restormer_cli.engine.strips import StripNetwork
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.restormer import Restormer
 from restormer_cli.model.textbook import TextbookRestormer
@@ -26,8 +26,8 @@ def main() -> None:
             parameter.mul_(1 + 0.2 * torch.randn_like(parameter))
     textbook = TextbookRestormer(model.config).eval()
     textbook.load_state_dict(model.state_dict())
-    strips = Strips(model)
-    exact = Strips(model.double(), torch.float64)  # last, since it turns the model into float64
+    strips = StripNetwork(model)
+    exact = StripNetwork(model.double(), torch.float64)  # last, since it turns the model into float64
     print("| size | strips to textbook | strips to float64 | textbook to float64 |\n|---|---|---|---|")
     for size in sys.argv[1:] or SIZES:
         height, width = (int(side) for side in size.split("x"))

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from restormer_cli.engine.strips import StripNetwork
 from restormer_cli.model.weights import load_weights
 from restormer_cli.recipe import Recipe, Stage
 from restormer_cli.recipe_files import read_recipe
@@ -75,11 +76,10 @@ def main() -> None:
         recipe = make_recipe(arm, arguments.data, stages)
         steps = [log for log in fit(recipe, out / arm, device="cpu") if isinstance(log, StepLog)]
         result: dict[str, Any] = {"stages": stages, "seconds": round(sum(log.seconds for log in steps), 1)}
-        model = load_weights(out / arm / "weights.safetensors").model.eval()
+        network = StripNetwork(load_weights(out / arm / "weights.safetensors").model)
         for crop in (256, 512):
             wide = recipe.model_copy(update={"validation": recipe.validation.model_copy(update={"crop": crop})})
-            with torch.no_grad():
-                score = Validation(wide, accelerator).score(model, 0, out / arm / f"crop{crop}")
+            score = Validation(wide, accelerator).score(network.run, 0, out / arm / f"crop{crop}")
             result[f"psnr_{crop}"] = round(score.psnr, 3)
             result[f"input_psnr_{crop}"] = round(score.input_psnr, 3)
         results[arm] = result

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from restormer_cli.degradations.operators import published_gaussian
 from restormer_cli.degradations.spec import parse_degradation
-from restormer_cli.engine.strips import Strips
+from restormer_cli.engine.strips import StripNetwork
 from restormer_cli.images.io import read_picture
 from restormer_cli.model.weights import load_weights
 
@@ -114,7 +114,7 @@ def psnr(result: Tensor, target: Tensor) -> float:
 
 
 def network(name: str) -> Callable[[Tensor, float | None], Tensor]:
-    strips = Strips(load_weights(name).model)
+    strips = StripNetwork(load_weights(name).model)
     return lambda x, sigma: strips.run(x)
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from restormer_cli.engine.restorer import Restorer
-from restormer_cli.engine.strips import Strips
+from restormer_cli.engine.strips import StripNetwork
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.restormer import Restormer
 
@@ -46,15 +46,15 @@ def test_a_gpu_gives_the_answer_of_a_cpu(options, window):
 def test_half_precisions_stay_close(dtype):
     model = network().cuda()
     planes = torch.from_numpy(picture(128, 192)).permute(2, 0, 1)[None].cuda()
-    exact, rounded = Strips(model).run(planes), Strips(model, dtype).run(planes)
+    exact, rounded = StripNetwork(model).run(planes), StripNetwork(model, dtype).run(planes)
     assert 0 < (rounded - exact).square().mean().sqrt().item() < 0.01
 
 
 def test_strip_and_band_sizes_change_nothing():
     model = network().cuda()
     planes = torch.from_numpy(picture(64, 200)).permute(2, 0, 1)[None].cuda()
-    small = Strips(model, strip_bytes=1 << 16, band=48).run(planes)
-    assert (small - Strips(model).run(planes)).abs().max().item() < 1e-4
+    small = StripNetwork(model, strip_bytes=1 << 16, band=48).run(planes)
+    assert (small - StripNetwork(model).run(planes)).abs().max().item() < 1e-4
 
 
 def test_compiled_gives_the_same_answer():

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from restormer_cli.engine.restorer import Restorer
-from restormer_cli.engine.strips import Strips
+from restormer_cli.engine.strips import StripNetwork
 from restormer_cli.engine.whole_map import Plain, WholeMap, predicted_bytes, tensor_float_32
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.restormer import Restormer
@@ -32,7 +32,7 @@ def pictures(count: int, channels: int, height: int, width: int) -> torch.Tensor
 def test_whole_maps_equal_the_cpu_first_as_calls_and_then_as_a_graph(options, piece_bytes):
     model = network(**options)
     batch = pictures(2, model.config.in_channels, 200, 136)
-    expected = torch.cat([Strips(model).run(batch[:1]), Strips(model).run(batch[1:])])
+    expected = torch.cat([StripNetwork(model).run(batch[:1]), StripNetwork(model).run(batch[1:])])
     ours = WholeMap(model.cuda(), piece_bytes=piece_bytes)
     for number in range(3):
         shifted = batch.roll(number, 0)
@@ -58,7 +58,7 @@ def test_tf32_is_another_answer_and_fp32_is_not():
     model, batch = network().cuda(), pictures(1, 3, 128, 128).cuda()
     with tensor_float_32(True):  # whatever the process has set
         exact, rounded = WholeMap(model).run(batch), WholeMap(model, tf32=True).run(batch)
-    expected = Strips(model.cpu()).run(batch.cpu())
+    expected = StripNetwork(model.cpu()).run(batch.cpu())
     assert (exact.cpu() - expected).abs().max() < 2e-5
     assert (rounded.cpu() - expected).abs().max() < 2e-2
 

@@ -8,7 +8,7 @@ from restormer_cli.engine import memory_plan
 from restormer_cli.engine import restorer as restorer_module
 from restormer_cli.engine.memory_plan import Plan, plan
 from restormer_cli.engine.restorer import Restorer
-from restormer_cli.engine.strips import Strips
+from restormer_cli.engine.strips import StripNetwork
 from restormer_cli.errors import UserError
 from restormer_cli.hardware import parse_memory
 from restormer_cli.model.config import ModelConfig
@@ -116,7 +116,7 @@ def test_pictures_that_wait_are_counted(monkeypatch, tiny_network):
 
 def test_how_a_picture_ran_is_known_after_memory_ran_out(monkeypatch, tiny_network):
     restorer = Restorer(tiny_network(), device="cpu")
-    run = Strips.run
+    run = StripNetwork.run
     asked = []
 
     def short_of_memory(strips, picture, keep_v=True):
@@ -125,7 +125,7 @@ def test_how_a_picture_ran_is_known_after_memory_ran_out(monkeypatch, tiny_netwo
             raise MemoryError
         return run(strips, picture, keep_v)
 
-    monkeypatch.setattr(Strips, "run", short_of_memory)
+    monkeypatch.setattr(StripNetwork, "run", short_of_memory)
     restorer(np.zeros((64, 64, 3), np.float32))
     assert restorer.done is not None
     assert (restorer.done.kind, asked) == ("recompute", [True, False])

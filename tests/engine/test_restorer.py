@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from restormer_cli.engine.restorer import Restorer, _spans
-from restormer_cli.engine.strips import Strips
+from restormer_cli.engine.strips import StripNetwork
 from restormer_cli.errors import UserError
 from restormer_cli.hardware import choose_device
 from restormer_cli.model.config import ModelConfig
@@ -331,7 +331,7 @@ def test_tiles_for_want_of_memory_are_said_aloud(tiny_network, monkeypatch):
 
 def test_memory_that_runs_out_loses_no_picture(tiny_network, monkeypatch):
     pixels, said, sides = picture(200, 160), [], []
-    run = Strips.run
+    run = StripNetwork.run
 
     def short(self, x, keep_v=True):
         sides.append((max(x.shape[-2:]), keep_v))
@@ -339,7 +339,7 @@ def test_memory_that_runs_out_loses_no_picture(tiny_network, monkeypatch):
             raise RuntimeError("CUDA out of memory. Tried to allocate 20 MiB")
         return run(self, x, keep_v)
 
-    monkeypatch.setattr(Strips, "run", short)
+    monkeypatch.setattr(StripNetwork, "run", short)
     restored = Restorer(tiny_network(), device="cpu")(pixels, said.append)
     assert np.isfinite(restored).all()
     assert sides[:4] == [(200, True), (200, False), (104, True), (56, True)]
@@ -349,14 +349,14 @@ def test_memory_that_runs_out_loses_no_picture(tiny_network, monkeypatch):
 
 @pytest.mark.parametrize("overlap", [32, 48])
 def test_smaller_tiles_for_want_of_memory_overlap_less(tiny_network, monkeypatch, overlap):
-    run = Strips.run
+    run = StripNetwork.run
 
     def short(self, x, keep_v=True):
         if max(x.shape[-2:]) > 32:
             raise RuntimeError("CUDA out of memory")
         return run(self, x, keep_v)
 
-    monkeypatch.setattr(Strips, "run", short)
+    monkeypatch.setattr(StripNetwork, "run", short)
     said = []
     restored = Restorer(tiny_network(), device="cpu", tile=64, overlap=overlap)(picture(72, 80), said.append)
     assert np.isfinite(restored).all()
@@ -367,7 +367,7 @@ def test_other_errors_are_not_taken_for_want_of_memory(tiny_network, monkeypatch
     def broken(self, x, keep_v=True):
         raise RuntimeError("shapes differ")
 
-    monkeypatch.setattr(Strips, "run", broken)
+    monkeypatch.setattr(StripNetwork, "run", broken)
     with pytest.raises(RuntimeError, match="shapes differ"):
         Restorer(tiny_network(), device="cpu")(picture(16, 16))
 
@@ -375,12 +375,12 @@ def test_other_errors_are_not_taken_for_want_of_memory(tiny_network, monkeypatch
 def test_what_overflows_in_low_precision_is_done_again_in_fp32(tiny_network, monkeypatch):
     network, pixels, said = tiny_network(), picture(24, 16), []
     exact = Restorer(network, device="cpu", precision="fp32")(pixels)
-    run = Strips.run
+    run = StripNetwork.run
 
     def overflow(self, x, keep_v=True):
         return run(self, x, keep_v) * (float("inf") if self.dtype == torch.bfloat16 else 1)
 
-    monkeypatch.setattr(Strips, "run", overflow)
+    monkeypatch.setattr(StripNetwork, "run", overflow)
     restored = Restorer(network, device="cpu", precision="bf16")(pixels, said.append)
     assert np.array_equal(restored, exact)
     assert said == ["bf16 overflowed on 16×24 pixels: done again in fp32"]

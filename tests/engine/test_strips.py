@@ -10,7 +10,7 @@ import torch
 from restormer_cli.engine import packed
 from restormer_cli.engine.bands import Band, BlockPasses, LineBuffer, count_bands
 from restormer_cli.engine.packed import PackedConv, PackedLinear
-from restormer_cli.engine.strips import Strips
+from restormer_cli.engine.strips import StripNetwork
 from restormer_cli.engine.tlc import Cells
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.restormer import Restormer
@@ -54,7 +54,7 @@ def test_strips_equal_the_whole_image(variant, keep_v):
         expected = textbook(model, picture)
         scale = expected.abs().max().item()
         for strip_bytes, band, threads in ((6_000, 16, 1), (60_000, None, 2), (1 << 30, 5, 3)):
-            strips = Strips(model, torch.float64, strip_bytes=strip_bytes, band=band, threads=threads)
+            strips = StripNetwork(model, torch.float64, strip_bytes=strip_bytes, band=band, threads=threads)
             result = strips.run(picture, keep_v)
             assert (result - expected).abs().max().item() <= 1e-12 * max(1, scale)
 
@@ -64,7 +64,7 @@ def test_strips_of_a_single_row_and_bands_of_a_single_column(keep_v):
     model = network(bias=True)
     picture = torch.rand(1, 3, 16, 8, dtype=torch.float64)
     expected = textbook(model, picture)
-    result = Strips(model, torch.float64, strip_bytes=1, band=1).run(picture, keep_v)
+    result = StripNetwork(model, torch.float64, strip_bytes=1, band=1).run(picture, keep_v)
     assert (result - expected).abs().max().item() <= 1e-12 * max(1, expected.abs().max().item())
 
 
@@ -77,14 +77,14 @@ def test_float32_strips_are_no_farther_from_the_truth_than_the_float32_textbook(
     judge.load_state_dict(model.state_dict())
     with torch.no_grad():
         allowed = (judge(picture.float()) - truth).abs().max().item()
-    result = Strips(model.float()).run(picture.float())
+    result = StripNetwork(model.float()).run(picture.float())
     assert (result - truth).abs().max().item() <= max(2e-6, 2 * allowed)
 
 
 def test_bfloat16_stays_close():
     model = Restormer(ModelConfig(dim=16, blocks=(1, 1, 1, 1), refinement=1)).eval()
     picture = torch.rand(1, 3, 64, 72)
-    exact, rounded = Strips(model).run(picture), Strips(model, torch.bfloat16).run(picture)
+    exact, rounded = StripNetwork(model).run(picture), StripNetwork(model, torch.bfloat16).run(picture)
     assert rounded.dtype == torch.float32
     assert 0 < (rounded - exact).square().mean().sqrt().item() < 0.01
 
@@ -94,7 +94,7 @@ def test_the_model_is_never_changed():
     before = {key: value.clone() for key, value in model.state_dict().items()}
     picture = torch.rand(1, 3, 16, 24, dtype=torch.float64)
     kept = picture.clone()
-    Strips(model, torch.float64).run(picture)
+    StripNetwork(model, torch.float64).run(picture)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert torch.equal(picture, kept)
 
@@ -103,12 +103,12 @@ def test_hidden_operators_change_nothing(monkeypatch):
     model = network(bias=True).float()
     picture = torch.rand(1, 3, 24, 40)
     caches = (packed.has_onednn, packed.prefers_onednn)
-    fast = Strips(model).run(picture)
+    fast = StripNetwork(model).run(picture)
     for cached in caches:
         cached.cache_clear()
     with monkeypatch.context() as patch:
         patch.setattr(packed.torch.ops, "mkldnn", object())
-        plain = Strips(model)
+        plain = StripNetwork(model)
         assert not plain.embed.packed
         assert not plain.reductions["reduce_chan_level3"].packed
         result = plain.run(picture)
@@ -171,7 +171,7 @@ def test_cells_equal_windows_computed_one_by_one(size, window, keep_v):
     picture = torch.rand(1, 3, *size, dtype=torch.float64)
     expected = local(model, picture, window)
     for strip_bytes, band in ((30_000, 12), (1 << 30, None)):
-        strips = Strips(model, torch.float64, window=window, strip_bytes=strip_bytes, band=band, threads=2)
+        strips = StripNetwork(model, torch.float64, window=window, strip_bytes=strip_bytes, band=band, threads=2)
         result = strips.run(picture, keep_v)
         assert (result - expected).abs().max().item() <= 1e-12 * max(1, expected.abs().max().item())
     if window < max(size):

@@ -22,7 +22,7 @@ def bench(
     ] = None,
     against: Annotated[
         str | None,
-        typer.Option(metavar="LIST", help="Methods to compare with: textbook,onnxruntime,openvino,compile …"),
+        typer.Option(metavar="LIST", help="Methods to compare with: textbook,onnxruntime,bm3d, spandrel:FILE …"),
     ] = None,
     tile: Annotated[str | None, typer.Option(metavar="LIST", help="Sides of tiles to try; 0 is no tiles.")] = None,
     overlap: Annotated[int, typer.Option(min=0, metavar="N", help="Pixels that neighbouring tiles share.")] = 32,

@@ -8,6 +8,7 @@ import torch
 from restormer_cli.benchmark.classical import METHODS
 from restormer_cli.benchmark.methods import OURS, Method, check_kinds, read_kind
 from restormer_cli.benchmark.networks import PAPER, Network, find_network
+from restormer_cli.benchmark.peers import about_peers, is_peer
 from restormer_cli.benchmark.scoring import Source, published_sigma
 from restormer_cli.commands.bench.types import Request, Started, Task
 from restormer_cli.data.pairs import find_pairs
@@ -15,7 +16,7 @@ from restormer_cli.degradations.spec import parse_degradation
 from restormer_cli.engine.backend import PRECISIONS
 from restormer_cli.engine.restorer import check_ways
 from restormer_cli.errors import UserError
-from restormer_cli.hardware import choose_device, describe_machine, parse_memory
+from restormer_cli.hardware import available_cores, choose_device, describe_machine, parse_memory
 from restormer_cli.metrics.perceptual import check_metrics
 from restormer_cli.metrics.protocols import BY_TASK, Protocol, find_protocol
 from restormer_cli.model.cost import count_operations, count_parameters
@@ -34,18 +35,26 @@ def start(request: Request) -> Started:
     wanted = request.sizes or (() if judging else DEFAULT_SIZES)
     sizes = tuple(parse_size(text) for text in wanted)
     methods, notes = list_methods(request)
+    notes += _peers(request, network)
     return Started(
         network=network,
         assumed=request.network is None,
         parameters=count_parameters(network.config),
         operations=tuple(count_operations(network.config, *size) for size in sizes),
-        machine=describe_machine(request.threads or torch.get_num_threads()),
+        machine=describe_machine(request.threads or min(torch.get_num_threads(), available_cores())),
         methods=methods,
         sizes=sizes,
         runs=request.runs,
         notes=notes,
         task=_task(request, network) if judging else None,
     )
+
+
+def _peers(request: Request, network: Network) -> tuple[str, ...]:
+    """What other people's networks are. Raises UserError where one cannot take part."""
+    if any(map(is_peer, request.against)) and network.config.dual_pixel:
+        raise UserError("--against spandrel:FILE: takes one picture, and these weights two views")
+    return about_peers(request.against, network)
 
 
 def _check_flags(request: Request) -> None:

@@ -131,6 +131,14 @@ def test_a_wrong_request_is_refused_at_once(arguments, words):
     assert words in refused(*arguments)
 
 
+def test_a_quota_of_processor_time_decides_the_threads(monkeypatch, colour_weights):
+    """`docker --cpus 2` shows a process all cores of its machine."""
+    monkeypatch.setattr(plan, "available_cores", lambda: 2)
+    monkeypatch.setattr(plan.torch, "get_num_threads", lambda: 64)
+    assert plan.start(Request(network=str(colour_weights), sizes=("16x16",))).machine.threads == 2
+    assert plan.start(Request(network=str(colour_weights), sizes=("16x16",), threads=3)).machine.threads == 3
+
+
 def test_a_missing_package_is_named_with_its_cure(monkeypatch):
     def missing(name: str) -> str:
         raise metadata.PackageNotFoundError

@@ -1,0 +1,91 @@
+"""Compile kernels.c for this processor, once, and load it; no compiler, no library, and nothing depends on one.
+
+The compiler is the system's (cc, gcc or clang), or Zig's, which comes as a wheel: `pip install 'restormer-cli[fast]'`.
+The library lies in the user's cache under a name made of everything that it was made from.
+"""
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from contextlib import suppress
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from restormer_cli.errors import RestormerError
+from restormer_cli.files import cache_folder, write_atomically
+from restormer_cli.hardware import processor_name
+
+SOURCE = Path(__file__).with_name("kernels.c")
+COMPILERS = ("cc", "gcc", "clang")
+FLAGS = ("-O3", "-ffp-contract=fast", "-shared", "-fPIC")
+PATIENCE = 120
+"""Seconds that a compiler may take."""
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The compiled kernels; None where there is no compiler, where it fails, or where RESTORMER_NATIVE=0 says so."""
+    if os.environ.get("RESTORMER_NATIVE") == "0":
+        return None
+    for compiler in _compilers():
+        path = cache_folder() / "native" / f"{_fingerprint(compiler)}{_suffix()}"
+        with suppress(OSError, AttributeError):  # not there yet, or damaged
+            return _load(path)
+        with suppress(OSError, AttributeError, subprocess.SubprocessError, RestormerError):
+            _compile(compiler, path)
+            return _load(path)
+    return None
+
+
+def _compilers() -> list[tuple[str, ...]]:
+    """The commands to try, in order."""
+    found = [(path,) for name in COMPILERS if (path := shutil.which(name))]
+    if find_spec("ziglang") is not None:
+        found.append((sys.executable, "-m", "ziglang", "cc"))
+    return found
+
+
+def _flags(compiler: tuple[str, ...]) -> tuple[str, ...]:
+    native = "-mcpu=native" if platform.machine().lower() in ("arm64", "aarch64") else "-march=native"
+    return (*FLAGS, native) if len(compiler) == 1 else FLAGS  # Zig compiles for this processor unless told otherwise
+
+
+def _fingerprint(compiler: tuple[str, ...]) -> str:
+    """Of source, compiler and processor: another one of these is another library."""
+    parts = [*compiler, *_flags(compiler), processor_name(), torch.backends.cpu.get_cpu_capability(), sys.platform]
+    with suppress(OSError):
+        parts.append(str(os.stat(compiler[0]).st_mtime_ns))
+    return hashlib.sha256(SOURCE.read_bytes() + "\0".join(parts).encode()).hexdigest()[:24]
+
+
+def _suffix() -> str:
+    return {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
+
+
+def _compile(compiler: tuple[str, ...], path: Path) -> None:
+    """Raises OSError, SubprocessError or RestormerError where it does not work out."""
+    with TemporaryDirectory() as folder:
+        made = Path(folder) / path.name
+        command = [*compiler, *_flags(compiler), "-o", str(made), str(SOURCE), "-lm"]
+        subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE, cwd=folder)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, lambda stream: stream.write(made.read_bytes()))
+
+
+def _load(path: Path) -> ctypes.CDLL:
+    found = ctypes.CDLL(str(path))
+    for name in ("lanes", "panel"):
+        getattr(found, name).restype = ctypes.c_int
+    for name in ("scratch_floats", "conv_scratch_floats"):
+        getattr(found, name).restype = ctypes.c_int64
+    for name in ("gather", "apply", "save_halo", "convolve"):
+        getattr(found, name).restype = None
+    return found

@@ -1,0 +1,550 @@
+/* The two passes of a transformer block over a rectangle of a feature map, in float32, row by row.
+
+   Maps are (height, width, channels), row-major. A pass goes down the rows of its rectangle and keeps three rows of the
+   widened channels, so that nothing wide ever leaves the processor's cache:
+
+     gather   norm, 1x1 product to q, k, v, depth-wise 3x3; v is stored, q and k go into the sums     (MDTA, section 3.1)
+     apply    x + M v, norm, 1x1 product, depth-wise 3x3, GELU and gate, 1x1 product, in place         (GDFN, section 3.2)
+
+   A product reads a row of pixels and panels of weights: TILE pixels by PANEL outputs are summed up in registers.
+   Vectors are those of GCC and Clang, so one text serves AVX2, AVX-512 and NEON. Norms' weights and biases have been
+   multiplied into the products that follow them (native/blocks.py), which also lays out the weights. */
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__AVX512F__)
+enum { LANES = 16, VECTORS = 2, TILE = 12 };
+#elif defined(__AVX__)
+enum { LANES = 8, VECTORS = 2, TILE = 6 };
+#elif defined(__aarch64__)
+enum { LANES = 4, VECTORS = 4, TILE = 6 };
+#else
+enum { LANES = 4, VECTORS = 2, TILE = 4 };
+#endif
+enum { PANEL = LANES * VECTORS, TALL = 12 /* pixels of a tile of one vector */ };
+
+typedef int64_t i64;
+typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef int32_t mask __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+#define INLINE static inline __attribute__((always_inline))
+#if defined(_WIN32)
+#define EXPORT __declspec(dllexport)
+#else
+#define EXPORT
+#endif
+#define UNROLL _Pragma("GCC unroll 16")
+
+INLINE vec load(const float *from) { return *(const vec *)from; }
+INLINE void store(float *to, vec value) { *(vec *)to = value; }
+INLINE vec all(float value) { return (vec){0} + value; }
+INLINE vec choose(mask where, vec a, vec b) { return (vec)(((mask)a & where) | ((mask)b & ~where)); }
+INLINE i64 least(i64 a, i64 b) { return a < b ? a : b; }
+INLINE i64 most(i64 a, i64 b) { return a > b ? a : b; }
+INLINE i64 whole(i64 count) { return (count + LANES - 1) / LANES * LANES; }
+
+/* What Python asks first: how weights are to be laid out. */
+EXPORT int lanes(void) { return LANES; }
+EXPORT int panel(void) { return PANEL; }
+
+/* ---- products ---- */
+
+/* The first `count` of a vector's numbers, plus as many others, to their place. */
+INLINE void put(vec value, const float *add, float *to, i64 count) {
+    if (count >= LANES) {
+        if (add) value += load(add);
+        store(to, value);
+        return;
+    }
+    float few[LANES] = {0};
+    if (add) memcpy(few, add, count * sizeof(float));
+    store(few, value + load(few));
+    memcpy(to, few, count * sizeof(float));
+}
+
+/* `tile` pixels by `vectors` vectors of outputs: sum over `lines` and k of x[line][pixel][k] weight[line][k][output],
+   + bias, + addend. */
+INLINE void product_tile(const int tile, const int vectors, int lines, const float *const *x, i64 at, i64 x_stride,
+                         const float *weight, const float *bias, const float *addend, i64 addend_stride, float *out,
+                         i64 out_stride, i64 inputs, i64 outputs) {
+    vec sums[TALL][VECTORS];
+    UNROLL for (int i = 0; i < tile; i++) UNROLL for (int j = 0; j < vectors; j++)
+        sums[i][j] = bias ? load(bias + j * LANES) : (vec){0};
+    for (int line = 0; line < lines; line++) {
+        const float *from = x[line] + at * x_stride;
+        for (i64 k = 0; k < inputs; k++, weight += vectors * LANES) {
+            vec row[VECTORS];
+            UNROLL for (int j = 0; j < vectors; j++) row[j] = load(weight + j * LANES);
+            UNROLL for (int i = 0; i < tile; i++) {
+                const vec value = all(from[i * x_stride + k]);
+                UNROLL for (int j = 0; j < vectors; j++) sums[i][j] += value * row[j];
+            }
+        }
+    }
+    UNROLL for (int i = 0; i < tile; i++) UNROLL for (int j = 0; j < vectors; j++) {
+        const float *add = addend ? addend + (at + i) * addend_stride + j * LANES : 0;
+        put(sums[i][j], add, out + (at + i) * out_stride + j * LANES, outputs - j * LANES);
+    }
+}
+
+/* All pixels by one panel, of VECTORS vectors or of one; as many tiles of the best height as there are, and the rest. */
+INLINE void product_panel(const int vectors, int lines, const float *const *x, i64 x_stride, const float *weight,
+                          const float *bias, const float *addend, i64 addend_stride, float *out, i64 out_stride,
+                          i64 pixels, i64 inputs, i64 outputs) {
+    const int tile = vectors == 1 ? TALL : TILE;
+    i64 at = 0;
+#define DO(count)                                                                                                      \
+    product_tile(count, vectors, lines, x, at, x_stride, weight, bias, addend, addend_stride, out, out_stride, inputs, \
+                 outputs)
+    for (; at + tile <= pixels; at += tile) DO(tile);
+    if (pixels - at >= 8) { DO(8); at += 8; }
+    if (pixels - at >= 6) { DO(6); at += 6; }
+    switch (pixels - at) {
+    case 1: DO(1); break;
+    case 2: DO(2); break;
+    case 3: DO(3); break;
+    case 4: DO(4); break;
+    case 5: DO(5); break;
+    default: break;
+    }
+#undef DO
+}
+
+/* (lines of) pixels and their inputs by panels of weights -> (pixels, outputs). Whole panels lie one after the other,
+   (lines, inputs, PANEL); what is left lies in panels of one vector. */
+static void products(int lines, const float *const *x, i64 x_stride, const float *weight, const float *bias,
+                     const float *addend, i64 addend_stride, float *out, i64 out_stride, i64 pixels, i64 inputs,
+                     i64 outputs) {
+    i64 first = 0;
+    for (; outputs - first >= PANEL; first += PANEL)
+        product_panel(VECTORS, lines, x, x_stride, weight + first * lines * inputs, bias ? bias + first : 0,
+                      addend ? addend + first : 0, addend_stride, out + first, out_stride, pixels, inputs,
+                      outputs - first);
+    for (; first < outputs; first += LANES)
+        product_panel(1, lines, x, x_stride, weight + first * lines * inputs, bias ? bias + first : 0,
+                      addend ? addend + first : 0, addend_stride, out + first, out_stride, pixels, inputs,
+                      outputs - first);
+}
+
+/* A 1x1 convolution. */
+static void product(const float *x, i64 x_stride, const float *weight, const float *bias, const float *addend,
+                    i64 addend_stride, float *out, i64 out_stride, i64 pixels, i64 inputs, i64 outputs) {
+    products(1, &x, x_stride, weight, bias, addend, addend_stride, out, out_stride, pixels, inputs, outputs);
+}
+
+/* A 3x3 convolution: of each of the three rows, three neighbouring pixels lie one after the other. */
+static void product3(const float *const rows[3], const float *weight, const float *bias, const float *addend,
+                     i64 addend_stride, float *out, i64 out_stride, i64 pixels, i64 inputs, i64 outputs) {
+    products(3, rows, inputs, weight, bias, addend, addend_stride, out, out_stride, pixels, 3 * inputs, outputs);
+}
+
+/* sums[i][j] += sum over pixels of q[pixel][i] k[pixel][j], for `tile` rows i and `vectors` vectors of j. */
+INLINE void outer_tile(const int tile, const int vectors, const float *q, const float *k, i64 stride, i64 pixels,
+                       double *sums, i64 width, i64 rows, i64 columns) {
+    vec part[TILE][VECTORS];
+    UNROLL for (int i = 0; i < tile; i++) UNROLL for (int j = 0; j < vectors; j++) part[i][j] = (vec){0};
+    for (i64 p = 0; p < pixels; p++) {
+        vec row[VECTORS];
+        UNROLL for (int j = 0; j < vectors; j++) row[j] = load(k + p * stride + j * LANES);
+        UNROLL for (int i = 0; i < tile; i++) {
+            const vec value = all(q[p * stride + i]);
+            UNROLL for (int j = 0; j < vectors; j++) part[i][j] += value * row[j];
+        }
+    }
+    for (int i = 0; i < least(tile, rows); i++)
+        for (int j = 0; j < vectors; j++)
+            for (i64 c = 0; c < least(LANES, columns - j * LANES); c++)
+                sums[i * width + j * LANES + c] += part[i][j][c];
+}
+
+/* ---- pointwise ---- */
+
+/* Layer normalisation of each pixel without weight and bias; `centred` is 0 for the bias-free norm. */
+static void normalise(const float *x, float *out, i64 pixels, i64 channels, int centred) {
+    const i64 full = channels / LANES * LANES;
+    for (i64 p = 0; p < pixels; p++, x += channels, out += channels) {
+        vec wide = {0};
+        float sum = 0, squares = 0;
+        for (i64 c = 0; c < full; c += LANES) wide += load(x + c);
+        UNROLL for (int i = 0; i < LANES; i++) sum += wide[i];
+        for (i64 c = full; c < channels; c++) sum += x[c];
+        const float mean = sum / channels;
+        wide = (vec){0};
+        for (i64 c = 0; c < full; c += LANES) {
+            const vec away = load(x + c) - mean;
+            wide += away * away;
+        }
+        UNROLL for (int i = 0; i < LANES; i++) squares += wide[i];
+        for (i64 c = full; c < channels; c++) squares += (x[c] - mean) * (x[c] - mean);
+        const float scale = 1 / sqrtf(squares / channels + 1e-5f), shift = centred ? mean : 0;
+        for (i64 c = 0; c < full; c += LANES) store(out + c, (load(x + c) - shift) * scale);
+        for (i64 c = full; c < channels; c++) out[c] = (x[c] - shift) * scale;
+    }
+}
+
+/* GELU by the error function: x/2 (1 + erf(x / sqrt 2)), where erf is a quotient of polynomials in x², fitted by us for
+   |x| <= 5.4 (largest error 1e-8, and 4e-7 as computed in float32); beyond, erf is 1 to float32's last bit but one. */
+INLINE vec gelu(vec x) {
+    const vec t = choose(x > 5.4f, all(5.4f), choose(x < -5.4f, all(-5.4f), x));
+    const vec s = t * t;
+    vec p = s * 4.677626463944762e-08f + 1.271963628823869e-05f;
+    p = p * s + 3.285980492364615e-04f;
+    p = p * s + 9.301424957811832e-03f;
+    p = p * s + 6.674011051654816e-02f;
+    p = p * s + 7.97884464263916e-01f;
+    vec q = s * 1.2166170790806063e-06f + 7.239267870318145e-05f;
+    q = q * s + 1.8588531529530883e-03f;
+    q = q * s + 2.8377428650856018e-02f;
+    q = q * s + 2.503124177455902e-01f;
+    q = q * s + 1.0f;
+    const vec half = x * 0.5f;
+    return half + half * (t * p / q);
+}
+
+/* The depth-wise 3x3 convolution of four pixels, or one, at LANES channels: `rows` point at the pixel left of the first. */
+INLINE void depthwise_tile(const int pixels, const float *const rows[3], i64 stride, const float *weight, i64 channels,
+                           const float *bias, vec *out) {
+    UNROLL for (int i = 0; i < pixels; i++) out[i] = bias ? load(bias) : (vec){0};
+    UNROLL for (int y = 0; y < 3; y++) {
+        vec taps[3];
+        UNROLL for (int t = 0; t < 3; t++) taps[t] = load(weight + (3 * y + t) * channels);
+        UNROLL for (int i = 0; i < pixels + 2; i++) {
+            const vec value = load(rows[y] + i * stride);
+            UNROLL for (int t = 0; t < 3; t++)
+                if (i - t >= 0 && i - t < pixels) out[i - t] += value * taps[t];
+        }
+    }
+}
+
+static void depthwise(const float *const rows[3], i64 stride, const float *weight, const float *bias, float *out,
+                      i64 pixels, i64 channels) {
+    for (i64 p = 0; p < pixels;) {
+        const int count = pixels - p >= 4 ? 4 : 1;
+        for (i64 c = 0; c < channels; c += LANES) {
+            const float *at[3] = {rows[0] + p * stride + c, rows[1] + p * stride + c, rows[2] + p * stride + c};
+            vec sums[4];
+            if (count == 4) depthwise_tile(4, at, stride, weight + c, channels, bias ? bias + c : 0, sums);
+            else depthwise_tile(1, at, stride, weight + c, channels, bias ? bias + c : 0, sums);
+            for (int i = 0; i < count; i++) store(out + (p + i) * channels + c, sums[i]);
+        }
+        p += count;
+    }
+}
+
+/* The same of gate and value, `hidden` channels each, and GELU(gate) times value: (pixels, 2 hidden) -> (pixels, hidden). */
+static void depthwise_gate(const float *const rows[3], i64 stride, const float *weight, const float *bias, float *out,
+                           i64 pixels, i64 hidden) {
+    for (i64 p = 0; p < pixels;) {
+        const int count = pixels - p >= 4 ? 4 : 1;
+        for (i64 c = 0; c < hidden; c += LANES) {
+            const float *at[3] = {rows[0] + p * stride + c, rows[1] + p * stride + c, rows[2] + p * stride + c};
+            const float *other[3] = {at[0] + hidden, at[1] + hidden, at[2] + hidden};
+            const float *more = bias ? bias + c : 0, *others = bias ? bias + hidden + c : 0;
+            vec gates[4], values[4];
+            if (count == 4) {
+                depthwise_tile(4, at, stride, weight + c, 2 * hidden, more, gates);
+                depthwise_tile(4, other, stride, weight + hidden + c, 2 * hidden, others, values);
+            } else {
+                depthwise_tile(1, at, stride, weight + c, 2 * hidden, more, gates);
+                depthwise_tile(1, other, stride, weight + hidden + c, 2 * hidden, others, values);
+            }
+            for (int i = 0; i < count; i++) store(out + (p + i) * hidden + c, gelu(gates[i]) * values[i]);
+        }
+        p += count;
+    }
+}
+
+/* ---- a block ---- */
+
+typedef struct {
+    i64 height, width, channels, heads, hidden; /* hidden: of gate or value by itself, a multiple of LANES */
+    i64 inner;                                  /* of those, how many are not padding */
+    i64 centred1, centred2;                     /* whether a norm subtracts the mean */
+    i64 cell_rows, cell_columns;                /* of TLC's cells; 1 and 1 without */
+    const i64 *row_borders, *column_borders;    /* where the cells begin, and the end */
+    float *x, *v;                                   /* v: NULL where it is computed again in the second pass */
+    const float *qkv, *qkv_bias, *qkv_taps, *qkv_taps_bias; /* panels; taps are (9, channels) */
+    const float *v_only, *v_only_bias, *v_taps, *v_taps_bias;
+    const float *mix, *mix_bias;                    /* panels of every cell's M, one after the other */
+    const float *widen, *widen_bias, *widen_taps, *widen_taps_bias, *narrow, *narrow_bias;
+} Block;
+
+typedef struct {
+    i64 top, bottom, left, right; /* its rows and columns */
+    float *halo;                      /* what lay around it before the second pass: see save_halo */
+    i64 cell_top, cell_left, cells_across; /* of the cells that it touches: the first, and how many in a row */
+    double *qk, *qq, *kk; /* their sums: (cells, heads, d, d), (cells, channels) twice */
+    float *scratch;
+} Piece;
+
+static i64 halo_reach(const Block *b) { return b->v ? 1 : 2; }
+
+/* Where the halo keeps the pixel (row, column) of the map, which lies outside of the piece. Above and below are rows of
+   the piece's width and the reach on both sides; then come the columns to the left and to the right. */
+static float *halo_at(const Block *b, const Piece *p, i64 row, i64 column) {
+    const i64 reach = halo_reach(b), height = p->bottom - p->top, width = p->right - p->left + 2 * reach;
+    const i64 x = column - p->left + reach, y = row - p->top + reach;
+    i64 pixel;
+    if (y < reach) pixel = y * width + x;
+    else if (y >= reach + height) pixel = (y - height) * width + x;
+    else if (x < reach) pixel = 2 * reach * width + (y - reach) * reach + x;
+    else pixel = 2 * reach * width + (height + y - reach) * reach + (x - (width - reach));
+    return p->halo + pixel * b->channels;
+}
+
+/* Keep the pixels around the piece, before anything changes them. */
+EXPORT void save_halo(const Block *b, const Piece *p) {
+    const i64 reach = halo_reach(b), c = b->channels;
+    const i64 left = most(p->left - reach, 0), right = least(p->right + reach, b->width);
+    for (i64 y = most(p->top - reach, 0); y < least(p->bottom + reach, b->height); y++) {
+        const float *row = b->x + y * b->width * c;
+        if (y < p->top || y >= p->bottom) {
+            memcpy(halo_at(b, p, y, left), row + left * c, (right - left) * c * sizeof(float));
+            continue;
+        }
+        if (left < p->left) memcpy(halo_at(b, p, y, left), row + left * c, (p->left - left) * c * sizeof(float));
+        if (p->right < right)
+            memcpy(halo_at(b, p, y, p->right), row + p->right * c, (right - p->right) * c * sizeof(float));
+    }
+}
+
+/* Pixels [left, right) of a row of x as they were before the second pass. */
+static void read_row(const Block *b, const Piece *p, i64 row, i64 left, i64 right, float *out) {
+    const i64 c = b->channels;
+    const float *x = b->x + row * b->width * c;
+    if (row < p->top || row >= p->bottom) {
+        memcpy(out, halo_at(b, p, row, left), (right - left) * c * sizeof(float));
+        return;
+    }
+    if (left < p->left) memcpy(out, halo_at(b, p, row, left), (p->left - left) * c * sizeof(float));
+    const i64 from = most(left, p->left), to = least(right, p->right);
+    memcpy(out + (from - left) * c, x + from * c, (to - from) * c * sizeof(float));
+    if (right > p->right)
+        memcpy(out + (p->right - left) * c, halo_at(b, p, row, p->right), (right - p->right) * c * sizeof(float));
+}
+
+/* Room for the rows of a piece, in floats; what is beyond a row may be read as part of a vector. */
+typedef struct {
+    float *normed, *wide[3], *narrow, *mixed[2], *recalled[3], *v, *x;
+} Rows;
+
+static i64 lay_out(const Block *b, const Piece *p, Rows *rows) {
+    const i64 width = p->right - p->left + 4, c = whole(b->channels), spare = PANEL + LANES;
+    const i64 three = whole(3 * b->channels), widest = most(three, 2 * b->hidden);
+    float *at = p->scratch;
+    i64 used = 0;
+#define TAKE(name, floats) (rows->name = at + used, used += whole((floats) + spare))
+    TAKE(normed, width * c);
+    TAKE(x, width * c);
+    TAKE(v, width * c);
+    for (int i = 0; i < 3; i++) TAKE(wide[i], width * widest);
+    for (int i = 0; i < 3; i++) TAKE(recalled[i], b->v ? 0 : width * c);
+    for (int i = 0; i < 2; i++) TAKE(mixed[i], width * c);
+    TAKE(narrow, width * widest);
+#undef TAKE
+    return used;
+}
+
+EXPORT i64 scratch_floats(const Block *b, const Piece *p) {
+    Rows rows;
+    return lay_out(b, p, &rows);
+}
+
+/* A row of q and k into the sums of the cells that it crosses. */
+static void add_to_sums(const Block *b, const Piece *p, const float *qkv, i64 stride, i64 row) {
+    const i64 c = b->channels, d = c / b->heads;
+    i64 cell_row = 0;
+    while (b->row_borders[cell_row + 1] <= row) cell_row++;
+    for (i64 column = 0; column < b->cell_columns; column++) {
+        const i64 from = most(b->column_borders[column], p->left), to = least(b->column_borders[column + 1], p->right);
+        if (from >= to) continue;
+        const i64 cell = (cell_row - p->cell_top) * p->cells_across + column - p->cell_left;
+        const float *q = qkv + (from - p->left) * stride, *k = q + c;
+        for (i64 head = 0; head < b->heads; head++)
+            for (i64 i = 0; i < d; i += TILE)
+                for (i64 j = 0; j < d;) {
+                    double *sums = p->qk + ((cell * b->heads + head) * d + i) * d + j;
+                    const float *left = q + head * d + i, *right = k + head * d + j;
+                    if (d - j > LANES) {
+                        outer_tile(TILE, VECTORS, left, right, stride, to - from, sums, d, d - i, d - j);
+                        j += PANEL;
+                    } else {
+                        outer_tile(TILE, 1, left, right, stride, to - from, sums, d, d - i, d - j);
+                        j += LANES;
+                    }
+                }
+        for (i64 i = 0; i < c; i += LANES) {
+            vec qq = {0}, kk = {0};
+            for (i64 x = 0; x < to - from; x++) {
+                const vec a = load(q + x * stride + i), e = load(k + x * stride + i);
+                qq += a * a;
+                kk += e * e;
+            }
+            for (i64 l = 0; l < least(LANES, c - i); l++) {
+                p->qq[cell * c + i + l] += qq[l];
+                p->kk[cell * c + i + l] += kk[l];
+            }
+        }
+    }
+}
+
+/* The first pass: v, and the sums of q and k, which must be zeros before. Returns nothing; x is only read. */
+EXPORT void gather(const Block *b, const Piece *p) {
+    Rows rows;
+    lay_out(b, p, &rows);
+    const i64 c = b->channels, three = 3 * c, stride = whole(three), width = p->right - p->left;
+    const i64 left = most(p->left - 1, 0), right = least(p->right + 1, b->width);
+    for (int i = 0; i < 3; i++) memset(rows.wide[i], 0, (width + 2) * stride * sizeof(float));
+    for (i64 row = p->top - 1; row <= p->bottom; row++) {
+        float *wide = rows.wide[(row + 3) % 3];
+        if (row < 0 || row >= b->height) {
+            memset(wide, 0, (width + 2) * stride * sizeof(float));
+        } else {
+            normalise(b->x + (row * b->width + left) * c, rows.normed, right - left, c, b->centred1);
+            product(rows.normed, c, b->qkv, b->qkv_bias, 0, 0, wide + (left - p->left + 1) * stride, stride,
+                    right - left, c, three);
+        }
+        const i64 done = row - 1;
+        if (done < p->top) continue;
+        const float *const around[3] = {rows.wide[(done + 2) % 3], rows.wide[done % 3], wide};
+        depthwise(around, stride, b->qkv_taps, b->qkv_taps_bias, rows.narrow, width, stride);
+        if (b->v)
+            for (i64 x = 0; x < width; x++)
+                memcpy(b->v + (done * b->width + p->left + x) * c, rows.narrow + x * stride + 2 * c, c * sizeof(float));
+        add_to_sums(b, p, rows.narrow, stride, done);
+    }
+}
+
+/* v of a row once more, columns [left, right), where it was not kept: from x as it was. */
+static const float *recall(const Block *b, const Piece *p, Rows *rows, i64 row, i64 left, i64 right) {
+    const i64 c = b->channels, stride = whole(c), outer = p->left - 2;
+    const i64 from = most(outer, 0), to = least(p->right + 2, b->width);
+    for (i64 next = row == most(p->top - 1, 0) ? row - 1 : row + 1; next <= row + 1; next++) {
+        float *wide = rows->recalled[(next + 3) % 3];
+        memset(wide, 0, (p->right - p->left + 4) * stride * sizeof(float));
+        if (next < 0 || next >= b->height) continue;
+        read_row(b, p, next, from, to, rows->x);
+        normalise(rows->x, rows->normed, to - from, c, b->centred1);
+        product(rows->normed, c, b->v_only, b->v_only_bias, 0, 0, wide + (from - outer) * stride, stride, to - from, c,
+                c);
+    }
+    const i64 shift = (left - 1 - outer) * stride;
+    const float *const around[3] = {rows->recalled[(row + 2) % 3] + shift, rows->recalled[row % 3] + shift,
+                                    rows->recalled[(row + 1) % 3] + shift};
+    depthwise(around, stride, b->v_taps, b->v_taps_bias, rows->v, right - left, stride);
+    return rows->v;
+}
+
+/* The second pass: x becomes x + M v, then that plus its feed-forward network. */
+EXPORT void apply(const Block *b, const Piece *p) {
+    Rows rows;
+    lay_out(b, p, &rows);
+    const i64 c = b->channels, stride = 2 * b->hidden, width = p->right - p->left;
+    const i64 left = most(p->left - 1, 0), right = least(p->right + 1, b->width), inner = p->left - left;
+    const i64 cell_size = whole(c) * c;
+    i64 cell_row = 0;
+    for (int i = 0; i < 3; i++) memset(rows.wide[i], 0, (width + 2) * stride * sizeof(float));
+    for (i64 row = p->top - 1; row <= p->bottom; row++) {
+        float *wide = rows.wide[(row + 3) % 3], *mixed = rows.mixed[row & 1];
+        if (row < 0 || row >= b->height) {
+            memset(wide, 0, (width + 2) * stride * sizeof(float));
+        } else {
+            i64 v_stride = c;
+            const float *v;
+            if (b->v) v = b->v + (row * b->width + left) * c;
+            else v = recall(b, p, &rows, row, left, right), v_stride = whole(c);
+            read_row(b, p, row, left, right, rows.x);
+            while (b->row_borders[cell_row + 1] <= row) cell_row++;
+            for (i64 column = 0; column < b->cell_columns; column++) {
+                const i64 from = most(b->column_borders[column], left), to = least(b->column_borders[column + 1], right);
+                if (from >= to) continue;
+                const i64 at = from - left, cell = cell_row * b->cell_columns + column;
+                product(v + at * v_stride, v_stride, b->mix + cell * cell_size, b->mix_bias, rows.x + at * c, c,
+                        mixed + at * c, c, to - from, c, c);
+            }
+            normalise(mixed, rows.normed, right - left, c, b->centred2);
+            product(rows.normed, c, b->widen, b->widen_bias, 0, 0, wide + (left - p->left + 1) * stride, stride,
+                    right - left, c, stride);
+        }
+        const i64 done = row - 1;
+        if (done < p->top) continue;
+        const float *const around[3] = {rows.wide[(done + 2) % 3], rows.wide[done % 3], wide};
+        depthwise_gate(around, stride, b->widen_taps, b->widen_taps_bias, rows.narrow, width, b->hidden);
+        product(rows.narrow, b->hidden, b->narrow, b->narrow_bias, rows.mixed[done & 1] + inner * c, c,
+                b->x + (done * b->width + p->left) * c, c, width, b->inner, c);
+    }
+}
+
+/* ---- the dense 3x3 convolutions between the levels ---- */
+
+enum { PLAIN, DOWN, UP, UP_REDUCED };
+
+typedef struct {
+    i64 height, width, inputs, outputs, kind; /* of x; outputs: of the result, for UP in one of its pixels */
+    const float *x, *weight, *bias;           /* for UP four convolutions, of the pixels (0,0), (0,1), (1,0), (1,1) */
+    float *out;
+    i64 out_row, out_pixel;                   /* floats from one to the next */
+    const float *addend;                      /* PLAIN: laid out as the result; NULL for none */
+    const float *reduce, *reduce_bias;        /* UP_REDUCED: the product of what is in `out` before */
+} Convolution;
+
+static i64 conv_layout(const Convolution *b, const Piece *p, float **rows, float **room, float **more) {
+    const i64 width = p->right - p->left, spare = PANEL + LANES;
+    i64 used = 0;
+    for (int i = 0; i < 3; i++) {
+        rows[i] = p->scratch + used;
+        used += whole((width + 2) * b->inputs + spare);
+    }
+    *room = p->scratch + used;
+    used += whole(2 * width * b->outputs + spare);
+    *more = p->scratch + used;
+    return used + whole(2 * width * b->outputs + spare);
+}
+
+EXPORT i64 conv_scratch_floats(const Convolution *b, const Piece *p) {
+    float *rows[3], *room, *more;
+    return conv_layout(b, p, rows, &room, &more);
+}
+
+/* A piece of x, and zeros beyond the map, -> its place in the result. For DOWN it begins and ends at even pixels. */
+EXPORT void convolve(const Convolution *b, const Piece *p) {
+    float *rows[3], *room, *more;
+    conv_layout(b, p, rows, &room, &more);
+    const i64 c = b->inputs, n = b->outputs, width = p->right - p->left, part = whole(n) * 9 * c;
+    const i64 left = most(p->left - 1, 0), right = least(p->right + 1, b->width);
+    for (int i = 0; i < 3; i++) memset(rows[i], 0, (width + 2) * c * sizeof(float));
+    for (i64 next = p->top - 1; next <= p->bottom; next++) {
+        float *line = rows[(next + 3) % 3];
+        if (next < 0 || next >= b->height) memset(line, 0, (width + 2) * c * sizeof(float));
+        else memcpy(line + (left - p->left + 1) * c, b->x + (next * b->width + left) * c,
+                    (right - left) * c * sizeof(float));
+        const i64 row = next - 1;
+        if (row < p->top) continue;
+        const float *const around[3] = {rows[(row + 2) % 3], rows[row % 3], line};
+        if (b->kind == PLAIN) {
+            const i64 at = row * b->out_row + p->left * b->out_pixel;
+            product3(around, b->weight, b->bias, b->addend ? b->addend + at : 0, b->out_pixel, b->out + at,
+                     b->out_pixel, width, c, n);
+        } else if (b->kind == DOWN) { /* pixel-unshuffle: channel k of pixel (y, x) becomes channel 4k + 2 (y % 2) + x % 2 */
+            product3(around, b->weight, b->bias, 0, 0, room, n, width, c, n);
+            float *out = b->out + row / 2 * b->out_row + p->left / 2 * b->out_pixel + 2 * (row & 1);
+            for (i64 x = 0; x < width; x++)
+                for (i64 k = 0; k < n; k++) out[x / 2 * b->out_pixel + 4 * k + (x & 1)] = room[x * n + k];
+        } else { /* pixel-shuffle: four convolutions, one for each pixel that a pixel becomes */
+            for (int y = 0; y < 2; y++) {
+                float *out = b->out + (2 * row + y) * b->out_row + 2 * p->left * b->out_pixel;
+                float *to = b->kind == UP ? out : room;
+                const i64 step = b->kind == UP ? b->out_pixel : n;
+                for (int x = 0; x < 2; x++)
+                    product3(around, b->weight + (2 * y + x) * part, b->bias ? b->bias + (2 * y + x) * whole(n) : 0, 0, 0,
+                             to + x * step, 2 * step, width, c, n);
+                if (b->kind == UP) continue;
+                memcpy(more, out, 2 * width * n * sizeof(float));
+                product(more, n, b->reduce, b->reduce_bias, room, n, out, n, 2 * width, n, n);
+            }
+        }
+    }
+}

@@ -1,0 +1,91 @@
+"""Seconds of today's build against another checkout's, in turn on a quiet machine: medians and their ratio.
+
+    python scripts/measure/against.py OLD_CHECKOUT [--weights W.safetensors] [--sides 128 512 1024] [--threads 2]
+
+Each build runs in a process of its own, on the same pictures; `paper` as weights is the paper's network with random
+ones. Beside them: twelve 3×3 convolutions of 96 channels at half resolution (FFDNet's work) in plain PyTorch.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parents[2]
+
+WORKER = """
+import sys, time, torch
+weights, kind, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
+torch.set_num_threads(threads)
+torch.manual_seed(0)
+if kind == "ffdnet":
+    layers = [torch.nn.Conv2d(12 if i == 0 else 96, 12 if i == 11 else 96, 3, padding=1) for i in range(12)]
+    body = torch.nn.Sequential(*[part for layer in layers for part in (layer, torch.nn.ReLU())][:-1])
+    body = body.to(memory_format=torch.channels_last)
+    network = torch.nn.Sequential(torch.nn.PixelUnshuffle(2), body, torch.nn.PixelShuffle(2)).eval()
+    run = torch.inference_mode()(network)
+else:
+    from restormer_cli.model.config import ModelConfig
+    from restormer_cli.model.restormer import Restormer
+    from restormer_cli.model.weights import load_weights
+    model = Restormer(ModelConfig()).eval() if weights == "paper" else load_weights(weights).model
+    from restormer_cli.engine import strips
+    run = getattr(strips, "StripNetwork", None) or strips.Strips
+    run = run(model).run
+for line in sys.stdin:
+    side = int(line)
+    x = torch.rand(1, 3, side, side)
+    begun = time.perf_counter()
+    run(x)
+    print(time.perf_counter() - begun, flush=True)
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("old", type=Path)
+    parser.add_argument("--weights", default="paper")
+    parser.add_argument("--sides", type=int, nargs="+", default=[128, 512, 1024])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--turns", type=int, default=5)
+    options = parser.parse_args()
+
+    def start(checkout: Path, kind: str) -> subprocess.Popen:
+        environment = {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": str(options.threads)}
+        command = [sys.executable, "-c", WORKER, options.weights, kind, str(options.threads)]
+        return subprocess.Popen(
+            command, env=environment, cwd="/", text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+
+    workers = {"old": start(options.old.resolve(), "own"), "new": start(HERE, "own"), "ffdnet": start(HERE, "ffdnet")}
+
+    def seconds(worker: subprocess.Popen, side: int) -> float:
+        assert worker.stdin is not None
+        assert worker.stdout is not None
+        worker.stdin.write(f"{side}\n")
+        worker.stdin.flush()
+        return float(worker.stdout.readline())
+
+    for side in options.sides:
+        taken: dict[str, list[float]] = {name: [] for name in workers}
+        for turn in range(options.turns + 1):
+            for name, worker in workers.items():
+                value = seconds(worker, side)
+                if turn:  # the first is a warm-up
+                    taken[name].append(value)
+        median = {name: statistics.median(values) for name, values in taken.items()}
+        ratios = [old / new for old, new in zip(taken["old"], taken["new"], strict=True)]
+        print(
+            f"{options.weights} {side}²: old {median['old']:.3f} s, new {median['new']:.3f} s, "
+            f"ratio {median['old'] / median['new']:.2f} ({min(ratios):.2f} to {max(ratios):.2f}); "
+            f"FFDNet's work {median['ffdnet']:.3f} s, new / that {median['new'] / median['ffdnet']:.2f}",
+            flush=True,
+        )
+    for worker in workers.values():
+        worker.kill()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""The kernels against the textbook network; where no compiler is, PyTorch's operators."""
+
+import subprocess
+from typing import Any
+
+import pytest
+import torch
+
+from restormer_cli.native import build
+from restormer_cli.native.build import library
+from restormer_cli.engine.strips import StripNetwork
+from restormer_cli.model.config import ModelConfig
+from restormer_cli.model.restormer import Restormer
+from restormer_cli.model.textbook import TextbookRestormer
+
+compiled = pytest.mark.skipif(library() is None, reason="no compiler here")
+
+VARIANTS = {
+    "colour": {},
+    "bias-free": {"norm": "bias-free"},
+    "biases": {"bias": True},
+    "dual-pixel": {"in_channels": 6, "dual_pixel": True, "bias": True},
+    "gray, reduced": {"in_channels": 1, "out_channels": 1, "concat": False, "bias": True},
+    "whole vectors": {"dim": 16, "heads": (1, 2, 4, 8), "expansion": 2.0},
+    "partly other blocks": {"attention": "mta"},
+    "empty levels": {"blocks": (0, 2, 1, 0), "refinement": 0},
+}
+
+
+def network(**variant: Any) -> Restormer:
+    torch.manual_seed(7)
+    shape: dict[str, Any] = {"dim": 14, "blocks": (1, 2, 1, 1), "refinement": 1, "heads": (7, 2, 4, 8)}
+    model = Restormer(ModelConfig(**{**shape, **variant}))
+    for parameter in model.parameters():  # biases and temperatures too: zeros and ones hide mistakes
+        torch.nn.init.normal_(parameter, std=0.2)
+    return model.eval()
+
+
+def textbook(model: Restormer, picture: torch.Tensor) -> torch.Tensor:
+    judge = TextbookRestormer(model.config).to(picture.dtype)
+    judge.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        return judge(picture)
+
+
+@compiled
+@pytest.mark.parametrize("keep_v", [True, False], ids=["v kept", "v recomputed"])
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
+def test_kernels_are_no_farther_from_the_truth_than_the_textbook(variant, keep_v):
+    model = network(**variant)
+    for size in ((8, 8), (24, 56), (136, 8), (16, 152)):
+        picture = torch.rand(1, model.config.in_channels, *size)
+        truth = textbook(model, picture.double())
+        allowed = (textbook(model, picture) - truth).abs().max().item()
+        for threads in (1, 3):
+            result = StripNetwork(model, threads=threads, native=True).run(picture, keep_v)
+            assert (result - truth).abs().max().item() <= max(2e-6, 3 * allowed)
+
+
+@compiled
+@pytest.mark.parametrize("window", [16, 40])
+def test_windows_are_those_of_the_operators(window):
+    model = network(bias=True)
+    picture = torch.rand(1, 3, 72, 104)
+    truth = StripNetwork(model.double(), torch.float64, window=window).run(picture.double())
+    model.float()
+    allowed = (StripNetwork(model, window=window, native=False).run(picture) - truth).abs().max().item()
+    result = StripNetwork(model, threads=2, window=window, native=True).run(picture)
+    assert (result - truth).abs().max().item() <= 3 * allowed
+
+
+@compiled
+def test_the_result_does_not_depend_on_the_number_of_threads_beyond_rounding():
+    model = network()
+    picture = torch.rand(1, 3, 64, 200)
+    one, five = (StripNetwork(model, threads=threads, native=True).run(picture) for threads in (1, 5))
+    assert (one - five).abs().max().item() <= 1e-5 * one.abs().max().item()
+
+
+@compiled
+def test_numbers_that_are_none_stay_none():
+    model = network()
+    picture = torch.rand(1, 3, 16, 16)
+    picture[0, 0, 3, 3] = float("nan")
+    assert not StripNetwork(model, native=True).run(picture).isfinite().any()
+
+
+@compiled
+def test_only_float32_on_a_cpu_runs_by_the_kernels():
+    model = network()
+    assert StripNetwork(model).native
+    assert not StripNetwork(model, torch.bfloat16).native
+    assert not StripNetwork(model.double(), torch.float64).native
+
+
+@pytest.fixture
+def anew(monkeypatch, tmp_path):
+    """Nothing compiled yet, and nothing remembered afterwards."""
+    monkeypatch.setenv("RESTORMER_CACHE", str(tmp_path))
+    build.library.cache_clear()
+    yield tmp_path / "native"
+    build.library.cache_clear()
+
+
+def test_without_a_compiler_the_operators_run(anew, monkeypatch):
+    monkeypatch.setattr(build, "_compilers", list)
+    assert build.library() is None
+    model = network()
+    strips = StripNetwork(model)
+    assert not strips.native
+    assert strips.run(torch.rand(1, 3, 16, 16)).shape == (1, 3, 16, 16)
+
+
+@pytest.mark.parametrize("command", ["false", "no-such-compiler", "true"])
+def test_a_compiler_that_fails_is_as_good_as_none(anew, monkeypatch, command):
+    monkeypatch.setattr(build, "_compilers", lambda: [(command,)])
+    assert build.library() is None
+    assert not anew.is_dir() or not list(anew.iterdir())
+
+
+def test_they_can_be_switched_off(anew, monkeypatch):
+    monkeypatch.setenv("RESTORMER_NATIVE", "0")
+    assert build.library() is None
+    assert not anew.exists()
+
+
+@compiled
+def test_they_are_compiled_once_and_a_damaged_file_is_compiled_anew(anew, monkeypatch):
+    compiler = build._compilers()[:1]
+    monkeypatch.setattr(build, "_compilers", lambda: compiler)
+    assert build.library() is not None
+    (made,) = anew.iterdir()
+    build.library.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "run", None)  # nobody may compile now
+        assert build.library() is not None
+    # Under another name, since a library that is loaded is loaded only once.
+    other = made.with_name("other" + made.suffix)
+    monkeypatch.setattr(build, "_fingerprint", lambda compiler: "other")
+    other.write_bytes(b"no library")
+    build.library.cache_clear()
+    assert build.library() is not None
+    assert len(other.read_bytes()) > 10_000
