@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from restormer_cli.native.build import library
 from restormer_cli.files import cache_folder as user_cache
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.restormer import Restormer
 from restormer_cli.model.weights_file import save_weights
+from restormer_cli.native.build import library
 
 # Two threads on a busy machine wait for each other more than they work; subprocesses inherit the variable.
 torch.set_num_threads(1)

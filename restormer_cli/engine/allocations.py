@@ -129,13 +129,11 @@ class Allocations:
         """The strips that are worked on at once; for the kernels, the rows that each thread keeps (`lay_out`)."""
         config = self.config
         if self.native:
-            levels = enumerate((*config.channels, config.level1_channels))
-            floats = max(
-                (min(COLUMNS, self.width >> (level % 4)) + 4)
-                * (5 * (c + 16) + 4 * max(3 * c, 2 * config.hidden(c) + 32))
-                for level, c in levels
-            )
-            return 4 * (self.threads + (self.threads > 1)) * floats
+            rows = 0
+            for level, c in enumerate((*config.channels, config.level1_channels)):
+                widest = max(3 * c, 2 * config.hidden(c) + 32)
+                rows = max(rows, (min(COLUMNS, self.width >> (level % 4)) + 4) * (5 * (c + 16) + 4 * widest))
+            return 4 * (self.threads + (self.threads > 1)) * rows
         if self.device == "cpu":
             bands = count_bands(self.width, BAND, self.threads)
             return (8 + 8 * min(self.threads, bands)) * STRIP_BYTES["cpu"]

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from restormer_cli.engine.memory_plan import Plan, plan
-from restormer_cli.native.build import library
 from restormer_cli.engine.strips import StripNetwork
 from restormer_cli.engine.whole_map import WholeMap, fits, tensor_float_32
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.restormer import Restormer
+from restormer_cli.native.build import library
 
 PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """`fp32` is exact; `tf32`, on CUDA only, is float32 whose products and convolutions are rounded to 10 bits."""

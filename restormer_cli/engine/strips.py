@@ -22,7 +22,6 @@ from torch import Tensor
 from restormer_cli.engine.allocations import SKIP_BYTES, STRIP_BYTES, Allocations
 from restormer_cli.engine.bands import BAND, Band, BlockPasses, Halos, count_bands
 from restormer_cli.engine.native.blocks import NativeBlock, NativePasses, Workspace, supports
-from restormer_cli.native.build import library
 from restormer_cli.engine.native.transitions import NativeTransitions
 from restormer_cli.engine.packed import PackedBlock, PackedLinear
 from restormer_cli.engine.pieces import COLUMNS, cut
@@ -30,6 +29,7 @@ from restormer_cli.engine.tlc import Cells
 from restormer_cli.engine.transitions import StripTransitions, whole_rows
 from restormer_cli.engine.workers import WorkerPool
 from restormer_cli.model.restormer import Block, Level, Restormer
+from restormer_cli.native.build import library
 
 LEVEL = {
     "encoder_level1": 1,

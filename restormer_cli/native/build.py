@@ -47,7 +47,7 @@ def library() -> ctypes.CDLL | None:
 
 def _compilers() -> list[tuple[str, ...]]:
     """The commands to try, in order."""
-    found = [(path,) for name in COMPILERS if (path := shutil.which(name))]
+    found: list[tuple[str, ...]] = [(path,) for name in COMPILERS if (path := shutil.which(name))]
     if find_spec("ziglang") is not None:
         found.append((sys.executable, "-m", "ziglang", "cc"))
     return found

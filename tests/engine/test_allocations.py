@@ -7,10 +7,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from restormer_cli.engine.allocations import Allocations
-from restormer_cli.native.build import library
 from restormer_cli.engine.strips import StripNetwork
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.restormer import Restormer
+from restormer_cli.native.build import library
 
 
 class Counted(TorchDispatchMode):

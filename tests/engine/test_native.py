@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import torch
 
-from restormer_cli.native import build
-from restormer_cli.native.build import library
 from restormer_cli.engine.strips import StripNetwork
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.restormer import Restormer
 from restormer_cli.model.textbook import TextbookRestormer
+from restormer_cli.native import build
+from restormer_cli.native.build import library
 
 compiled = pytest.mark.skipif(library() is None, reason="no compiler here")
 

@@ -12,6 +12,7 @@ from restormer_cli.engine.bands import Band, BlockPasses, LineBuffer, count_band
 from restormer_cli.engine.packed import PackedConv, PackedLinear
 from restormer_cli.engine.strips import StripNetwork
 from restormer_cli.engine.tlc import Cells
+from restormer_cli.engine.transitions import StripTransitions
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.restormer import Restormer
 from restormer_cli.model.textbook import TextbookRestormer, TransposedAttention
@@ -103,14 +104,15 @@ def test_hidden_operators_change_nothing(monkeypatch):
     model = network(bias=True).float()
     picture = torch.rand(1, 3, 24, 40)
     caches = (packed.has_onednn, packed.prefers_onednn)
-    fast = StripNetwork(model).run(picture)
+    fast = StripNetwork(model, native=False).run(picture)
     for cached in caches:
         cached.cache_clear()
     with monkeypatch.context() as patch:
         patch.setattr(packed.torch.ops, "mkldnn", object())
-        plain = StripNetwork(model)
-        assert not plain.embed.packed
-        assert not plain.reductions["reduce_chan_level3"].packed
+        plain = StripNetwork(model, native=False)
+        assert isinstance(plain.transitions, StripTransitions)
+        assert not plain.transitions.first.packed
+        assert not plain.transitions.reductions["reduce_chan_level3"].packed
         result = plain.run(picture)
     for cached in caches:
         cached.cache_clear()
