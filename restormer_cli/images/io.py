@@ -228,7 +228,7 @@ def _picture(raster: Raster, form: str, path: Path) -> Picture:
         if white == 1:
             notes.append(f"its values reach {top:,.4g} where white is 1: what lies beyond white stays as it is")
         else:
-            notes.append(f"its values reach {top:,.4g}: {white:,.0f} is taken for white")
+            notes.append(f"its values reach {top:,.4g}: {white:,.10g} is taken for white")
     alpha = samples[..., colours:].copy() if samples.shape[2] > colours else None
     pixels, hidden = _pixels(samples[..., :colours], alpha, raster.bits)
     dpi = (raster.dpi[1], raster.dpi[0]) if raster.dpi and orientation >= 5 else raster.dpi

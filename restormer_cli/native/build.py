@@ -76,11 +76,16 @@ def _compile(compiler: tuple[str, ...], path: Path) -> None:
         made = Path(folder) / path.name
         command = [*compiler, *_flags(compiler), "-o", str(made), str(SOURCE), "-lm"]
         subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE, cwd=folder)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_atomically(path, lambda stream: stream.write(made.read_bytes()))
+        path.chmod(0o600)
 
 
 def _load(path: Path) -> ctypes.CDLL:
+    """Raises OSError where there is none, or where somebody else could have put it there."""
+    about = path.stat()
+    if hasattr(os, "getuid") and (about.st_uid != os.getuid() or about.st_mode & 0o022):
+        raise PermissionError(f"{path}: others may write to it")
     found = ctypes.CDLL(str(path))
     for name in ("lanes", "panel"):
         getattr(found, name).restype = ctypes.c_int

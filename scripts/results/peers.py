@@ -28,10 +28,17 @@ from restormer_cli.images.io import read_picture
 from restormer_cli.model.weights import load_weights
 
 MORE = {
-    "sensor": "sensor:400-6400,curve=0-1,demosaic=2",
-    "clean": "round8",
+    "sensor": ("sensor:400-6400,curve=0-1,demosaic=2",),
+    "clean": ("round8",),
+    "noisy": ("gaussian:15", "round8"),
+    "shake": ("shake:4-20,path=2,layers=1-2", "gaussian:2", "round8"),
+    "motion": ("motion:4-15", "gaussian:2", "round8"),
+    "defocus": ("defocus:2-5", "gaussian:2", "round8"),
 }
-"""Rows beside Gaussian noise: a camera's noise, by another implementation than the one that trains, and none at all."""
+"""Rows beside Gaussian noise: a camera's noise, by another implementation than the one that trains; none at all; and
+what other tasks mend, a shaken camera with the paths that training leaves out."""
+STRENGTHS = (4, 8, 14, 22, 34)
+"""σ that BM3D is told on a camera's noise, of 255; the best for each picture counts."""
 
 
 def main() -> None:
@@ -42,6 +49,7 @@ def main() -> None:
     parser.add_argument("--old", type=Path, action="append", default=[], help="earlier weights, for a column")
     parser.add_argument("--crop", type=int, default=256, help="side of the centre crops; 0: whole photographs")
     parser.add_argument("--rows", default="15,25,50,sensor,clean", help="σ of Gaussian noise, sensor, clean")
+    parser.add_argument("--bm3d", action="store_true", help="add BM3D with the best of its strengths for each picture")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
@@ -65,7 +73,7 @@ def main() -> None:
             if sigma is not None:
                 degraded = published_gaussian(clean, sigma)
             else:
-                degraded, clean = parse_degradation((MORE[row],)).pair(clean, np.random.default_rng(number))
+                degraded, clean = parse_degradation(MORE[row]).pair(clean, np.random.default_rng(number))
             x, target = tensor(degraded), tensor(clean)
             scores["input"].append(psnr(x, target))
             megapixels += clean.shape[0] * clean.shape[1] / 1e6
@@ -77,6 +85,8 @@ def main() -> None:
                     result = way(x, sigma)
                 seconds[name] += time.process_time() - begun
                 scores[name].append(psnr(result, target))
+            if options.bm3d:
+                scores.setdefault("BM3D, best", []).append(max(psnr(bm3d_of(x, s), target) for s in STRENGTHS))
         document[row] = {
             name: {
                 "psnr": float(np.mean(values)),
@@ -89,6 +99,13 @@ def main() -> None:
         print(row, {name: round(float(np.mean(values)), 3) for name, values in scores.items() if values}, flush=True)
     if options.out is not None:
         options.out.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def bm3d_of(x: Tensor, sigma: float) -> Tensor:
+    import bm3d
+
+    restored = bm3d.bm3d_rgb(x[0].permute(1, 2, 0).double().numpy(), sigma / 255)
+    return tensor(np.asarray(restored, np.float32))
 
 
 def find(folder: Path) -> list[Path]:

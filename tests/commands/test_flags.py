@@ -21,7 +21,7 @@ from restormer_cli.commands.train import run as train_run
 SHOWN = {"debug", "as_json", "page", "plan", "context"}
 """Flags of how a result is shown, and not of what is asked for."""
 MADE = {
-    "restore": ({"ext", "preview"}, {"extension", "analyse", "target"}),
+    "restore": ({"ext", "preview", "paths"}, {"extension", "analyse", "source", "target", "more"}),
     "train": ({"devices"}, {"overrides"}),
     "export": ({"compile_"}, {"compile"}),
     "ablate": (set(), {"words", "options", "overrides"}),

@@ -1,5 +1,6 @@
 """The kernels against the textbook network; where no compiler is, PyTorch's operators."""
 
+import os
 import subprocess
 from typing import Any
 
@@ -138,6 +139,22 @@ def test_they_are_compiled_once_and_a_damaged_file_is_compiled_anew(anew, monkey
     other = made.with_name("other" + made.suffix)
     monkeypatch.setattr(build, "_fingerprint", lambda compiler: "other")
     other.write_bytes(b"no library")
+    other.chmod(0o600)
     build.library.cache_clear()
     assert build.library() is not None
     assert len(other.read_bytes()) > 10_000
+
+
+@compiled
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="POSIX")
+def test_a_library_that_others_may_write_to_is_not_loaded(anew, monkeypatch):
+    compiler = build._compilers()[:1]
+    monkeypatch.setattr(build, "_compilers", lambda: compiler)
+    assert build.library() is not None
+    (made,) = anew.iterdir()
+    made.chmod(0o666)
+    with pytest.raises(PermissionError):
+        build._load(made)
+    build.library.cache_clear()
+    assert build.library() is not None  # compiled anew
+    assert made.stat().st_mode & 0o022 == 0

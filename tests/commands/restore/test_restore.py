@@ -21,6 +21,7 @@ from restormer_cli.images.io import read_picture
 from restormer_cli.model import weights as weights_room
 from restormer_cli.model import weights_file
 from restormer_cli.model.weights import load_weights
+from restormer_cli.model.weights_file import save_weights
 
 REPOSITORY = Path(__file__).parents[3]
 SAMPLES = REPOSITORY / "docs" / "samples"
@@ -351,13 +352,16 @@ def test_only_corrupt_pictures_are_one_line_each_and_one_for_all(tmp_path, colou
     assert not (tmp_path / "out").exists()
 
 
-def test_a_result_that_is_not_finite_is_refused(tmp_path, colour_weights):
-    pixels = np.full((8, 8, 3), 1e38, np.float32)
+def test_a_result_that_is_not_finite_is_refused(tmp_path, tiny_network):
+    pixels = np.full((8, 8, 3), 0.5, np.float32)
     tifffile.imwrite(tmp_path / "in.tif", pixels, photometric="rgb")
-    arguments = ("--weights", colour_weights, "--precision", "fp32")
+    broken = tiny_network(seed=3)
+    broken.output.weight.data.fill_(3e38)
+    save_weights(tmp_path / "broken.safetensors", broken, {"task": "denoise"})
+    arguments = ("--weights", tmp_path / "broken.safetensors", "--precision", "fp32")
     line = refused(restore(tmp_path / "in.tif", tmp_path / "out.tif", *arguments), code=1)
     assert "the result is not finite: these weights cannot restore it" in line
-    assert files(tmp_path) == ["in.tif"]
+    assert files(tmp_path) == ["broken.safetensors", "in.tif"]
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
@@ -461,7 +465,7 @@ def test_a_folder_without_pictures(tmp_path, colour_weights):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "notes.txt").write_text("")
     line = refused(restore(tmp_path / "in", tmp_path / "out", "--weights", colour_weights))
-    assert line.startswith(f"error: {tmp_path}/in: no pictures in it (looked for .apng, ")
+    assert line.startswith(f"error: {tmp_path}/in: no pictures in it (looked for .3fr, ")
     assert not (tmp_path / "out").exists()
 
 
