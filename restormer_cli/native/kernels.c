@@ -219,16 +219,18 @@ INLINE void depthwise_tile(const int pixels, const float *const rows[3], i64 str
     }
 }
 
+/* Of a row: `whole(channels)` is what weights and biases have, what rows have at least. */
 static void depthwise(const float *const rows[3], i64 stride, const float *weight, const float *bias, float *out,
                       i64 pixels, i64 channels) {
+    const i64 taps = whole(channels);
     for (i64 p = 0; p < pixels;) {
         const int count = pixels - p >= 4 ? 4 : 1;
         for (i64 c = 0; c < channels; c += LANES) {
             const float *at[3] = {rows[0] + p * stride + c, rows[1] + p * stride + c, rows[2] + p * stride + c};
             vec sums[4];
-            if (count == 4) depthwise_tile(4, at, stride, weight + c, channels, bias ? bias + c : 0, sums);
-            else depthwise_tile(1, at, stride, weight + c, channels, bias ? bias + c : 0, sums);
-            for (int i = 0; i < count; i++) store(out + (p + i) * channels + c, sums[i]);
+            if (count == 4) depthwise_tile(4, at, stride, weight + c, taps, bias ? bias + c : 0, sums);
+            else depthwise_tile(1, at, stride, weight + c, taps, bias ? bias + c : 0, sums);
+            for (int i = 0; i < count; i++) put(sums[i], 0, out + (p + i) * channels + c, channels - c);
         }
         p += count;
     }
@@ -545,6 +547,61 @@ EXPORT void convolve(const Convolution *b, const Piece *p) {
                 memcpy(more, out, 2 * width * n * sizeof(float));
                 product(more, n, b->reduce, b->reduce_bias, room, n, out, n, 2 * width, n, n);
             }
+        }
+    }
+}
+
+/* ---- the depth-wise convolution by itself, and its gradients: for training ---- */
+
+typedef struct {
+    i64 height, width, channels, first, end; /* of one picture; the rows that are wanted */
+    const float *x, *taps, *grad;            /* taps: (9, whole(channels)) */
+    float *out, *sums;                       /* sums: as the taps, added to */
+    float *scratch;
+} Depthwise;
+
+EXPORT i64 depthwise_scratch_floats(const Depthwise *d) {
+    return 4 * whole((d->width + 2) * d->channels + PANEL + LANES);
+}
+
+/* A row of the picture and a pixel of zeros on either side; zeros beyond the picture. */
+static void read_padded(const Depthwise *d, i64 row, float *line) {
+    const i64 c = d->channels;
+    memset(line, 0, c * sizeof(float));
+    memset(line + (d->width + 1) * c, 0, c * sizeof(float));
+    if (row < 0 || row >= d->height) memset(line + c, 0, d->width * c * sizeof(float));
+    else memcpy(line + c, d->x + row * d->width * c, d->width * c * sizeof(float));
+}
+
+/* The taps' gradient of a row: the sum over its pixels of their gradient times what each tap saw. */
+static void tap_sums(const float *const rows[3], const float *grad, i64 pixels, i64 channels, float *sums) {
+    for (i64 c = 0; c < channels; c += LANES) {
+        vec part[9];
+        UNROLL for (int t = 0; t < 9; t++) part[t] = (vec){0};
+        for (i64 p = 0; p < pixels; p++) {
+            const vec value = load(grad + p * channels + c);
+            UNROLL for (int t = 0; t < 9; t++) part[t] += value * load(rows[t / 3] + (p + t % 3) * channels + c);
+        }
+        UNROLL for (int t = 0; t < 9; t++) {
+            float *to = sums + t * whole(channels) + c;
+            store(to, load(to) + part[t]);
+        }
+    }
+}
+
+/* `out`: the convolution of x by the taps, where it is wanted. `sums`: the taps' gradient for x and grad, likewise. */
+EXPORT void depthwise_rows(const Depthwise *d) {
+    const i64 c = d->channels, room = whole((d->width + 2) * c + PANEL + LANES);
+    float *rows[3] = {d->scratch, d->scratch + room, d->scratch + 2 * room}, *grad = d->scratch + 3 * room;
+    for (i64 next = d->first - 1; next <= d->end; next++) {
+        read_padded(d, next, rows[(next + 3) % 3]);
+        const i64 row = next - 1;
+        if (row < d->first) continue;
+        const float *const around[3] = {rows[(row + 2) % 3], rows[row % 3], rows[(row + 1) % 3]};
+        if (d->out) depthwise(around, c, d->taps, 0, d->out + row * d->width * c, d->width, c);
+        if (d->sums) {
+            memcpy(grad, d->grad + row * d->width * c, d->width * c * sizeof(float));
+            tap_sums(around, grad, d->width, c, d->sums);
         }
     }
 }

@@ -7,7 +7,7 @@ import threading
 import pytest
 import torch
 
-from restormer_cli.engine.workers import WorkerPool
+from restormer_cli.native.workers import WorkerPool
 
 
 def test_jobs_run_side_by_side_and_answer_in_order():
@@ -65,7 +65,7 @@ def test_a_failure_reaches_the_caller_and_the_pool_goes_on():
 
 CROWD = """
 import os, torch
-from restormer_cli.engine.workers import WorkerPool
+from restormer_cli.native.workers import WorkerPool
 torch.set_num_threads(6)
 pool = WorkerPool(6)
 x = torch.randn(1 << 20)
