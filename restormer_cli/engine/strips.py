@@ -27,9 +27,9 @@ from restormer_cli.engine.packed import PackedBlock, PackedLinear
 from restormer_cli.engine.pieces import COLUMNS, cut
 from restormer_cli.engine.tlc import Cells
 from restormer_cli.engine.transitions import StripTransitions, whole_rows
-from restormer_cli.native.workers import WorkerPool
 from restormer_cli.model.restormer import Block, Level, Restormer
 from restormer_cli.native.build import library
+from restormer_cli.native.workers import WorkerPool
 
 LEVEL = {
     "encoder_level1": 1,

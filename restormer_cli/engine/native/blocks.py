@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from restormer_cli.engine.native.layouts import padded, padded_halves, panels, pointer
 from restormer_cli.engine.pieces import Piece, halo_pixels
 from restormer_cli.engine.tlc import Cells
-from restormer_cli.native.workers import WorkerPool
 from restormer_cli.model.restormer import GDFN, MDTA, Block, Gram, LayerNorm
 from restormer_cli.native.build import library
+from restormer_cli.native.workers import WorkerPool
 
 POINTERS = (
     *("qkv", "qkv_bias", "qkv_taps", "qkv_taps_bias"),
