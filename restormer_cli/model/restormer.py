@@ -15,8 +15,6 @@ from torch.utils.checkpoint import checkpoint
 
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.depthwise import depthwise, has_triton
-from restormer_cli.native.build import library
-from restormer_cli.native.depthwise import depthwise as depthwise_on_cpu
 
 BLOCK_BYTES = 20 << 20
 """On a CPU a batch is trained a few pictures at a time, so that no tensor is larger than this: the C library hands
@@ -43,21 +41,12 @@ def convolve(layer: nn.Module, x: Tensor) -> Tensor:
     """A 3×3 convolution: (b, h, w, c) -> (b, h, w, c'); the permutations are views, no copies."""
     if x.is_cuda and isinstance(layer, nn.Conv2d) and layer.groups > 1 and has_triton():
         return depthwise(x, layer.weight, layer.bias)
-    if isinstance(layer, nn.Conv2d) and layer.groups > 1:
-        return _convolve_depthwise(x, layer.weight, layer.bias)
     return layer(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-
-
-def _convolve_depthwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    if trains_in_fp32_on_cpu(x) and library() is not None:
-        return depthwise_on_cpu(x, weight, bias)
-    planes = F.conv2d(x.permute(0, 3, 1, 2), weight, bias, padding=1, groups=weight.shape[0])
-    return planes.permute(0, 2, 3, 1)
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """x Wᵀ + b over the last axis, for a 1×1 convolution's weight (c', c, 1, 1)."""
-    if trains_in_fp32_on_cpu(x):
+    if trains_on_cpu(x) and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu"):
         # oneDNN's convolution: forward and backward about twice as fast as MKL's product (docs/training.md).
         return F.conv2d(x.permute(0, 3, 1, 2), weight, bias).permute(0, 2, 3, 1)
     return F.linear(x, weight.flatten(1), bias)
@@ -66,11 +55,6 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 def trains_on_cpu(x: Tensor) -> bool:
     """Whether gradients will be wanted on a CPU, where what is fast differs from a GPU and from inference."""
     return torch.is_grad_enabled() and x.device.type == "cpu" and not torch.compiler.is_compiling()
-
-
-def trains_in_fp32_on_cpu(x: Tensor) -> bool:
-    """Whether, furthermore, everything is float32."""
-    return trains_on_cpu(x) and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
 
 
 class LayerNorm(nn.Module):
@@ -174,7 +158,9 @@ class GDFN(nn.Module):
         for part in (0, 1):
             half = _product(normed, *_half(self.project_in, part))
             if self.dwconv is not None:
-                half = _convolve_depthwise(half, *_half(self.dwconv, part))
+                weight, bias = _half(self.dwconv, part)
+                half = F.conv2d(half.permute(0, 3, 1, 2), weight, bias, padding=1, groups=weight.shape[0])
+                half = half.permute(0, 2, 3, 1)
             halves.append(half)
         return halves
 

@@ -89,8 +89,8 @@ def _load(path: Path) -> ctypes.CDLL:
     found = ctypes.CDLL(str(path))
     for name in ("lanes", "panel"):
         getattr(found, name).restype = ctypes.c_int
-    for name in ("scratch_floats", "conv_scratch_floats", "depthwise_scratch_floats"):
+    for name in ("scratch_floats", "conv_scratch_floats"):
         getattr(found, name).restype = ctypes.c_int64
-    for name in ("gather", "apply", "save_halo", "convolve", "depthwise_rows"):
+    for name in ("gather", "apply", "save_halo", "convolve"):
         getattr(found, name).restype = None
     return found
