@@ -6,7 +6,7 @@ Maps are dense, (b, rows, w, c); a map may have more than 2³¹ elements, a row 
 """
 
 # Triton's decorators have no types that a checker understands.
-# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false, reportGeneralTypeIssues=false
+# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false, reportGeneralTypeIssues=false, reportIndexIssue=false
 
 import torch
 import triton

@@ -6,7 +6,7 @@ cuDNN has no fast depth-wise convolution in this layout. Elsewhere, and without 
 """
 
 # Triton's decorators have no types that a checker understands.
-# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false, reportGeneralTypeIssues=false
+# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false, reportGeneralTypeIssues=false, reportIndexIssue=false
 
 from functools import cache
 from typing import Any
