@@ -10,7 +10,7 @@ JOINED = 16
 LEAST = 8
 """Rows or columns that a piece has at least where the map has them: what a pixel's neighbours cost is 2 in so many."""
 MANY = 4
-"""Rows of pieces, in pieces for each thread, that are looked at."""
+"""Pieces for each thread, at the most, that cuts across the rows are tried for."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ them (docs/how-it-works.md). So a block is two walks:
 
 A walk goes down the rows of a band of columns, a strip of a few rows at a time: the wide intermediates of a strip
 never leave the cache, and no full-size temporary exists beyond x and v. On a CPU every core walks a band of its own.
+In float32 the same two walks are functions in C where a compiler is (native/), over pieces of rows and columns.
 A 3×3 convolution needs a pixel around: `LineBuffer` carries two rows from strip to strip, and a band reads one column
 of each neighbour, from `Halos` where x is already being changed. The result is the textbook network's up to rounding
 (test_strips_equal_the_whole_image).
@@ -51,6 +52,7 @@ class StripNetwork:
     `window` is TLC's, in pixels of the picture; None is the network as it was trained, with global attention.
     `threads` walk as many bands side by side on a CPU; None: PyTorch's number.
     `compiled` fuses what torch.compile can fuse: for GPUs.
+    `native`: by the kernels in C, float32 on a CPU only; None: where they can be had.
     """
 
     def __init__(

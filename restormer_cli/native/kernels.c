@@ -8,7 +8,7 @@
 
    A product reads a row of pixels and panels of weights: TILE pixels by PANEL outputs are summed up in registers.
    Vectors are those of GCC and Clang, so one text serves AVX2, AVX-512 and NEON. Norms' weights and biases have been
-   multiplied into the products that follow them (native/blocks.py), which also lays out the weights. */
+   multiplied into the products that follow them (engine/native/blocks.py), which also lays out the weights. */
 
 #include <math.h>
 #include <stddef.h>

@@ -30,12 +30,19 @@ class ConvolutionStruct(ctypes.Structure):
 class NativeConvolution:
     """One convolution: `weight` (outputs, inputs, 3, 3), for UP four of them, (4, outputs, inputs, 3, 3)."""
 
-    def __init__(self, kind: int, weight: Tensor, bias: Tensor | None, *reduce: Tensor | None) -> None:
+    def __init__(
+        self,
+        kind: int,
+        weight: Tensor,
+        bias: Tensor | None,
+        reduce: Tensor | None = None,
+        reduce_bias: Tensor | None = None,
+    ) -> None:
         self.kind = kind
         self.inputs, self.outputs = weight.shape[-3], weight.shape[-4]
         self.weight = convolution_panels(weight)
         self.bias = None if bias is None else padded(bias)
-        self.reduce = list(reduce) or [None, None]
+        self.reduce, self.reduce_bias = reduce, reduce_bias
 
 
 class NativeTransitions:
@@ -116,8 +123,8 @@ class NativeTransitions:
             out_row=result.stride(0),
             out_pixel=result.stride(1),
             addend=pointer(addend),
-            reduce=pointer(layer.reduce[0]),
-            reduce_bias=pointer(layer.reduce[1]),
+            reduce=pointer(layer.reduce),
+            reduce_bias=pointer(layer.reduce_bias),
         )
         top, bottom = rows or (0, height)
         step = 2 if layer.kind == DOWN else 1
