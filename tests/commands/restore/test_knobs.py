@@ -132,7 +132,7 @@ def test_masks_that_fit_nowhere_are_refused(tmp_path, picture, colour_weights):
     for mask, words in (
         (small, f"the mask {small} is 40 × 20, the picture 40 × 24: make them the same size"),
         (tmp_path / "none.png", "none.png: no such file or folder"),
-        (tmp_path / "empty", "a mask is named as its picture"),
+        (tmp_path / "empty", "give the mask its picture's name"),
     ):
         result = restore(picture, tmp_path / "b.png", "--weights", colour_weights, "--mask", mask)
         assert words in refused(result)
