@@ -118,7 +118,7 @@ def parse_memory(text: str | int, flag: str = "--memory") -> int:
         raise UserError(f"{flag} {text}: not an amount of memory; write it like 6GB, 1.5GB or 800MB")
     amount = round(float(match[1]) * UNITS[match[2]])
     if isinstance(text, str) and not match[2] and amount < 1_000_000:
-        raise UserError(f"{flag} {text}: that many bytes hold nothing; with a unit: {flag} {match[1]}GB")
+        raise UserError(f"{flag} {text}: is in bytes without a unit, which is too little: write {flag} {match[1]}GB")
     return amount
 
 

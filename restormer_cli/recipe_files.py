@@ -129,7 +129,7 @@ def _override(values: dict[str, Any], override: str) -> None:
         else:
             node[last] = value
     except (ValueError, IndexError, AttributeError, TypeError):  # no such row, or a value that has no parts
-        raise UserError(f"--set {override}: the recipe has no such place as {key}") from None
+        raise UserError(f"--set {override}: the recipe has no key {key}") from None
 
 
 def _row(part: str) -> int:

@@ -92,11 +92,11 @@ def open_video(path: Path) -> "Iterator[Video]":
     try:
         container = av.open(str(path.absolute()))  # absolute: a name such as "concat:x" is a file's, nothing else
     except (FFmpegError, UnicodeError) as error:
-        raise UserError(f"{shown}: no video that can be read ({reason(error)}); copy or download it again") from None
+        raise UserError(f"{shown}: cannot be read as a video ({reason(error)}); copy or download it again") from None
     with container:
         pictures = [stream for stream in container.streams.video if not _is_cover(stream)]
         if not pictures:
-            raise UserError(f"{shown}: there are no moving pictures in it")
+            raise UserError(f"{shown}: has no video track")
         first = pictures[0]
         if first.codec_context is None or first.width * first.height not in range(1, MAX_PIXELS):
             raise UserError(f"{shown}: its pictures have no size that can be restored")
@@ -243,7 +243,9 @@ def container_of(target: Path) -> str:
     """The container that an extension names. Raises UserError for one that is not written."""
     suffix = target.suffix.lower()
     if suffix not in WRITABLE_VIDEOS:
-        raise UserError(f"{one_line(str(target))}: no video format that is written: use {', '.join(WRITABLE_VIDEOS)}")
+        raise UserError(
+            f"{one_line(str(target))}: not a video format that can be written: use {', '.join(WRITABLE_VIDEOS)}"
+        )
     return WRITABLE_VIDEOS[suffix]
 
 

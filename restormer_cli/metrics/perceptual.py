@@ -36,8 +36,8 @@ class Perceptual:
         except Exception as error:  # whatever the download of its backbone stumbles over
             reason = " ".join(str(error).split())[:120]
             raise UserError(
-                f"--metrics {name}: the weights of its {METRICS[name]} backbone cannot be had ({reason}): run it once "
-                "with a network, torch keeps them in ~/.cache/torch"
+                f"--metrics {name}: the weights of its {METRICS[name]} backbone cannot be loaded ({reason}): run it "
+                "once with a network, torch keeps them in ~/.cache/torch"
             ) from None
 
     def __call__(self, result: np.ndarray, clean: np.ndarray) -> tuple[tuple[str, float], ...]:

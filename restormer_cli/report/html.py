@@ -29,7 +29,7 @@ def check_page(path: Path) -> None:
     if path.is_dir():
         raise UserError(f"--report {path}: is a folder; name a file in it, such as {path / 'report.html'}")
     if path.exists() and not _is_page(path):
-        raise UserError(f"--report {path}: is there already, and no page of ours: give it another name")
+        raise UserError(f"--report {path}: already there, and not a page by restormer: give it another name")
     check_folder(path.parent)
 
 

@@ -171,7 +171,7 @@ def open_run(
     if state is None and (notes or run.weights.is_file()):
         why = notes[0] if notes else f"{run.checkpoints}: no checkpoint is left"
         raise UserError(
-            f"{why}; to begin again would replace what is trained: bring a checkpoint back, or choose another --out"
+            f"{why}; starting again would overwrite the trained weights: put a checkpoint back, or choose another --out"
         )
     if notes:
         where = f"from iteration {state['iteration']}, the one before" if state else ""

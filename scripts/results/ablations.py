@@ -103,7 +103,8 @@ def tables(folder: Path, figures: dict[str, str]) -> str:
             parts.append(f"`{name}`: no seed is complete yet.\n")
             continue
         document = json.loads(path.read_text(encoding="utf-8"))
-        parts += [heading(name, document), arms_table(document), f"{document['verdict']} {document['trust']}\n"]
+        detectable = document["trust"].partition(" This holds")[0]
+        parts += [heading(name, document), arms_table(document), f"{detectable}\n"]
         if name == "blocks":
             parts.append(effects(document))
         if name in figures:
@@ -130,8 +131,8 @@ def arms_table(document: dict[str, Any]) -> str:
     differences = {row["other"]: row for row in document["differences"]}
     first = document["arms"][0]["name"]
     lines = [
-        "| arm | parameters | conv / all GMACs | training | s per MP | peak memory | PSNR | "
-        f"{first} − | interval | the paper's |",
+        "| arm | parameters | conv / all GMACs | training, s | s per MP | peak, GB | PSNR, dB | "
+        f"{first} − | interval, dB | the paper's |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for arm in document["arms"]:
@@ -141,11 +142,11 @@ def arms_table(document: dict[str, Any]) -> str:
             arm["name"],
             f"{arm['parameters']:,}",
             macs,
-            f"{arm['training_seconds']:.0f} s",
+            f"{arm['training_seconds']:.0f}",
             "–" if arm["seconds_per_megapixel"] is None else f"{arm['seconds_per_megapixel']:.3g}",
-            "–" if arm["peak"] is None else f"{arm['peak'] / 1e9:.2f} GB",
-            f"{arm['psnr']:.3f} ± {arm['psnr_error']:.3f} dB",
-            "" if row is None else f"{row['mean']:+.3f} dB",
+            "–" if arm["peak"] is None else f"{arm['peak'] / 1e9:.2f}",
+            f"{arm['psnr']:.3f} ± {arm['psnr_error']:.3f}",
+            "" if row is None else f"{row['mean']:+.3f}",
             "" if row is None else interval(row),
             published(arm),
         ]
@@ -156,14 +157,14 @@ def arms_table(document: dict[str, Any]) -> str:
 def published(arm: dict[str, Any]) -> str:
     """The paper's figure, and whether it is only recalled."""
     figure = arm["published"]
-    return "–" if figure is None else f"{figure['psnr']:.2f} dB{' (recalled)' * figure['recalled']}"
+    return "–" if figure is None else f"{figure['psnr']:.2f}{' (recalled)' * figure['recalled']}"
 
 
 def interval(row: dict[str, Any]) -> str:
     """As a range with its confidence; none after one seed."""
     if row["low"] is None:
         return "none: one seed"
-    return f"{row['low']:+.3f} to {row['high']:+.3f} dB ({100 * row['confidence']:.3g} %)"
+    return f"{row['low']:+.3f} to {row['high']:+.3f} ({100 * row['confidence']:.3g} %)"
 
 
 def effects(document: dict[str, Any]) -> str:
@@ -173,7 +174,7 @@ def effects(document: dict[str, Any]) -> str:
         for arm in document["arms"]
     }
     paper = {arm["name"]: arm["published"]["psnr"] for arm in document["arms"]}
-    lines = ["| effect | ours | interval | the paper's |", "|---|---|---|---|"]
+    lines = ["| effect, dB | ours | interval | the paper's |", "|---|---|---|---|"]
     for name, better, worse in (
         ("MDTA − MTA", ("mdta+gdfn", "mdta+fn"), ("mta+gdfn", "mta+fn")),
         ("GDFN − FN", ("mdta+gdfn", "mta+gdfn"), ("mdta+fn", "mta+fn")),
@@ -183,7 +184,7 @@ def effects(document: dict[str, Any]) -> str:
         theirs = sum(paper[a] - paper[b] for a, b in zip(better, worse, strict=True)) / 2
         found: Estimate = estimate(table, CONFIDENCE)
         row = {"low": found.low, "high": found.high, "confidence": found.confidence}
-        lines.append(f"| {name} | {found.mean:+.3f} dB | {interval(row)} | {theirs:+.3f} dB |")
+        lines.append(f"| {name} | {found.mean:+.3f} | {interval(row)} | {theirs:+.3f} |")
     return "\n".join(lines) + "\n"
 
 

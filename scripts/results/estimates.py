@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How far off the estimates of noise and blur are: the tables of docs/control.md.
+"""How far off the estimates of noise and blur are: the figures of docs/control.md.
 
     python scripts/results/estimates.py FOLDER … [--side 768]
 

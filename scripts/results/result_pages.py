@@ -169,10 +169,14 @@ def validation_list() -> str:
     """The validation photographs, from the list."""
     with (ROOT / "scripts/photographs.csv").open(newline="", encoding="utf-8") as stream:
         rows = [row for row in csv.DictReader(stream) if row["role"] == "validate"]
-    lines = ["| package | photograph | size | licence |", "|---|---|---|---|"]
+    found: dict[tuple[str, str, str], list[str]] = {}
     for row in rows:
+        folder, _, name = row["path"].rpartition("/")
         size = f"{int(row['width']) // int(row['downscale'])}×{int(row['height']) // int(row['downscale'])}"
-        lines.append(f"| {row['package']} | `{row['path']}` | {size} | {row['licence']} |")
+        found.setdefault((row["package"], folder, row["licence"]), []).append(f"{name} {size}")
+    lines = ["| package | folder | photographs | licence |", "|---|---|---|---|"]
+    for (package, folder, licence), names in found.items():
+        lines.append(f"| {package} | `{folder}` | {', '.join(names)} | {licence} |")
     return "\n".join(lines)
 
 
@@ -230,7 +234,7 @@ def write_results(rows: list[dict[str, Any]], measured: dict[str, Measured], kep
         content = f"### {row['title']}\n\n" + ("Not measured yet on these weights." if one is None else table(one))
         if one is not None and one.rival is not None and "photographs" not in row:
             words = f"Input, {one.rival['name']}, restormer, clean"
-            content += f"\n\n![{words}](results/{row['key']}.jpg)\n\n{words} (chelsea, not a validation photograph)."
+            content += f"\n\n![{words}](results/{row['key']}.jpg)"
         text = replace_block(text, row["key"], content)
     path.write_text(text, encoding="utf-8")
 

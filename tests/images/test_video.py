@@ -234,13 +234,13 @@ def test_what_cannot_be_is_refused_in_one_line(tmp_path, colour_weights, dual_pi
     write_png(tmp_path / "p.png")
     for arguments, words in (
         (("a.mp4", "b.png"), "is a picture's name"),
-        (("a.mp4", "b.avi"), "no video format that is written"),
+        (("a.mp4", "b.avi"), "not a video format that can be written"),
         (("a.mp4", "-"), "does not fit through standard output"),
         (("a.mp4", "a.mp4"), "never overwritten"),
         (("a.mp4", "a.mp4", "--overwrite"), "never overwritten"),
         (("a.mp4", "there.mp4"), "--overwrite replaces it"),
-        (("torn.mp4", "b.mp4"), "no video that can be read"),
-        (("text.mp4", "b.mp4"), "no video that can be read"),
+        (("torn.mp4", "b.mp4"), "cannot be read as a video"),
+        (("text.mp4", "b.mp4"), "cannot be read as a video"),
         (("none.mp4", "b.mp4"), "no such file"),
         (("a.mp4", "b.mp4", "--right", "x"), "no second views"),
         (("a.mp4", "b.mp4", "--mask", tmp_path), "one mask for all its frames"),

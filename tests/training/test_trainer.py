@@ -720,7 +720,7 @@ def test_resuming_without_a_checkpoint_leaves_weights_and_log_alone(pictures: Pa
     else:
         state.write_bytes(b"torn")
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    with pytest.raises(UserError, match="would replace what is trained: bring a checkpoint back"):
+    with pytest.raises(UserError, match="would overwrite the trained weights: put a checkpoint back"):
         run(recipe(pictures), folder, resume=True)
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 

@@ -300,7 +300,7 @@ def _custom(text: str) -> Spec:
     entries = tuple(filter(None, (entry.strip() for entry in _split_outside_brackets(changes))))
     for entry in entries:
         if "=" not in entry:
-            raise UserError(f"--arm {text}: {entry} is no KEY=VALUE, such as model.dim=64")
+            raise UserError(f"--arm {text}: {entry} is not KEY=VALUE, such as model.dim=64")
     return Spec(name, changes=entries)
 
 

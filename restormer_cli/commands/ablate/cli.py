@@ -39,7 +39,9 @@ def ablate(
     scale: Annotated[
         str, typer.Option(help="compact (for a laptop), or paper: the published networks, data and length.")
     ] = "compact",
-    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Trainings of each arm, paired by their seeds.")] = 2,
+    seeds: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Number of seeds; each arm is trained once per seed.")
+    ] = 2,
     iterations: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Iterations of each arm (default: the scale's).")
     ] = None,
@@ -48,14 +50,14 @@ def ablate(
         typer.Option(
             min=0,
             metavar="N",
-            help="Shorten all trainings so that together they take so long; 0: never (default: 13 at compact scale, "
+            help="Shorten all trainings alike to N minutes together; 0: never (default: 13 at compact scale, "
             "unless --iterations or a recipe is given).",
         ),
     ] = None,
     equal: Annotated[
         str,
         typer.Option(
-            metavar="iterations|time", help="Train arms for equal iterations, or for the time of the first arm."
+            metavar="iterations|time", help="Train all arms for equal iterations, or for the first arm's time."
         ),
     ] = "iterations",
     any_budget: Annotated[
@@ -76,12 +78,12 @@ def ablate(
     ] = None,
     device: Device = "auto",
     out: Annotated[Path | None, typer.Option(help="Folder of all runs and results (default: runs/ARM-vs-ARM).")] = None,
-    resume: Annotated[bool, typer.Option(help="Go on in that folder; --seeds may have grown.")] = False,
+    resume: Annotated[bool, typer.Option(help="Go on in that folder, also with more --seeds.")] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Print what would be compared, and do nothing.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="The answer as JSON on stdout, instead of a table.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     page: Annotated[
         Path | None,
-        typer.Option("--report", metavar="FILE.html", help="The page (default: report.html in the folder)."),
+        typer.Option("--report", metavar="FILE.html", help="Write the page here (default: report.html in the folder)."),
     ] = None,
     debug: Debug = False,
 ) -> None:

@@ -14,7 +14,7 @@ def bench(
         str | None,
         typer.Argument(
             metavar="[WEIGHTS|TASK]",
-            help="Weights (also official/TASK, hf:…), a bundled checkpoint; or a recipe or `paper`, at random weights.",
+            help="Weights: a file, a bundled checkpoint, official/TASK or hf:…; a recipe or `paper`: random weights.",
         ),
     ] = None,
     sizes: Annotated[
@@ -37,13 +37,12 @@ def bench(
         int | None, typer.Option(min=1, metavar="N", help="Processor threads of each method (default: all).")
     ] = None,
     clean: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Quality: the clean pictures, with either of the next two.")
+        Path | None, typer.Option(metavar="DIR", help="Clean pictures, to score quality; with --degraded or --degrade.")
     ] = None,
-    degraded: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The degraded pictures, of the same names.")
-    ] = None,
+    degraded: Annotated[Path | None, typer.Option(metavar="DIR", help="Degraded pictures, of the same names.")] = None,
     degrade: Annotated[
-        str | None, typer.Option(metavar="SPEC", help="Degrade them: gaussian:25 (the published noise), defocus:3 …")
+        str | None,
+        typer.Option(metavar="SPEC", help="Degrade the clean ones: gaussian:25 (the published noise), defocus:3 …"),
     ] = None,
     right: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Dual-pixel weights: the second views of --degraded.")
@@ -68,12 +67,10 @@ def bench(
         str | None, typer.Option(metavar="SIZE", help="Exit 4 where our process needs more, such as 2GB.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of random weights and of --degrade.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="The result as JSON on stdout, instead of tables.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     page: Annotated[
         Path | None,
-        typer.Option(
-            "--report", metavar="FILE.html", help="A page with figures, tables and pictures before and after."
-        ),
+        typer.Option("--report", metavar="FILE.html", help="Write a page: figures, tables, pictures before and after."),
     ] = None,
     debug: Debug = False,
 ) -> None:

@@ -86,5 +86,5 @@ def _judgement(started: Started, judged: list[ImageScore]) -> Quality:
     failed = {event.sample for event in judged if event.error is not None}
     if len(failed) == len(task.source.samples):
         first = next(event.error for event in judged if event.error is not None)
-        raise UserError(f"none of {len(failed)} pictures could be judged; the first: {first}")
+        raise UserError(f"none of {len(failed)} pictures could be scored; the first: {first}")
     return Quality(task, tuple(judged), summarise(started, judged), len(failed))

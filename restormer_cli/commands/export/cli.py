@@ -13,17 +13,20 @@ def export(
         str, typer.Argument(help="A bundled checkpoint's name, .safetensors, official .pth, official/TASK or hf:….")
     ],
     target: Annotated[
-        Path, typer.Argument(metavar="OUT", help="Its extension decides: .safetensors .pth .onnx .pt2 .xml (OpenVINO).")
+        Path,
+        typer.Argument(
+            metavar="OUT", help="File; its extension is the format: .safetensors .pth .onnx .pt2 .xml (OpenVINO)."
+        ),
     ],
     precision: Annotated[str, typer.Option(help="fp32, fp16 or bf16, where the format allows.")] = "fp32",
     any_size: Annotated[
-        bool, typer.Option("--any-size", help="The graph pads and crops: pictures of any size, not of multiples of 8.")
+        bool, typer.Option("--any-size", help="Pad and crop inside the graph: sides need not be multiples of 8.")
     ] = False,
     compile_: Annotated[
-        bool, typer.Option("--compile", help="A .pt2 of machine code for this kind of processor (AOTInductor).")
+        bool, typer.Option("--compile", help="Compile the .pt2 for this kind of processor (AOTInductor).")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT where it exists.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="The artefact's metadata as JSON on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the file's metadata as JSON.")] = False,
     debug: Debug = False,
 ) -> None:
     """Write weights for other tools, each file loaded back and checked before it is kept."""

@@ -134,7 +134,7 @@ def restore(
             is_eager=True,
             metavar="NAME|FILE.toml",
             autocompletion=_profile_names,
-            help="Flags from a file, or by name from your folder of profiles; help lists them.",
+            help="Flags from a file, or by name from your folder of profiles; help: the list.",
         ),
     ] = None,
     task: Annotated[
@@ -143,7 +143,7 @@ def restore(
             callback=_task,
             is_eager=True,
             autocompletion=_task_names,
-            help="A bundled checkpoint (default: denoise); auto: what each picture needs; help tells what there is.",
+            help="A bundled checkpoint (default: denoise); auto: what each picture needs; help: the list.",
         ),
     ] = None,
     weights: Annotated[
@@ -165,35 +165,38 @@ def restore(
         ),
     ] = None,
     memory: Annotated[
-        str | None, typer.Option(metavar="6GB", help="Budget of the whole process (default: most of what is free).")
+        str | None,
+        typer.Option(metavar="6GB", help="Memory limit of the whole process (default: 70 % of what is free)."),
     ] = None,
     device: Device = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16, or fp16 (not on a CPU).")] = "auto",
     compiled: Annotated[
-        bool, typer.Option("--compile", help="Fuse with torch.compile: slow to start, for GPUs and many pictures.")
+        bool, typer.Option("--compile", help="Use torch.compile: slow to start, for GPUs and many pictures.")
     ] = False,
     threads: Annotated[int | None, typer.Option(min=1, metavar="N", help="Processor threads (default: all).")] = None,
     ensemble: Annotated[
         bool, typer.Option("--ensemble", help="Average over 8 turned and mirrored copies; 8 times slower.")
     ] = False,
     strength: Annotated[
-        float, typer.Option(callback=_strength, metavar="0…1", help="Blend with the input: 0 is the input.")
+        float, typer.Option(callback=_strength, metavar="0…1", help="Share of the change that is kept; 0 is the input.")
     ] = 1.0,
     luma: Annotated[
-        float, typer.Option(min=0, max=1, metavar="0…1", help="How much of the change in brightness is kept.")
+        float, typer.Option(min=0, max=1, metavar="0…1", help="Share of the change in brightness that is kept.")
     ] = 1.0,
     chroma: Annotated[
-        float, typer.Option(min=0, max=1, metavar="0…1", help="How much of the change in colour is kept.")
+        float, typer.Option(min=0, max=1, metavar="0…1", help="Share of the change in colour that is kept.")
     ] = 1.0,
     detail: Annotated[
-        float, typer.Option(min=0, max=1, metavar="0…1", help="Give fine texture back where the picture has any.")
+        float, typer.Option(min=0, max=1, metavar="0…1", help="Share of the removed texture that is given back.")
     ] = 0.0,
-    grain: Annotated[float, typer.Option(min=0, max=1, metavar="0…1", help="Give fine gray grain back.")] = 0.0,
+    grain: Annotated[
+        float, typer.Option(min=0, max=1, metavar="0…1", help="Share of the removed gray grain given back.")
+    ] = 0.0,
     mask: Annotated[
         Path | None,
-        typer.Option(metavar="PICTURE|DIR", help="White: restore, gray: in part; a folder has one of each name."),
+        typer.Option(metavar="PICTURE|DIR", help="White restores, black keeps; DIR: a mask for each name."),
     ] = None,
-    protect: Annotated[str | None, typer.Option(metavar="highlights", help="What was clipped stays as it was.")] = None,
+    protect: Annotated[str | None, typer.Option(metavar="highlights", help="Keep clipped areas as they are.")] = None,
     degrade: Annotated[
         str | None, typer.Option(metavar="SPEC", help="Make test inputs instead: gaussian:25, motion:15+jpeg:70 …")
     ] = None,
@@ -205,12 +208,12 @@ def restore(
         str, typer.Option(help="Chroma subsampling of JPEG, AVIF and HEIC: 4:4:4, 4:2:2 or 4:2:0.")
     ] = "4:4:4",
     strip: Annotated[
-        bool, typer.Option("--strip", help="No EXIF, XMP, IPTC or text in the results; colours keep their meaning.")
+        bool, typer.Option("--strip", help="Leave out EXIF, XMP, IPTC and text; colours keep their meaning.")
     ] = False,
     sign: Annotated[bool, typer.Option("--sign", help="Write software, version and task into EXIF and XMP.")] = False,
     keep_time: Annotated[bool, typer.Option("--keep-time", help="Give results the times of their inputs.")] = False,
     salvage: Annotated[
-        bool, typer.Option("--salvage", help="Restore what is there of a truncated JPEG; the rest is gray.")
+        bool, typer.Option("--salvage", help="Restore truncated JPEGs too; what is missing is gray.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace pictures that exist in OUT.")] = False,
     skip_existing: Annotated[
@@ -221,17 +224,19 @@ def restore(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout, also after a failure.")] = False,
     preview: Annotated[
         Path | None,
-        typer.Option(metavar="SHEET.png", help="Only crops of one picture, at several strengths or by several tasks."),
+        typer.Option(metavar="SHEET.png", help="Write only this: crops of one picture at several strengths or tasks."),
     ] = None,
     watch: Annotated[
         bool, typer.Option("--watch", help="Stay, and restore what appears in the folder IN; Ctrl-C ends it.")
     ] = False,
     compare: Annotated[
-        bool, typer.Option("--compare", help="Write NAME.compare too: before and after side by side.")
+        bool, typer.Option("--compare", help="Also write NAME.compare: before and after side by side.")
     ] = False,
     page: Annotated[
         Path | None,
-        typer.Option("--report", metavar="FILE.html", help="A page with all of them, before and after under a slider."),
+        typer.Option(
+            "--report", metavar="FILE.html", help="Write a page: every picture before and after, with a slider."
+        ),
     ] = None,
     debug: Debug = False,
 ) -> None:

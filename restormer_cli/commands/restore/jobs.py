@@ -291,7 +291,7 @@ def _with_masks(jobs: Sequence[Job], source: Path, mask: Path) -> list[Job]:
         trouble = None if where else f"{job.source}: there is no mask of its name in {mask}"
         masked.append(replace(job, mask=where, trouble=job.trouble or trouble))
     if not any(job.mask for job in masked):
-        raise UserError(f"--mask {mask}: has no picture with a name of {source}; a mask is named as its picture")
+        raise UserError(f"--mask {mask}: has no mask for {source}: give the mask its picture's name")
     return masked
 
 

@@ -212,10 +212,12 @@ def check_knobs(request: Request) -> None:
     if given and control.luma == 0:
         raise UserError(f"{given[0]}: gives back what was taken from luminance, and --luma 0 takes nothing")
     if request.protect not in (None, "highlights"):
-        raise UserError(f"--protect {request.protect}: protects highlights, nothing else: --protect highlights")
+        raise UserError(f"--protect {request.protect}: unknown; write --protect highlights")
     limited = request.mask is not None or request.protect is not None
     if request.degrade is not None and (limited or control != type(control)()):
-        raise UserError("--degrade makes pictures worse: the knobs, --mask and --protect are for restoring")
+        raise UserError(
+            "--degrade makes pictures worse: leave --luma, --chroma, --detail, --grain, --mask, --protect out"
+        )
 
 
 def _window(text: str | None, weights: "Weights | Exported") -> int | None:

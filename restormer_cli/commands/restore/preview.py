@@ -74,13 +74,13 @@ def _check(request: Request, sheet: Path) -> None:
     if sheet.suffix.lower() != ".png":
         raise UserError(f"--preview {sheet}: is written as PNG: name it {sheet.with_suffix('.png').name}")
     if request.more:
-        raise UserError("--preview: is of one picture: name one, or a folder, whose first is taken")
+        raise UserError("--preview: shows one picture: name one, or a folder, of which it takes the first")
     if request.degrade is not None or request.right is not None:
         raise UserError("--preview: shows what restoring one picture would do: leave --degrade and --right out")
     if sheet.resolve() == request.source.resolve():
         raise UserError(f"--preview {sheet}: is the input, which is never overwritten: name another file")
     if sheet.exists() and not (request.overwrite or _is_sheet(sheet)):
-        raise UserError(f"--preview {sheet}: already there, and no sheet of ours: --overwrite replaces it")
+        raise UserError(f"--preview {sheet}: already there, and not written by --preview: --overwrite replaces it")
     check_knobs(request)
     check_folder(sheet.parent)
 

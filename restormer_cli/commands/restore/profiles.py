@@ -64,7 +64,7 @@ def read_profile(name: str, flags: Mapping[str, type]) -> dict[str, Any]:
         if flag not in flags:
             near = get_close_matches(flag, flags, n=1)
             hint = f'did you mean "{near[0]}"?' if near else f"flags are {', '.join(sorted(flags))}"
-            raise UserError(f'--profile {name}: "{one_line(flag)}" is no flag that a profile can set: {hint}')
+            raise UserError(f'--profile {name}: "{one_line(flag)}" is not a flag that a profile can set: {hint}')
         wanted = flags[flag]
         fits = type(value) is wanted or (wanted is float and type(value) is int)
         if not fits:
@@ -84,4 +84,4 @@ def _read(name: str) -> dict[str, Any]:
         hint = f'did you mean "{near[0]}"?' if near else "--profile help lists those that there are"
         raise UserError(f"--profile {name}: cannot read {path}: {error.strerror}; {hint}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"--profile {name}: {path} is no TOML: {one_line(str(error))}") from None
+        raise UserError(f"--profile {name}: {path} is not valid TOML: {one_line(str(error))}") from None

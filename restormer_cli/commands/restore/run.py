@@ -118,7 +118,7 @@ def _check_names(request: Request) -> str | None:
         extension = "." + request.extension.lower().removeprefix(".")
         if extension not in WRITABLE:
             known = ", ".join(name[1:] for name in WRITABLE)
-            raise UserError(f"--ext {request.extension}: no format that can be written; choose same, {known}")
+            raise UserError(f"--ext {request.extension}: not a format that can be written; choose same, {known}")
         if extra := missing_extra(WRITABLE[extension]):
             raise UserError(f"--ext {request.extension}: needs a package: pip install 'restormer-cli[{extra}]'")
     if "/" in request.suffix or "\0" in request.suffix:

@@ -39,7 +39,7 @@ def watch(request: Request, restore: Callable[[list[Job]], Iterator[Restored]]) 
     waiting = Waiting()
     while True:
         if not request.source.is_dir():
-            raise UserError(f"{request.source}: is gone: what had appeared in it is done")
+            raise UserError(f"{request.source}: the watched folder is gone; what was in it before is restored")
         ready = waiting.ready(jobs_of_folder(request))
         for event in restore(ready) if ready else ():
             yield event

@@ -17,7 +17,7 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Run folder (default: runs/<recipe name>).")] = None,
     resume: Annotated[bool, typer.Option(help="Go on from the newest checkpoint in the run folder.")] = False,
     accept_changes: Annotated[
-        bool, typer.Option("--accept-changes", help="Resume although the recipe is not the checkpoint's.")
+        bool, typer.Option("--accept-changes", help="Resume although the recipe has changed since the checkpoint.")
     ] = False,
     overrides: Annotated[
         list[str] | None,
@@ -29,10 +29,11 @@ def train(
         str | None, typer.Option(help="Precision: auto, fp32 or bf16, instead of the recipe's.")
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed, instead of the recipe's.")] = None,
-    track: Annotated[str | None, typer.Option(help="Metrics also go to tensorboard, trackio or wandb.")] = None,
+    track: Annotated[str | None, typer.Option(help="Send the metrics to tensorboard, trackio or wandb too.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Print what the recipe will do, and do nothing.")] = False,
     devices: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Plan for N devices (default: those it is launched on).")
+        int | None,
+        typer.Option(min=1, metavar="N", help="Number of devices for --plan (default: those it is launched on)."),
     ] = None,
     debug: Debug = False,
 ) -> None:

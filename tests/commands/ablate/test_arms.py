@@ -175,7 +175,7 @@ EXAMPLE = re.escape("restormer ablate --deep-narrow vs --wide-shallow")
         ("--mta vs --arm w", "--arm w: write NAME:KEY=VALUE"),
         ("--mta vs --arm a/b:seed=1", "--arm a/b:seed=1: write NAME:KEY=VALUE"),
         ("--mta vs --arm mdta:seed=1", "--arm mdta:seed=1: mdta is an arm already"),
-        ("--mta vs --arm w:dim", "--arm w:dim: dim is no KEY=VALUE"),
+        ("--mta vs --arm w:dim", "--arm w:dim: dim is not KEY=VALUE"),
     ],
 )
 def test_what_is_wrong_with_arms_is_told(typed, message):

@@ -308,7 +308,7 @@ def test_nothing_but_bad_pictures_is_an_input_error(colour_weights, tmp_path):
     (tmp_path / "a.png").write_bytes(b"no picture")
     result = bench(colour_weights, "--clean", tmp_path, "--degrade", "gaussian:25")
     assert result.exit_code == 2
-    assert "none of 1 pictures could be judged; the first: " in result.stderr
+    assert "none of 1 pictures could be scored; the first: " in result.stderr
 
 
 def test_identical_pictures_are_null_in_json_and_infinite_in_tables(colour_weights, clean):
@@ -389,7 +389,7 @@ def test_lpips_is_measured_where_its_package_is(colour_weights, clean, fake_lpip
 
 def test_weights_that_cannot_be_had_are_told_in_one_line(colour_weights, clean, fake_lpips):
     line = bench(colour_weights, "--clean", clean, "--degrade", "gaussian:25", "--metrics", "lpips-vgg").stderr
-    assert "error: --metrics lpips-vgg: the weights of its vgg backbone cannot be had (no network at all)" in line
+    assert "error: --metrics lpips-vgg: the weights of its vgg backbone cannot be loaded (no network at all)" in line
 
 
 def test_without_the_package_its_install_line_is_told(colour_weights, clean):

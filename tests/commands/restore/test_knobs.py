@@ -75,8 +75,8 @@ def test_the_change_in_json_is_the_networks_whatever_is_kept(tmp_path, picture, 
             ("--detail", 0.5, "--luma", 0),
             "--detail: gives back what was taken from luminance, and --luma 0 takes nothing",
         ),
-        (("--protect", "shadows"), "--protect shadows: protects highlights, nothing else: --protect highlights"),
-        (("--degrade", "gaussian:5", "--chroma", 0.5), "--degrade makes pictures worse: the knobs, --mask and"),
+        (("--protect", "shadows"), "--protect shadows: unknown; write --protect highlights"),
+        (("--degrade", "gaussian:5", "--chroma", 0.5), "--degrade makes pictures worse: leave --luma, --chroma"),
         (("--task", "auto", "--weights", "x"), "--task auto: chooses among the bundled tasks: leave --weights and"),
     ],
 )
@@ -132,7 +132,7 @@ def test_masks_that_fit_nowhere_are_refused(tmp_path, picture, colour_weights):
     for mask, words in (
         (small, f"the mask {small} is 40 × 20, the picture 40 × 24: make them the same size"),
         (tmp_path / "none.png", "none.png: no such file or folder"),
-        (tmp_path / "empty", "a mask is named as its picture"),
+        (tmp_path / "empty", "give the mask its picture's name"),
     ):
         result = restore(picture, tmp_path / "b.png", "--weights", colour_weights, "--mask", mask)
         assert words in refused(result)

@@ -50,7 +50,7 @@ def test_a_page_is_refused_before_any_work(tmp_path, colour_weights, write_png):
     (tmp_path / "folder.html").mkdir()
     for name, reason in (
         ("page.txt", "ends in .html"),
-        ("mine.html", "no page of ours"),
+        ("mine.html", "not a page by restormer"),
         ("folder.html", "is a folder"),
         ("a.png/page.html", "is a file"),
     ):

@@ -74,7 +74,11 @@ def test_auto_shows_the_tasks_and_marks_its_own(tmp_path, write_png, monkeypatch
 def test_what_is_no_sheet_is_not_replaced(tmp_path, write_png, colour_weights):
     picture, other = write_png(tmp_path / "a.png"), write_png(tmp_path / "b.png")
     before = other.read_bytes()
-    for place, words in ((other, "no sheet of ours"), (picture, "is the input"), (tmp_path / "b.jpg", "name it b.png")):
+    for place, words in (
+        (other, "not written by --preview"),
+        (picture, "is the input"),
+        (tmp_path / "b.jpg", "name it b.png"),
+    ):
         result = restore(picture, "--weights", colour_weights, "--preview", place)
         assert result.exit_code == 2
         assert words in result.stderr

@@ -68,13 +68,13 @@ def test_profiles_are_listed_with_what_they_set(profiles):
     ("text", "words"),
     [
         ("", "sets nothing: write flags into it, such as luma = 0.7"),
-        ("lume = 0.5", '"lume" is no flag that a profile can set: did you mean "luma"?'),
-        ("profile = 'x'", '"profile" is no flag that a profile can set'),
+        ("lume = 0.5", '"lume" is not a flag that a profile can set: did you mean "luma"?'),
+        ("profile = 'x'", '"profile" is not a flag that a profile can set'),
         ("luma = 'much'", "luma = much: give a number"),
         ("overwrite = 1", "overwrite = 1: give true or false"),
         ("tile = 1.5", "tile = 1.5: give a whole number"),
         ("task = 3", "task = 3: give text in quotes"),
-        ("luma = [", "is no TOML"),
+        ("luma = [", "is not valid TOML"),
         ("[luma]\na = 1", "give a number"),
     ],
 )

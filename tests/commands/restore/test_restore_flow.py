@@ -197,7 +197,7 @@ def test_ext_suffix_quality_and_subsampling(tmp_path, colour_weights, write_png)
 @pytest.mark.parametrize("ext", ["exr", "gif", "mpo", ""])
 def test_a_format_that_cannot_be_written_is_refused_before_any_work(folder, colour_weights, ext):
     line = refused(restore(folder / "in", folder / "out", "--weights", colour_weights, "--ext", ext))
-    assert f"--ext {ext}: no format that can be written; choose same, png, jpg" in line
+    assert f"--ext {ext}: not a format that can be written; choose same, png, jpg" in line
     assert not (folder / "out").exists()
 
 

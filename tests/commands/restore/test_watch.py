@@ -86,7 +86,7 @@ def test_what_appears_is_restored_and_what_is_done_is_left_alone(folder, write_p
     assert isinstance(event, Restored)
     assert (event.source.name, event.error) == ("bad.png", None)
     shutil.rmtree(folder / "in")
-    with pytest.raises(UserError, match=r"is gone: what had appeared in it is done"):
+    with pytest.raises(UserError, match=r"the watched folder is gone; what was in it before is restored"):
         next(events)
     assert sorted(path.name for path in (folder / "out").rglob("*.*")) == ["a.png", "b.png", "bad.png", "old.png"]
 

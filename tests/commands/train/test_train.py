@@ -143,7 +143,7 @@ def test_a_recipe_that_is_here_comes_before_the_bundled_one(empty):
         ("stage.0.patches=64", "unknown key stage.0.patches; nearest: stage.0.patch"),
         ("model.dims=8", "unknown key model.dims; nearest: model.dim"),
         ("stage.0.patch=20", "stage.0.patch = 20: must be a multiple of 8"),
-        ("stage.7.patch=16", "--set stage.7.patch=16: the recipe has no such place as stage.7.patch"),
+        ("stage.7.patch=16", "--set stage.7.patch=16: the recipe has no key stage.7.patch"),
         ("optimizer.lr", "--set optimizer.lr: write KEY=VALUE, as in --set optimizer.lr=1e-4"),
         ("optimizer.lr=fast", "optimizer.lr = 'fast': Input should be a valid number"),
         ("model.heads=[1, 1, 3, 1]", "heads = 3 at level 3 do not divide its 8 channels"),
