@@ -170,8 +170,7 @@ class Choosing:
     """`--task auto`: each picture's own network, loaded when the first picture needs it."""
 
     def __init__(self, request: Request) -> None:
-        if request.weights is not None or request.right is not None:
-            raise UserError("--task auto: chooses among the bundled tasks: leave --weights and --right out")
+        check_automatic(request)
         self.request = request
         self.stages = {DEFAULT_TASK: Restoring(replace(request, task=DEFAULT_TASK))}
         self.threads_beside, self.room = self.stages[DEFAULT_TASK].threads_beside, self.stages[DEFAULT_TASK].room
@@ -193,6 +192,12 @@ class Choosing:
         if task not in self.stages:
             self.stages[task] = Restoring(replace(self.request, task=task))
         self.stages[task].compute(work)
+
+
+def check_automatic(request: Request) -> None:
+    """Raises UserError for what `--task auto` does not go with."""
+    if request.weights is not None or request.right is not None:
+        raise UserError("--task auto: chooses among the bundled tasks: leave --weights and --right out")
 
 
 def control_of(request: Request) -> "Control":
