@@ -103,13 +103,6 @@ def _task(name: str | None) -> str | None:
     return name
 
 
-def _strength(value: float) -> float:
-    if not 0 <= value <= 1:
-        meant = f": {value:g} % is {value / 100:g}" if 1 < value <= 100 else ""
-        raise typer.BadParameter(f"{value:g} is not in the range 0 to 1{meant}")
-    return value
-
-
 def tasks() -> str:
     """The bundled checkpoints for --help, a line each."""
     from restormer_cli.model.cards import bundled_cards
@@ -176,19 +169,13 @@ def restore(
     ensemble: Annotated[
         bool, typer.Option("--ensemble", help="Average over 8 turned and mirrored copies; 8 times slower.")
     ] = False,
-    strength: Annotated[
-        float, typer.Option(callback=_strength, metavar="0…1", help="Blend with the input: 0 is the input.")
-    ] = 1.0,
-    luma: Annotated[
-        float, typer.Option(min=0, max=1, metavar="0…1", help="How much of the change in brightness is kept.")
-    ] = 1.0,
-    chroma: Annotated[
-        float, typer.Option(min=0, max=1, metavar="0…1", help="How much of the change in colour is kept.")
-    ] = 1.0,
+    strength: Annotated[float, typer.Option(metavar="0…1", help="Blend with the input: 0 is the input.")] = 1.0,
+    luma: Annotated[float, typer.Option(metavar="0…1", help="How much of the change in brightness is kept.")] = 1.0,
+    chroma: Annotated[float, typer.Option(metavar="0…1", help="How much of the change in colour is kept.")] = 1.0,
     detail: Annotated[
-        float, typer.Option(min=0, max=1, metavar="0…1", help="Give fine texture back where the picture has any.")
+        float, typer.Option(metavar="0…1", help="Give fine texture back where the picture has any.")
     ] = 0.0,
-    grain: Annotated[float, typer.Option(min=0, max=1, metavar="0…1", help="Give fine gray grain back.")] = 0.0,
+    grain: Annotated[float, typer.Option(metavar="0…1", help="Give fine gray grain back.")] = 0.0,
     mask: Annotated[
         Path | None,
         typer.Option(metavar="PICTURE|DIR", help="White: restore, gray: in part; a folder has one of each name."),
