@@ -94,7 +94,7 @@ def estimate_blur(pixels: Image) -> Blur:
         key=lambda candidate: candidate[0],
     )
     evidence = float(np.log(none / misfit))
-    bluntest, sharpest, contrast, places = _rises(pixels)
+    bluntest, sharpest, place = _rises(pixels)
     gains = {"soft": np.log(none / soft), "disc": np.log(none / disc), "line": np.log(none / line)}
     signs = {
         **gains,
@@ -108,8 +108,7 @@ def estimate_blur(pixels: Image) -> Blur:
         "direction": np.hypot(natural[2], natural[3]),
         "bluntest": bluntest,
         "sharpest": sharpest,
-        "contrast": contrast,
-        "sharpest place": places,
+        "sharpest place": place,
     }
     signs = {name: float(value) for name, value in signs.items()}
     unsharpness = SHAKE.score(signs)
@@ -118,14 +117,13 @@ def estimate_blur(pixels: Image) -> Blur:
     return Blur(kind, float(width), float(angle), evidence, unsharpness, bluntest, sharpest, signs)
 
 
-def _rises(pixels: Image) -> tuple[float, float, float, float]:
+def _rises(pixels: Image) -> tuple[float, float, float]:
     """Log of the strongest steps between neighbours over those between pixels four apart: bluntest, sharpest.
 
-    Then the strongest step between pixels four apart, in the direction that has the most, and the sharpest direction
-    of the sharpest piece; -9 where no piece has edges.
+    Then the sharpest direction of the sharpest piece; -9 where no piece has edges.
     """
     tiles = luma(sample_tiles(pixels, EDGES, EDGE_TILES))
-    rises, strongest, places = [], [], []
+    rises, places = [], []
     for far, near in (
         (tiles[:, :, 4:] - tiles[:, :, :-4], tiles[:, :, 1:] - tiles[:, :, :-1]),
         (tiles[:, 4:] - tiles[:, :-4], tiles[:, 1:] - tiles[:, :-1]),
@@ -135,11 +133,10 @@ def _rises(pixels: Image) -> tuple[float, float, float, float]:
         steps = [np.abs(step[:, :, ::2]).reshape(len(tiles), -1) for step in (near, far)]
         small, large = (float(np.quantile(step, STRONG)) for step in steps)
         rises.append(np.log((small + 1e-4) / (large + 1e-4)))
-        strongest.append(large)
         smalls, larges = (np.quantile(step, STRONG, axis=1) for step in steps)
         places.append(np.where(larges > EDGE, np.log((smalls + 1e-4) / (larges + 1e-4)), np.nan))
     edged = np.array(places)[:, np.isfinite(places).all(axis=0)]
-    return float(min(rises)), float(max(rises)), max(strongest), float(edged.max()) if edged.size else -9.0
+    return float(min(rises)), float(max(rises)), float(edged.max()) if edged.size else -9.0
 
 
 def _sharp(y: Array, x: Array) -> Array:

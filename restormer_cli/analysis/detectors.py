@@ -23,31 +23,30 @@ class Detector:
 
 NOISE = Detector(
     {
-        "strength": 3.01,
-        "correlation": -4.88,
-        "floor": -0.621,
-        "misfit": -0.798,
-        "coupling": -1.32,
-        "coupled correlation": -3.97,
+        "strength": 3.09,
+        "correlation": -4.48,
+        "floor": -1.03,
+        "misfit": 2.09,
+        "coupling": -1.63,
+        "coupled correlation": -4.51,
     },
-    2.89,
+    3.39,
 )
-DISC = Detector({"disc": 1.52, "disc alone": 6.25, "sharpest": -4.63, "sharpest place": -1.15, "radius": 2.47}, 9.57)
-LINE = Detector({"line": 1.4, "line alone": 1.87, "bluntest": -6.39, "length": 1.01, "everywhere": 2.86}, 11.7)
+DISC = Detector({"disc": 1.38, "disc alone": 6.24, "sharpest": -5.35, "sharpest place": -1.67, "radius": 3.17}, 9.5)
+LINE = Detector({"line": 1.26, "line alone": 2.43, "bluntest": -6.53, "length": 0.127, "everywhere": 3.28}, 11.1)
 SHAKE = Detector(
     {
-        "misfit": 2.89,
-        "line": 3.51,
-        "slope": -0.415,
-        "direction": -1.25,
-        "bluntest": -2.79,
-        "sharpest": -11.2,
-        "sharpest place": -1.6,
-        "contrast": -10.2,
+        "misfit": 2.43,
+        "line": 2.8,
+        "slope": 0.759,
+        "direction": 0.362,
+        "bluntest": -4.12,
+        "sharpest": -7.76,
+        "sharpest place": -3.04,
     },
-    6.1,
+    6.62,
 )
 RAIN = Detector(
-    {"bias": 0.538, "peak": 11.7, "colour": 2.02, "low": 0.911, "agreement": 7.6, "height": 0.983, "contrast": 3.56},
-    9.16,
+    {"bias": 0.826, "peak": 9.67, "colour": 0.325, "low": -0.153, "agreement": 6.26, "height": 0.953, "contrast": 1.79},
+    10.4,
 )

@@ -48,7 +48,7 @@ DETECTORS = {
     "LINE": ("blur", ("line", "line alone", "bluntest", "length", "everywhere"), ("moved",)),
     "SHAKE": (
         "blur",
-        ("misfit", "line", "slope", "direction", "bluntest", "sharpest", "sharpest place", "contrast"),
+        ("misfit", "line", "slope", "direction", "bluntest", "sharpest", "sharpest place"),
         ("shaken",),
     ),
     "RAIN": (
