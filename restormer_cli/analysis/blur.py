@@ -87,10 +87,10 @@ def estimate_blur(pixels: Image) -> Blur:
     soft, softness = spectrum.best(_gaussian, ((s,) for s in SOFTNESSES), lambda p: [(p[0] + d,) for d in (-0.1, 0.1)])
     disc, radius = spectrum.best(_disc, ((r,) for r in RADII), lambda p: [(p[0] + d,) for d in (-0.12, 0.12)])
     line, path = spectrum.best(_line, _paths(), _beside)
-    misfit, kind, width, angle, best = min(
-        (soft, "soft", 2 * softness[0], 0.0, (_gaussian, *softness)),  # a disc of radius r is as wide as σ = r / 2
-        (disc, "defocus", radius[0], 0.0, (_disc, *radius)),
-        (line, "motion", path[0], (path[1] + 90) % 180 - 90, (_line, *path)),
+    misfit, kind, width, angle, transfer, parameters = min(
+        (soft, "soft", 2 * softness[0], 0.0, _gaussian, softness),  # a disc of radius r is as wide as σ = r / 2
+        (disc, "defocus", radius[0], 0.0, _disc, radius),
+        (line, "motion", path[0], (path[1] + 90) % 180 - 90, _line, path),
         key=lambda candidate: candidate[0],
     )
     evidence = float(np.log(none / misfit))
@@ -102,7 +102,7 @@ def estimate_blur(pixels: Image) -> Blur:
         "line alone": gains["line"] - max(gains["soft"], gains["disc"], 0),
         "radius": np.log(radius[0]),
         "length": np.log(path[0]),
-        "everywhere": min(quarter.gain(*best) for quarter in spectrum.quarters()),
+        "everywhere": min(quarter.gain(transfer, *parameters) for quarter in spectrum.quarters()),
         "misfit": np.log(none),
         "slope": natural[1],
         "direction": np.hypot(natural[2], natural[3]),
