@@ -23,30 +23,29 @@ class Detector:
 
 NOISE = Detector(
     {
-        "strength": 3.09,
-        "correlation": -4.48,
-        "floor": -1.03,
-        "misfit": 2.09,
+        "strength": 3.06,
+        "correlation": -4.22,
+        "floor": -0.899,
+        "misfit": 0,
         "coupling": -1.63,
-        "coupled correlation": -4.51,
+        "coupled correlation": -4.13,
     },
-    3.39,
+    2.95,
 )
 DISC = Detector({"disc": 1.38, "disc alone": 6.24, "sharpest": -5.35, "sharpest place": -1.67, "radius": 3.17}, 9.5)
-LINE = Detector({"line": 1.26, "line alone": 2.43, "bluntest": -6.53, "length": 0.127, "everywhere": 3.28}, 11.1)
+LINE = Detector({"line": 1.26, "line alone": 2.43, "bluntest": -6.53, "length": 0.128, "everywhere": 3.28}, 11.1)
 SHAKE = Detector(
     {
-        "misfit": 2.43,
-        "line": 2.8,
-        "slope": 0.759,
-        "direction": 0.362,
-        "bluntest": -4.12,
-        "sharpest": -7.76,
-        "sharpest place": -3.04,
+        "misfit": 2.23,
+        "line": 2.91,
+        "slope": 0,
+        "direction": 0.46,
+        "bluntest": -3.44,
+        "sharpest": -7.11,
+        "sharpest place": -2.83,
     },
-    6.62,
+    8.36,
 )
 RAIN = Detector(
-    {"bias": 0.826, "peak": 9.67, "colour": 0.325, "low": -0.153, "agreement": 6.26, "height": 0.953, "contrast": 1.79},
-    10.4,
+    {"bias": 0.708, "peak": 9.72, "colour": 0.309, "low": 0, "agreement": 6.25, "height": 0.942, "contrast": 1.83}, 10.4
 )

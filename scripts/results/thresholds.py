@@ -5,10 +5,11 @@
 
 Training photographs only, in an order by chance (--pictures takes the first of them): each is looked at clean, as a
 JPEG, and in two of the other WAYS of choices.py by turns; every fourth with noise in two more ways. A logistic
-regression on standardised signs tells each defect from clean pictures. The threshold is set on scores of photographs
-that the regression has not seen (five parts by file name): the one that costs least, where a clean picture that is
-changed counts as much as COST degraded ones that are left alone. choices.py then judges on photographs that
-took no part. About 5 s a photograph on one core; with --json FILE it may be interrupted and repeated.
+regression on standardised signs tells each defect from clean pictures; a sign counts in its own direction or not at
+all. The threshold is set on scores of photographs that the regression has not seen (five parts by file name): the one
+that costs least, where a clean picture that is changed counts as much as COST degraded ones that are left alone.
+choices.py then judges on photographs that took no part. About 5 s a photograph on one core; with --json FILE it may be
+interrupted and repeated.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import json
 import random
 import sys
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -43,21 +45,30 @@ MORE_NOISE = (
 )
 NOISE = ("white noise", "shot and read noise", "noise in a JPEG", *(way for way, _ in MORE_NOISE))
 DETECTORS = {
-    "NOISE": ("noise", ("strength", "correlation", "floor", "misfit", "coupling", "coupled correlation"), NOISE),
-    "DISC": ("blur", ("disc", "disc alone", "sharpest", "sharpest place", "radius"), ("out of focus",)),
-    "LINE": ("blur", ("line", "line alone", "bluntest", "length", "everywhere"), ("moved",)),
+    "NOISE": (
+        "noise",
+        {"strength": 1, "correlation": -1, "floor": -1, "misfit": -1, "coupling": -1, "coupled correlation": -1},
+        NOISE,
+    ),
+    "DISC": (
+        "blur",
+        {"disc": 1, "disc alone": 1, "sharpest": -1, "sharpest place": -1, "radius": 1},
+        ("out of focus",),
+    ),
+    "LINE": ("blur", {"line": 1, "line alone": 1, "bluntest": -1, "length": 1, "everywhere": 1}, ("moved",)),
     "SHAKE": (
         "blur",
-        ("misfit", "line", "slope", "direction", "bluntest", "sharpest", "sharpest place"),
+        {"misfit": 1, "line": 1, "slope": -1, "direction": 1, "bluntest": -1, "sharpest": -1, "sharpest place": -1},
         ("shaken",),
     ),
     "RAIN": (
         "rain",
-        ("bias", "peak", "colour", "low", "agreement", "height", "contrast"),
+        {"bias": 1, "peak": 1, "colour": 1, "low": 1, "agreement": 1, "height": 1, "contrast": 1},
         ("soft rain", "even rain"),
     ),
 }
-"""Which estimate, its signs, and the ways that show the defect."""
+"""Which estimate; its signs, each with the direction in which it speaks for the defect; the ways that show it."""
+CLEAN = ("clean", "clean JPEG")
 ASKED = {
     "NOISE": lambda signs: signs["strength"] >= np.log(NOISY + 0.3),
     "DISC": lambda signs: signs["disc alone"] > 0 and signs["radius"] >= np.log(BLURRED),
@@ -94,8 +105,11 @@ def collect(paths: list[Path], side: int, file: Path | None) -> list[dict]:
     return records
 
 
-def regression(signs: np.ndarray, defect: np.ndarray) -> np.ndarray:
-    """Weights of the signs (n, k), and last the constant: logistic, both kinds counting the same."""
+def regression(signs: np.ndarray, defect: np.ndarray, directions: Sequence[int]) -> np.ndarray:
+    """Weights of the signs (n, k), and last the constant: logistic, both kinds counting the same.
+
+    A weight of the wrong direction is chance: it is held at 0.
+    """
     middle, spread = signs.mean(axis=0), signs.std(axis=0) + 1e-9
     scaled = np.column_stack([(signs - middle) / spread, np.ones(len(signs))])
     share = np.where(defect, 0.5 / defect.mean(), 0.5 / (1 - defect.mean()))
@@ -107,7 +121,8 @@ def regression(signs: np.ndarray, defect: np.ndarray) -> np.ndarray:
         slope = -scaled.T @ (share * sign / (1 + np.exp(np.clip(by, -50, 50)))) / len(by)
         return float((share * np.logaddexp(0, -by)).mean() + TIED * tied @ tied), slope + 2 * TIED * tied
 
-    found = minimize(loss, np.zeros(scaled.shape[1]), jac=True, method="L-BFGS-B").x
+    bounds = [(0, None) if direction > 0 else (None, 0) for direction in directions] + [(None, None)]
+    found = minimize(loss, np.zeros(scaled.shape[1]), jac=True, method="L-BFGS-B", bounds=bounds).x
     weights = found[:-1] / spread
     return np.append(weights, found[-1] - weights @ middle)
 
@@ -128,14 +143,14 @@ def teach(name: str, records: list[dict]) -> None:
     values = np.array([[record["signs"][estimate][sign] for sign in signs] for record in used])
     defect = np.array([record["way"] in ways for record in used])
     part = np.array([zlib.crc32(record["picture"].encode()) % 5 for record in used])
-    scores = np.empty(len(used))
+    scores, directions = np.empty(len(used)), list(signs.values())
     for each in range(5):
-        weights = regression(values[part != each], defect[part != each])
+        weights = regression(values[part != each], defect[part != each], directions)
         scores[part == each] = values[part == each] @ weights[:-1] + weights[-1]
     asked = np.array([ASKED[name](record["signs"][estimate]) for record in used])
     scores[~asked] = -99
     at = threshold(scores, defect) + MARGIN
-    weights = regression(values, defect)
+    weights = regression(values, defect, directions)
     table = ", ".join(f'"{sign}": {weight:.3g}' for sign, weight in zip(signs, weights[:-1], strict=True))
     print(f"{name} = Detector({{{table}}}, {at - weights[-1]:.3g})")
     passed, caught = scores[~defect] > at, scores[defect] > at

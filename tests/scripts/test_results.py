@@ -197,9 +197,10 @@ def test_a_threshold_lets_no_clean_picture_pass_that_is_not_worth_it():
     defect = np.arange(400) < 100
     signs = rng.normal(0, 1, (400, 2))
     signs[:, 0] += 4 * defect
-    weights = thresholds.regression(signs, defect)
+    weights = thresholds.regression(signs, defect, (1, -1))
     assert weights[0] > 2
-    assert abs(weights[1]) < 1
+    assert -1 < weights[1] <= 0
+    assert thresholds.regression(signs, defect, (-1, 1))[0] == 0
     scores = signs @ weights[:-1] + weights[-1]
     at = thresholds.threshold(scores, defect)
     assert (scores[~defect] > at).sum() == 0
@@ -216,6 +217,10 @@ def test_every_sign_of_a_detector_is_estimated():
     pixels = np.random.default_rng(0).random((130, 130, 3), np.float32)
     found = {"noise": estimate_noise(pixels), "blur": estimate_blur(pixels), "rain": estimate_rain(pixels)}
     for name, (estimate, signs, ways) in thresholds.DETECTORS.items():
-        assert tuple(getattr(detectors, name).weights) == signs
+        weights = getattr(detectors, name).weights
+        assert {sign: np.sign(weight) for sign, weight in weights.items() if weight} == {
+            sign: direction for sign, direction in signs.items() if weights[sign]
+        }
+        assert list(weights) == list(signs)
         assert set(signs) <= set(found[estimate].signs)
         assert set(ways) <= {way for way, *_ in (*thresholds.WAYS, *thresholds.MORE_NOISE)}
