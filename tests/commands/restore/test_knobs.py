@@ -154,8 +154,9 @@ def test_protected_highlights_stay(tmp_path, colour_weights):
 # --- Which task -----------------------------------------------------------------------------------------------
 
 
-def write_photograph(path: Path, spec: str, form: str = "PNG", exif: bytes = b"") -> Path:
-    clean = skimage.data.rocket()[200:392, 200:392].astype(np.float32) / 255
+def write_photograph(path: Path, spec: str, form: str = "PNG", exif: bytes = b"", scene: str = "rocket") -> Path:
+    samples = skimage.data.rocket()[200:392, 200:392] if scene == "rocket" else skimage.data.chelsea()[60:252, 100:292]
+    clean = samples.astype(np.float32) / 255
     pixels = np.rint(np.clip(parse_degradation(spec)(clean, np.random.default_rng(0)), 0, 1) * 255).astype(np.uint8)
     path.parent.mkdir(exist_ok=True)
     PIL.Image.fromarray(pixels).save(path, form, exif=exif, **({"quality": 95} if form == "JPEG" else {}))
@@ -165,7 +166,7 @@ def write_photograph(path: Path, spec: str, form: str = "PNG", exif: bytes = b""
 def test_auto_gives_each_picture_what_it_needs_and_says_why(tmp_path):
     clean = write_photograph(tmp_path / "in/clean.jpg", "round8", "JPEG")
     write_photograph(tmp_path / "in/noisy.png", "gaussian:20")
-    write_photograph(tmp_path / "in/moved.png", "motion:9,angle=20..20")
+    write_photograph(tmp_path / "in/moved.png", "motion:9,angle=20..20", scene="cat")
     result = restore(tmp_path / "in", tmp_path / "out", "--task", "auto", "--json")
     assert result.exit_code == 0, result.output
     document = json.loads(result.stdout)
