@@ -11,13 +11,15 @@ the strongest need several pixels to rise (as in Marziliano, Dufaux, Winkler and
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import j1
 
+from restormer_cli.analysis.detectors import DISC, LINE, SHAKE
 from restormer_cli.analysis.sampling import Image, luma, sample_tiles
 
 Array = NDArray[np.float64]
@@ -41,6 +43,8 @@ NATURAL = -2.3
 """The exponent of a sharp picture's power spectrum; a little steeper than Field's -2, for lens and sensor blur too."""
 EDGES, EDGE_TILES = 256, 16
 """The pieces in which edges are looked for, in pixels, and how many at the most."""
+STRONG, EDGE = 0.998, 0.1
+"""The share of steps that the strongest exceed, and the step from which a piece has an edge."""
 NOTABLE = 0.35
 """Gain of the logarithm of the residual from which a blur is believed; clean photographs stay below 0.33."""
 
@@ -59,11 +63,19 @@ class Blur:
     evidence: float
     """How much better the blur explains the spectrum than none does: log of the ratio of the squared residuals."""
     unsharpness: float
-    """Score of the strongest edges and the spectrum together: below 0 for photographs that were not shaken."""
+    """Above 0: shaken for sure."""
     bluntest: float
     sharpest: float
     """How the strongest edges rise, in the bluntest and in the sharpest direction: log of the steps between neighbours
     over those between pixels four apart. 0 within a pixel, -1.4 in four."""
+    signs: dict[str, float] = field(default_factory=dict)
+    """What tells blur from a scene that has no sharp edges of its own; empty where nothing can be seen."""
+
+    @property
+    def score(self) -> float:
+        """Above 0: out of focus, or moved, for sure; of another kind there is none, -9."""
+        detector = {"defocus": DISC, "motion": LINE}.get(self.kind)
+        return -9.0 if detector is None or not self.signs else detector.score(self.signs)
 
 
 def estimate_blur(pixels: Image) -> Blur:
@@ -71,36 +83,64 @@ def estimate_blur(pixels: Image) -> Blur:
     if min(pixels.shape[:2]) < LEAST_SIDE or np.ptp(luma(pixels[::2, ::2])) < FLAT:
         return Blur("none", 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
     spectrum = _Spectrum(pixels)
-    none = spectrum.misfit(lambda y, x: np.ones_like(x))
+    none, natural = spectrum.fit(_sharp)
     soft, softness = spectrum.best(_gaussian, ((s,) for s in SOFTNESSES), lambda p: [(p[0] + d,) for d in (-0.1, 0.1)])
     disc, radius = spectrum.best(_disc, ((r,) for r in RADII), lambda p: [(p[0] + d,) for d in (-0.12, 0.12)])
     line, path = spectrum.best(_line, _paths(), _beside)
-    misfit, kind, width, angle = min(
-        (soft, "soft", 2 * softness[0], 0.0),  # a disc of radius r is as wide as a Gaussian of σ = r / 2
-        (disc, "defocus", radius[0], 0.0),
-        (line, "motion", path[0], (path[1] + 90) % 180 - 90),
+    misfit, kind, width, angle, transfer, parameters = min(
+        (soft, "soft", 2 * softness[0], 0.0, _gaussian, softness),  # a disc of radius r is as wide as σ = r / 2
+        (disc, "defocus", radius[0], 0.0, _disc, radius),
+        (line, "motion", path[0], (path[1] + 90) % 180 - 90, _line, path),
+        key=lambda candidate: candidate[0],
     )
     evidence = float(np.log(none / misfit))
-    edges = _rises(pixels)
-    unsharpness = float(3.27 * np.log(none) - 14.13 * edges[1] - 5.5)  # logistic regression on photographs
+    bluntest, sharpest, place = _rises(pixels)
+    gains = {"soft": np.log(none / soft), "disc": np.log(none / disc), "line": np.log(none / line)}
+    signs = {
+        **gains,
+        "disc alone": gains["disc"] - max(gains["soft"], gains["line"], 0),
+        "line alone": gains["line"] - max(gains["soft"], gains["disc"], 0),
+        "radius": np.log(radius[0]),
+        "length": np.log(path[0]),
+        "everywhere": min(quarter.gain(transfer, *parameters) for quarter in spectrum.quarters()),
+        "misfit": np.log(none),
+        "slope": natural[1],
+        "direction": np.hypot(natural[2], natural[3]),
+        "bluntest": bluntest,
+        "sharpest": sharpest,
+        "sharpest place": place,
+    }
+    signs = {name: float(value) for name, value in signs.items()}
+    unsharpness = SHAKE.score(signs)
     if evidence < NOTABLE:
-        return Blur("shake" if unsharpness > 0 else "none", 0.0, 0.0, evidence, unsharpness, *edges)
-    return Blur(kind, float(width), float(angle), evidence, unsharpness, *edges)
+        kind, width, angle = "shake" if unsharpness > 0 else "none", 0.0, 0.0
+    return Blur(kind, float(width), float(angle), evidence, unsharpness, bluntest, sharpest, signs)
 
 
-def _rises(pixels: Image) -> tuple[float, float]:
-    """Log of the strongest steps between neighbours over those between pixels four apart: bluntest, sharpest."""
+def _rises(pixels: Image) -> tuple[float, float, float]:
+    """Log of the strongest steps between neighbours over those between pixels four apart: bluntest, sharpest.
+
+    Then the sharpest direction of the sharpest piece; -9 where no piece has edges.
+    """
     tiles = luma(sample_tiles(pixels, EDGES, EDGE_TILES))
-    rises = []
+    rises, places = [], []
     for far, near in (
         (tiles[:, :, 4:] - tiles[:, :, :-4], tiles[:, :, 1:] - tiles[:, :, :-1]),
         (tiles[:, 4:] - tiles[:, :-4], tiles[:, 1:] - tiles[:, :-1]),
         (tiles[:, 4:, 4:] - tiles[:, :-4, :-4], tiles[:, 1:, 1:] - tiles[:, :-1, :-1]),
         (tiles[:, 4:, :-4] - tiles[:, :-4, 4:], tiles[:, 1:, :-1] - tiles[:, :-1, 1:]),
     ):
-        steps = [np.quantile(np.abs(step[:, :, ::2]), 0.998) for step in (near, far)]
-        rises.append(np.log((steps[0] + 1e-4) / (steps[1] + 1e-4)))
-    return float(min(rises)), float(max(rises))
+        steps = [np.abs(step[:, :, ::2]).reshape(len(tiles), -1) for step in (near, far)]
+        small, large = (float(np.quantile(step, STRONG)) for step in steps)
+        rises.append(np.log((small + 1e-4) / (large + 1e-4)))
+        smalls, larges = (np.quantile(step, STRONG, axis=1) for step in steps)
+        places.append(np.where(larges > EDGE, np.log((smalls + 1e-4) / (larges + 1e-4)), np.nan))
+    edged = np.array(places)[:, np.isfinite(places).all(axis=0)]
+    return float(min(rises)), float(max(rises)), float(edged.max()) if edged.size else -9.0
+
+
+def _sharp(y: Array, x: Array) -> Array:
+    return np.ones_like(x)
 
 
 def _gaussian(y: Array, x: Array, sigma: float) -> Array:
@@ -141,21 +181,41 @@ class _Spectrum:
         window /= np.sqrt(np.square(window).sum())
         tiles = _textured(luma(pixels), self.side)
         power = np.square(np.abs(np.fft.rfft2((tiles - tiles.mean(axis=(1, 2), keepdims=True)) * window)))
-        logs = np.log(power + 1e-9).mean(axis=0) + np.euler_gamma  # the mean of the log of a periodogram is so much low
+        logs = np.log(power + 1e-9) + np.euler_gamma  # the mean of the log of a periodogram is so much low
         y, x = np.meshgrid(np.fft.fftfreq(self.side), np.fft.rfftfreq(self.side), indexing="ij")
         frequency = np.hypot(y, x)
         use = (frequency > 2.5 / self.side) & (frequency < 0.5) & ~((x == 0) & (y < 0))
-        self.logs, self.y, self.x, frequency = logs[use], y[use], x[use], frequency[use]
+        self.pieces, self.y, self.x, frequency = logs[:, use], y[use], x[use], frequency[use]
         turn, fall = np.arctan2(self.y, self.x), np.log(frequency / 0.1)
         # A natural spectrum: its height, its fall, and what upright and level edges add by direction.
         columns = [np.ones_like(fall), fall, np.cos(2 * turn), np.sin(2 * turn), np.cos(4 * turn)]
         self.natural = np.stack(columns, axis=1)
-        self.expected = np.array([self.logs[np.abs(fall) < 0.2].mean(), NATURAL, 0, 0, 0])
-        self.floor = float(np.quantile(self.logs, 0.02))
+        self.middle = np.abs(fall) < 0.2
+        self._average(self.pieces)
         self.some = np.arange(0, len(fall), max(1, round(len(fall) / POINTS)))
 
+    def _average(self, pieces: Array) -> None:
+        self.logs = pieces.mean(axis=0)
+        self.expected = np.array([self.logs[self.middle].mean(), NATURAL, 0, 0, 0])
+        self.floor = float(np.quantile(self.logs, 0.02))
+
+    def quarters(self) -> "Iterable[_Spectrum]":
+        """The spectra of four parts of the picture, from its top to its bottom; of fewer where it is small."""
+        for pieces in np.array_split(self.pieces, min(4, len(self.pieces))):
+            part = copy(self)
+            part._average(pieces)
+            yield part
+
+    def gain(self, transfer: Callable[..., Array], *parameters: float) -> float:
+        """How much better this blur explains the spectrum than none does, as a log."""
+        return float(np.log(self.fit(_sharp)[0] / self.misfit(transfer, *parameters)))
+
     def misfit(self, transfer: Callable[..., Array], *parameters: float, quick: bool = False) -> float:
-        """The mean squared residual of the log spectrum with the best natural spectrum and floor for this blur.
+        """The mean squared residual of the log spectrum with the best natural spectrum and floor for this blur."""
+        return self.fit(transfer, *parameters, quick=quick)[0]
+
+    def fit(self, transfer: Callable[..., Array], *parameters: float, quick: bool = False) -> tuple[float, Array]:
+        """The misfit, and the natural spectrum's height, fall and directions, then the floor.
 
         Gauss-Newton on log(natural · transfer + floor); `quick`: on some frequencies, with fewer steps.
         """
@@ -176,7 +236,7 @@ class _Spectrum:
             normal = slopes.T @ slopes / len(logs) + np.diag(tied) + 1e-9 * np.eye(len(tied))
             change = np.linalg.solve(normal, slopes.T @ rest / len(logs) + tied * (expected - found))
             found += np.clip(change, -3, 3)
-        return float(np.square(rest).mean() + (tied * np.square(found - expected)).sum())
+        return float(np.square(rest).mean() + (tied * np.square(found - expected)).sum()), found
 
     def best(
         self,
@@ -191,7 +251,7 @@ class _Spectrum:
 
 
 def _textured(plane: Image, side: int) -> Array:
-    """The pieces with the steepest gradients, at most half of all: (h, w) -> (n, side, side)."""
+    """The pieces with the steepest gradients, at most half of all, in their order: (h, w) -> (n, side, side)."""
     height, width = plane.shape
     starts = [
         np.unique(np.linspace(0, length - side, min(ACROSS, 2 * (length // side))).astype(int))
@@ -202,4 +262,4 @@ def _textured(plane: Image, side: int) -> Array:
     tiles = np.stack([plane[y : y + side, x : x + side] for y in starts[0] for x in starts[1]])
     gradient = np.abs(np.diff(tiles, axis=1)).mean(axis=(1, 2)) + np.abs(np.diff(tiles, axis=2)).mean(axis=(1, 2))
     keep = max(min(4, len(tiles)), min(TILES, (len(tiles) + 1) // 2))
-    return tiles[np.argsort(-gradient, kind="stable")[:keep]].astype(np.float64)
+    return tiles[np.sort(np.argsort(-gradient, kind="stable")[:keep])].astype(np.float64)

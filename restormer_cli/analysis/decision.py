@@ -6,28 +6,22 @@ from restormer_cli.analysis.blur import Blur
 from restormer_cli.analysis.findings import Findings
 
 NOISY = 3.0
-"""Noise from this σ (of 255) on is worth a denoiser; clean photographs' texture passes for less."""
+"""Noise from this σ (of 255) on is worth a denoiser, where it is noise for sure (see `Noise.score`)."""
 HIGH_ISO, NOISY_AT_HIGH_ISO = 1600, 1.5
 LOW_ISO, NOISY_AT_LOW_ISO = 400, 3.5
 """Where the camera told its sensitivity: from HIGH_ISO on noise is likely, so that less of it is believed; below
 LOW_ISO it is unlikely, so that more of it is asked for."""
 TRUSTED = 0.66
-"""How well noise must be told from texture (see `Noise.trust`): a denoiser would take the texture."""
+"""How well noise must be told from texture (see `Noise.trust`) where a high sensitivity says that there is noise: a
+camera's own processing leaves noise that looks like texture."""
 CORRELATED = 0.15
 """Correlation of neighbours from which noise is called correlated."""
 BLURRED = 1.2
 """Radius of a disc from which a picture is called out of focus."""
 MOVED = 3.0
 """Length of a line from which a picture is called moved."""
-EVIDENT = 0.4
-"""Evidence that a blur needs (see `Blur.evidence`)."""
-BLUNT_BY_DISC, BLUNT_BY_LINE = -0.65, -0.9
-"""How slowly edges must rise for a blur to be believed: behind a disc in every direction, behind a line in one. Rain
-and fences leave lines in the spectrum too, but their edges are sharp."""
 DROWNED = 8.0
 """Noise from this σ on drowns a blur: the deblurring weights were trained with less, so denoising comes first."""
-RAINY = 2.0
-"""Score that streaks need (see `Rain.score`)."""
 COARSE = 0.5
 """Blocks that are worth a word; no bundled task is made for them."""
 
@@ -67,19 +61,17 @@ def read_camera(exif: bytes | None) -> Camera | None:
     return Camera(words[:40], iso) if words else None
 
 
-def _blunt(blur: Blur) -> bool:
-    """Whether a disc or a line is wide enough to be undone, and the edges say so too."""
-    if blur.kind == "defocus":
-        return blur.width >= BLURRED and blur.sharpest <= BLUNT_BY_DISC
-    return blur.kind == "motion" and blur.width >= MOVED and blur.bluntest <= BLUNT_BY_LINE
+def _wide(blur: Blur) -> bool:
+    """Whether a disc or a line is wide enough to be undone."""
+    return blur.width >= (BLURRED if blur.kind == "defocus" else MOVED)
 
 
 def choose_task(findings: Findings, camera: Camera | None = None) -> Choice:
     """The bundled task for a picture: rain first, then blur where noise lets it be seen, then noise, else none."""
     noise, blur, rain = findings.noise, findings.blur, findings.rain
-    if rain.score >= RAINY:
+    if rain.score > 0:
         return Choice("derain", f"bright streaks, {abs(rain.tilt):.0f}° from upright: derain")
-    blurred = blur.kind == "shake" or (blur.evidence >= EVIDENT and _blunt(blur))
+    blurred = blur.kind == "shake" or (blur.score > 0 and _wide(blur))
     correlated = noise.correlation >= CORRELATED and noise.mean >= 1
     noisy = f"noise σ {noise.mean:.2g}" + ", correlated" * correlated
     if blurred and noise.mean < DROWNED:
@@ -92,7 +84,8 @@ def choose_task(findings: Findings, camera: Camera | None = None) -> Choice:
     if camera is not None:
         least = NOISY_AT_HIGH_ISO if camera.iso >= HIGH_ISO else NOISY_AT_LOW_ISO if camera.iso < LOW_ISO else NOISY
         noisy += f", ISO {camera.iso} ({camera.make})"
-    if noise.mean >= least and noise.trust < TRUSTED:
+    told = camera is not None and camera.iso >= HIGH_ISO and noise.trust >= TRUSTED
+    if noise.mean >= least and not (told or noise.score > 0):
         return Choice(None, f"{noisy}, or fine texture everywhere, no blur and no rain to be sure of: left alone")
     if noise.mean >= least:
         return Choice("denoise", f"{noisy}: denoise")

@@ -18,6 +18,7 @@ from scipy.fft import dct
 from scipy.optimize import nnls
 from scipy.special import ndtr
 
+from restormer_cli.analysis.detectors import NOISE
 from restormer_cli.analysis.sampling import Image, sample_tiles
 
 Array = NDArray[np.float64]
@@ -45,6 +46,7 @@ _BASIS: Array = np.asarray(dct(np.eye(SIDE), norm="ortho", axis=0))  # (frequenc
 _FREQUENCY = np.add.outer(np.arange(SIDE), np.arange(SIDE)).ravel()
 _EVEN = (_FREQUENCY % 2 == 0) & (_FREQUENCY > 0)
 _ODD = _FREQUENCY % 2 == 1
+_FINE = _FREQUENCY >= 4
 
 
 @dataclass(frozen=True)
@@ -61,11 +63,35 @@ class Noise:
     """Pixels at which the correlation has fallen to 1/e; 0 for white noise."""
     trust: float
     """How well noise is told from texture where that is easiest, 0 to 1: low where texture is everywhere."""
+    floor: float = 0.0
+    """How much more fine detail the quietest 15 % of blocks have than the quietest 3 %, as a log: 0 where it is noise,
+    which is everywhere."""
+    misfit: float = 0.0
+    """What noise and texture leave unexplained of the spectrum, relative: about 0.13 for noise, more for a lattice."""
+    coupling: float = 0.0
+    """Correlation of that detail between channels: 0 for most noise; 1 for texture, gray grain and gray pictures."""
 
     @property
     def mean(self) -> float:
         """The channels' root mean square."""
         return float(np.sqrt(np.mean(np.square(self.sigma))))
+
+    @property
+    def signs(self) -> dict[str, float]:
+        """What tells noise from texture."""
+        return {
+            "strength": float(min(np.log(self.mean + 0.3), 2.0)),  # from σ 7 on more is no surer
+            "correlation": self.correlation,
+            "floor": self.floor,
+            "misfit": self.misfit,
+            "coupling": self.coupling,
+            "coupled correlation": self.coupling * self.correlation,
+        }
+
+    @property
+    def score(self) -> float:
+        """Above 0: it is noise for sure."""
+        return NOISE.score(self.signs)
 
 
 def estimate_noise(pixels: Image) -> Noise:
@@ -83,17 +109,43 @@ def estimate_noise(pixels: Image) -> Noise:
     order = np.argsort(means.mean(axis=1), kind="stable")
     groups = np.array_split(order, max(1, min(GROUPS, len(order) // LEAST)))
     spectra, light = np.empty((len(groups), channels, SIDE * SIDE)), np.empty((len(groups), channels))
+    quietest = []
     for i, group in enumerate(groups):
         spectra[i], chosen = _spectrum(energy[group], channels)
-        light[i] = means[group[chosen]].mean(axis=0)
-    shape, variance, texture = _separate(spectra)
+        quietest.append(group[chosen])
+        light[i] = means[quietest[i]].mean(axis=0)
+    shape, variance, texture, misfit = _separate(spectra)
     variance = np.vectorize(_unclipped)(light, variance)
     lines = [_line(light[:, i], variance[:, i], texture[:, i]) for i in range(channels)]
     sigma = [_SCARCE[shape] * _mean_sigma(line, light[:, i]) for i, line in enumerate(lines)]
     middle = sum(at + slope / 2 for at, slope in lines)
     growth = np.clip(sum(slope for _, slope in lines) / 2 / max(middle, LEAST_VARIANCE), -1, 1)
-    trust = (variance / (variance + LEAK * texture + 1e-3)).mean(axis=1).max()
-    return Noise(tuple(map(float, sigma)), float(growth), float(_RHO[shape]), float(_LENGTHS[shape]), float(trust))
+    trust = (variance / (variance + LEAK * texture + 1e-3)).mean(axis=1)
+    best = int(trust.argmax())
+    return Noise(
+        sigma=tuple(map(float, sigma)),
+        growth=float(growth),
+        correlation=float(_RHO[shape]),
+        length=float(_LENGTHS[shape]),
+        trust=float(trust[best]),
+        floor=_floor(energy[groups[best]], spectra[best]),
+        misfit=float(misfit[best].mean()),
+        coupling=_coupling(basis @ blocks[quietest[best]] @ basis.T),
+    )
+
+
+def _floor(energy: Image, spectrum: Array) -> float:
+    """The floor (see Noise) of one brightness: energies of its blocks (n, c · 64), and their spectrum (c, 64)."""
+    wide = _spectrum(energy, len(spectrum), 5 * SHARE)[0]
+    return float(np.log(np.median(wide[:, _FINE] / spectrum[:, _FINE])))
+
+
+def _coupling(blocks: Image) -> float:
+    """The correlation of fine detail between neighbouring channels of transformed blocks (n, c, 8, 8)."""
+    fine = blocks.reshape(*blocks.shape[:2], -1)[..., _FINE]
+    power = np.sqrt(np.square(fine).mean(axis=(0, 2)))
+    pairs = [(0, 1), (1, 2)] if fine.shape[1] == 3 else [(0, 0)]
+    return float(np.mean([(fine[:, a] * fine[:, b]).mean() / (power[a] * power[b] + 1e-9) for a, b in pairs]))
 
 
 def _mean_sigma(line: tuple[float, float], light: Array) -> float:
@@ -121,9 +173,9 @@ def _blocks(tiles: Image) -> Image:
     return view.reshape(-1, *view.shape[3:])
 
 
-def _spectrum(energy: Image, channels: int) -> tuple[Array, NDArray[np.intp]]:
+def _spectrum(energy: Image, channels: int, share: float = SHARE) -> tuple[Array, NDArray[np.intp]]:
     """Each frequency's variance over the blocks with the least beside noise: (n, c · 64) -> (c, 64), those blocks."""
-    keep = min(len(energy), max(FEWEST, int(len(energy) * SHARE)))
+    keep = min(len(energy), max(FEWEST, int(len(energy) * share)))
     variance = np.median(energy, axis=0) / 0.455 + 1e-3  # the median of a square is 0.455 of its mean
     even, odd = np.tile(_EVEN, channels), np.tile(_ODD, channels)
     best = np.arange(keep)
@@ -171,8 +223,8 @@ _RADIUS = np.hypot(*np.indices((SIDE, SIDE))).ravel()
 _TEXTURES = np.stack([np.where(_RADIUS > 0, np.maximum(_RADIUS, 1) ** -power, 0) for power in (2.0, 3.5)])
 
 
-def _separate(spectra: Array) -> tuple[int, Array, Array]:
-    """Noise and texture in spectra (n, c, 64): the noise's shape, variances of noise (n, c) and of texture (n, c)."""
+def _separate(spectra: Array) -> tuple[int, Array, Array, Array]:
+    """Noise and texture in spectra (n, c, 64): the noise's shape; its variances, the texture's, misfits (n, c)."""
     use = _FREQUENCY > 0
     groups, channels = spectra.shape[:2]
     spectra = spectra[..., use]
@@ -191,7 +243,7 @@ def _separate(spectra: Array) -> tuple[int, Array, Array]:
     first = int(loss.sum(axis=(1, 2)).argmin())
     trust = noise[first] / (noise[first] + LEAK * texture[first] + 1e-3)
     best = int((loss * trust).sum(axis=(1, 2)).argmin()) if trust.any() else first
-    return best, noise[best], texture[best]
+    return best, noise[best], texture[best], rest[best] / use.sum() ** 0.5
 
 
 def _unclipped(mean: float, variance: float) -> float:

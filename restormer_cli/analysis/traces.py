@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter1d
 
+from restormer_cli.analysis.detectors import RAIN
 from restormer_cli.analysis.sampling import Image, luma, sample_tiles
 
 BLOCK = 8
@@ -46,11 +47,32 @@ class Rain:
     """Log of the streaks' energy in the channel in which they are weakest over that in the strongest: 0 is gray."""
     tilt: float
     """That direction, in degrees from vertical, positive to the right."""
+    low: float = 0.0
+    """`bias` in the lower fifth of places: rain is everywhere."""
+    agreement: float = 0.0
+    """Share of places in which streaks are brightest in that direction, within 5°."""
+    height: float = 0.0
+    """Log of the streaks' energy in that direction, in the lower fifth of places."""
+    contrast: float = 0.0
+    """By how much bright streaks alone are stronger in that direction than in others: the middle of all places."""
+
+    @property
+    def signs(self) -> dict[str, float]:
+        """What tells rain from a scene's own lines."""
+        return {
+            "bias": min(self.bias, 3.0),
+            "peak": self.peak,
+            "colour": self.colour,
+            "low": self.low,
+            "agreement": self.agreement,
+            "height": self.height,
+            "contrast": self.contrast,
+        }
 
     @property
     def score(self) -> float:
-        """All signs in one number (weights by logistic regression on degraded photographs)."""
-        return min(self.bias, 3.0) + 6.5 * self.peak + 0.78 * self.colour
+        """Above 0: it rains for sure."""
+        return RAIN.score(self.signs)
 
 
 def estimate_blocks(pixels: Image) -> float:
@@ -104,7 +126,16 @@ def estimate_rain(pixels: Image) -> Rain:
     peak = difference[best] - difference[others].mean(axis=0)
     tilt = float(TILTS[best])
     colour = logs[0, best] - np.log(_along(brighter.max(axis=3), tilt) * 255**2 + FLOOR)
-    return Rain(float(np.median(difference[best])), float(peak.mean()), float(np.median(colour)), tilt)
+    return Rain(
+        bias=float(np.median(difference[best])),
+        peak=float(peak.mean()),
+        colour=float(np.median(colour)),
+        tilt=tilt,
+        low=float(np.quantile(difference[best], 0.2)),
+        agreement=float((np.abs(TILTS[logs[0].argmax(axis=0)] - tilt) <= 5).mean()),
+        height=float(np.quantile(logs[0, best], 0.2)),
+        contrast=float(np.median(logs[0, best] - logs[0][others].mean(axis=0))),
+    )
 
 
 def _along(lines: Image, tilt: float) -> Image:

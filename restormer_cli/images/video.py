@@ -61,6 +61,8 @@ ENCODERS = {
     "ffv1": "ffv1",
 }
 """Codec of a video -> encoder of its restored frames; anything else becomes H.264, in WebM VP9."""
+FAR = 300
+"""Frames that are decoded at the most to come from where a file can be entered to a moment in it."""
 LATE = 2_000_000
 """Microseconds; a video that begins later (broadcasts count from midnight) is moved to the beginning."""
 EXTRA = "pip install 'restormer-cli[video]'"
@@ -181,6 +183,47 @@ class Video:
         if not count:
             raise UserError(f"{one_line(str(self.path))}: not one frame can be decoded; copy or download it again")
         self._check_end(count, ended)
+
+    def spread(self, count: int) -> list[Frame]:
+        """Up to `count` frames, each from its own part of the film; of one whose duration is not told, from the start.
+
+        Moves through the file: a film that is to be restored is opened anew. Raises UserError where not one frame can
+        be decoded.
+        """
+        from av.error import FFmpegError
+
+        start, base = self.stream.start_time or 0, self.stream.time_base or Fraction(1, 1000)
+        seconds = _promised(self.stream) or (self.container.duration or 0) / 1_000_000
+        found: dict[Any, Frame] = {}  # by their times, so that none counts twice
+        for number in range(count):
+            goal = start + int(seconds * (number + 0.5) / count / base)
+            with suppress(FFmpegError):
+                self.container.seek(goal, stream=self.stream, backward=True, any_frame=False)
+                if (frame := self._frame_at(goal)) is not None:
+                    found[frame.pts] = _to_frame(frame)
+        if not found:
+            raise UserError(f"{one_line(str(self.path))}: not one frame can be decoded; copy or download it again")
+        return list(found.values())
+
+    def _frame_at(self, goal: int) -> "VideoFrame | None":
+        """The first frame from `goal` on, in units of the stream's time; the last one before where that is too far."""
+        last = None
+        for number, frame in enumerate(self._decoded(), start=1):
+            last = frame
+            if frame.pts is None or frame.pts >= goal or number >= FAR:
+                break
+        return last
+
+    def _decoded(self) -> "Iterator[VideoFrame]":
+        """Frames from here on in the size that the film begins with; packets that are damaged are left out."""
+        from av.error import FFmpegError
+
+        size = (self.stream.width, self.stream.height)
+        for packet in self.container.demux(self.stream):
+            with suppress(FFmpegError):
+                for frame in packet.decode():
+                    if (frame.width, frame.height) == size:  # pyright: ignore
+                        yield frame  # pyright: ignore
 
     def _check_end(self, count: int, ended: float) -> None:
         """Note where far less came than the file's header promises."""

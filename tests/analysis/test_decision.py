@@ -2,10 +2,11 @@
 
 from dataclasses import replace
 
+import numpy as np
 import PIL.Image
 import pytest
 
-from restormer_cli.analysis.blur import Blur
+from restormer_cli.analysis.blur import Blur, Kind
 from restormer_cli.analysis.decision import Camera, choose_task, read_camera
 from restormer_cli.analysis.findings import Findings, analyse
 from restormer_cli.analysis.noise import Noise
@@ -20,12 +21,19 @@ NOTHING = Findings(
 )
 
 
-def noise(sigma: float, correlation: float = 0.0, trust: float = 1.0) -> Noise:
-    return Noise((sigma,) * 3, 0.0, correlation, 0.0, trust)
+def noise(sigma: float, correlation: float = 0.0, **more: float) -> Noise:
+    return Noise((sigma,) * 3, 0.0, correlation, 0.0, 1.0, **more)
 
 
-DISC = Blur("defocus", 3.0, 0.0, 1.5, -1.0, -1.2, -0.9)
-LINE = Blur("motion", 12.0, -30.0, 0.9, 1.0, -1.1, -0.3)
+def blur(kind: Kind, width: float, angle: float, **signs: float) -> Blur:
+    """As sure as blurs are; `signs` make it less so."""
+    sure = {"disc": 1.5, "disc alone": 0.6, "sharpest": -0.9, "sharpest place": -0.8, "radius": float(np.log(width))}
+    sure |= {"line": 1.0, "line alone": 0.8, "bluntest": -1.2, "length": float(np.log(width)), "everywhere": 0.4}
+    return Blur(kind, width, angle, 1.5, -1.0, -1.2, -0.9, sure | signs)
+
+
+DISC, LINE = blur("defocus", 3.0, 0.0), blur("motion", 12.0, -30.0)
+RAIN = Rain(2.0, 0.3, -0.3, -10.0, low=1.0, agreement=0.8, height=3.5, contrast=0.8)
 
 
 @pytest.mark.parametrize(
@@ -34,9 +42,9 @@ LINE = Blur("motion", 12.0, -30.0, 0.9, 1.0, -1.1, -0.3)
         (NOTHING, None, "noise σ 0.5, no blur and no rain to be sure of: left alone"),
         (replace(NOTHING, noise=noise(9, 0.6)), "denoise", "noise σ 9, correlated: denoise"),
         (
-            replace(NOTHING, noise=noise(9, trust=0.5)),
+            replace(NOTHING, noise=noise(9, 0.4, floor=0.5, misfit=0.3, coupling=1.0)),
             None,
-            "noise σ 9, or fine texture everywhere, no blur and no rain to be sure of: left alone",
+            "noise σ 9, correlated, or fine texture everywhere, no blur and no rain to be sure of: left alone",
         ),
         (replace(NOTHING, blur=DISC), "defocus", "blur by a disc of radius 3 pixels: defocus"),
         (
@@ -52,10 +60,10 @@ LINE = Blur("motion", 12.0, -30.0, 0.9, 1.0, -1.1, -0.3)
         (replace(NOTHING, blur=DISC, noise=noise(20)), "denoise", "noise σ 20: denoise"),
         (replace(NOTHING, blur=replace(DISC, width=1.0)), None, None),
         (replace(NOTHING, blur=replace(DISC, kind="soft")), None, None),
-        (replace(NOTHING, blur=replace(DISC, sharpest=-0.3)), None, None),
-        (replace(NOTHING, blur=replace(LINE, bluntest=-0.6)), None, None),
-        (replace(NOTHING, rain=Rain(2.0, 0.3, -0.3, -10.0)), "derain", "bright streaks, 10° from upright: derain"),
-        (replace(NOTHING, rain=Rain(0.9, 0.1, -0.5, 0.0)), None, None),
+        (replace(NOTHING, blur=blur("defocus", 3.0, 0.0, **{"disc alone": 0.05, "sharpest": -0.3})), None, None),
+        (replace(NOTHING, blur=blur("motion", 12.0, 0.0, everywhere=-0.2, bluntest=-0.6)), None, None),
+        (replace(NOTHING, rain=RAIN), "derain", "bright streaks, 10° from upright: derain"),
+        (replace(NOTHING, rain=replace(RAIN, agreement=0.2, height=0.0, peak=0.1)), None, None),
         (
             replace(NOTHING, blocks=0.9),
             None,

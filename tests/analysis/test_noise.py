@@ -69,3 +69,15 @@ def test_small_pictures_have_an_answer(shape, rounded, white_noise):
     noise = estimate_noise(rounded(0.5 + white_noise(shape, 10)))
     assert len(noise.sigma) == shape[2]
     assert 0 <= noise.mean < 20
+
+
+def test_noise_is_told_from_what_looks_like_it(photograph, rounded, white_noise):
+    clean = photograph("rocket", soft=True)
+    assert estimate_noise(rounded(clean + white_noise(clean.shape, 8))).score > 0
+    grass = gaussian_filter(white_noise((*clean.shape[:2], 1), 1), (0.9, 0.9, 0))  # the same in all channels
+    y, x = np.indices(clean.shape[:2])[..., None]
+    lattice = np.sin(x * 2 * np.pi / 5) * np.sin(y * 2 * np.pi / 5)  # as a perforated sheet
+    for texture in (grass, lattice):
+        found = estimate_noise(rounded(clean + texture * (8 / 255 / texture.std())))
+        assert found.score < 0
+        assert found.coupling > 0.9

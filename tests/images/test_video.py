@@ -18,6 +18,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from restormer_cli import cli
+from restormer_cli.analysis.decision import Choice
 from restormer_cli.errors import UserError
 from restormer_cli.images import video as room
 from restormer_cli.images.video import is_video, open_video
@@ -224,6 +225,56 @@ def test_knobs_and_a_mask_are_for_films_too(tmp_path, colour_weights):
     result = restore(source, tmp_path / "b.mkv", *weights, "--mask", tmp_path / "small.png")
     assert result.exit_code == 2
     assert "make them the same size" in result.stderr
+
+
+def test_frames_are_taken_from_all_of_a_film(tmp_path):
+    film = make(tmp_path / "a.mkv", "ffv1", "yuv444p", None)
+    with open_video(film) as video:
+        taken = [frame.pixels for frame in video.spread(3)]
+    every = [pixels for _, pixels in frames(film)]
+    assert [int(np.argmin([np.abs(pixels - one).max() for one in every])) for pixels in taken] == [2, 5, 8]
+    with open_video(film) as video:
+        assert len(video.spread(50)) == FRAMES - 1  # none twice; the first is over when its part begins
+    (tmp_path / "torn.mkv").write_bytes(film.read_bytes()[:900])
+    with open_video(tmp_path / "torn.mkv") as video, pytest.raises(UserError, match="not one frame can be decoded"):
+        video.spread(3)
+
+
+def test_one_task_is_chosen_for_a_film_and_said_at_the_start(tmp_path, monkeypatch):
+    source = make(tmp_path / "a.mkv", "ffv1", "yuv444p", None)
+    said: list[str | None] = []
+    monkeypatch.setattr(
+        "restormer_cli.analysis.decision.choose_task", lambda findings: Choice(said.pop(), "noise σ 9: as it may be")
+    )
+    said[:] = ["denoise", "derain", "denoise", None, "denoise"]
+    result = restore(source, tmp_path / "b.mkv", "--task", "auto", "--json")
+    assert result.exit_code == 0, result.output
+    assert result.stderr.count("(3 of 5 frames)") == 1
+    assert result.stderr.index("(3 of 5 frames)") < result.stderr.index("b.mkv")
+    document = json.loads(result.stdout)
+    assert (document["run"]["task"], document["run"]["automatic"]) == ("denoise", True)
+    (entry,) = document["files"]
+    assert (entry["task"], entry["reason"]) == ("denoise", "noise σ 9: as it may be (3 of 5 frames)")
+    assert len(frames(tmp_path / "b.mkv")) == FRAMES
+    said[:] = ["denoise", "derain", "denoise", None, "derain"]
+    result = restore(source, tmp_path / "c.mkv", "--task", "auto", "--dry-run")
+    assert "5 frames disagree (denoise, derain, nothing): left alone" in result.stderr
+    result = restore(source, tmp_path / "b.mkv", "--task", "auto", "--skip-existing")
+    assert "1 skipped" in result.stderr
+    result = restore(source, tmp_path / "d.mkv", "--task", "auto", "--weights", "x")
+    assert (result.exit_code, "leave --weights and --right out" in result.stderr) == (2, True)
+
+
+def test_a_film_that_needs_nothing_is_copied(tmp_path, monkeypatch):
+    source = make(tmp_path / "a.mkv")
+    monkeypatch.setattr("restormer_cli.analysis.decision.choose_task", lambda findings: Choice(None, "left alone"))
+    result = restore(source, tmp_path / "b.mkv", "--task", "auto", "--json")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "b.mkv").read_bytes() == source.read_bytes()
+    assert json.loads(result.stdout)["summary"]["left_alone"] == 1
+    result = restore(source, tmp_path / "b.mp4", "--task", "auto")
+    assert "needs nothing, and is only coded anew for .mp4" in result.stderr
+    assert len(frames(tmp_path / "b.mp4")) == FRAMES
 
 
 def test_what_cannot_be_is_refused_in_one_line(tmp_path, colour_weights, dual_pixel_weights, write_png):

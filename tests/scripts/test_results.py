@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from restormer_cli.benchmark.classical import METHODS
@@ -21,6 +22,7 @@ try:
     import result_pages
     import results
     import strengths
+    import thresholds
 finally:
     sys.path.remove(str(SCRIPTS))
 
@@ -188,3 +190,37 @@ def test_rows_of_weights_that_have_not_changed_stay_as_they_were(tmp_path, monke
     result_pages.write_measured(rows, {}, kept, {"derain": [], "defocus": []})
     found = json.loads((tmp_path / "measured.json").read_text(encoding="utf-8"))
     assert [len(found[task]["results"]) for task in ("derain", "defocus")] == [1, 0]
+
+
+def test_a_threshold_lets_no_clean_picture_pass_that_is_not_worth_it():
+    rng = np.random.default_rng(0)
+    defect = np.arange(400) < 100
+    signs = rng.normal(0, 1, (400, 2))
+    signs[:, 0] += 4 * defect
+    weights = thresholds.regression(signs, defect, (1, -1))
+    assert weights[0] > 2
+    assert -1 < weights[1] <= 0
+    assert thresholds.regression(signs, defect, (-1, 1))[0] == 0
+    scores = signs @ weights[:-1] + weights[-1]
+    at = thresholds.threshold(scores, defect)
+    assert (scores[~defect] > at).sum() == 0
+    assert (scores[defect] > at).mean() > 0.8
+    assert thresholds.threshold(np.array([0.0, 1.0, 2.0, 9.0]), np.array([False, False, True, True])) == 1.5
+
+
+def test_every_sign_of_a_detector_is_estimated():
+    from restormer_cli.analysis import detectors
+    from restormer_cli.analysis.blur import estimate_blur
+    from restormer_cli.analysis.noise import estimate_noise
+    from restormer_cli.analysis.traces import estimate_rain
+
+    pixels = np.random.default_rng(0).random((130, 130, 3), np.float32)
+    found = {"noise": estimate_noise(pixels), "blur": estimate_blur(pixels), "rain": estimate_rain(pixels)}
+    for name, (estimate, signs, ways) in thresholds.DETECTORS.items():
+        weights = getattr(detectors, name).weights
+        assert {sign: np.sign(weight) for sign, weight in weights.items() if weight} == {
+            sign: direction for sign, direction in signs.items() if weights[sign]
+        }
+        assert list(weights) == list(signs)
+        assert set(signs) <= set(found[estimate].signs)
+        assert set(ways) <= {way for way, *_ in (*thresholds.WAYS, *thresholds.MORE_NOISE)}

@@ -103,13 +103,6 @@ def _task(name: str | None) -> str | None:
     return name
 
 
-def _strength(value: float) -> float:
-    if not 0 <= value <= 1:
-        meant = f": {value:g} % is {value / 100:g}" if 1 < value <= 100 else ""
-        raise typer.BadParameter(f"{value:g} is not in the range 0 to 1{meant}")
-    return value
-
-
 def tasks() -> str:
     """The bundled checkpoints for --help, a line each."""
     from restormer_cli.model.cards import bundled_cards
@@ -178,20 +171,14 @@ def restore(
         bool, typer.Option("--ensemble", help="Average over 8 turned and mirrored copies; 8 times slower.")
     ] = False,
     strength: Annotated[
-        float, typer.Option(callback=_strength, metavar="0…1", help="Share of the change that is kept; 0 is the input.")
+        float, typer.Option(metavar="0…1", help="Share of the change that is kept; 0 is the input.")
     ] = 1.0,
-    luma: Annotated[
-        float, typer.Option(min=0, max=1, metavar="0…1", help="Share of the change in brightness that is kept.")
-    ] = 1.0,
-    chroma: Annotated[
-        float, typer.Option(min=0, max=1, metavar="0…1", help="Share of the change in colour that is kept.")
-    ] = 1.0,
+    luma: Annotated[float, typer.Option(metavar="0…1", help="Share of the change in brightness that is kept.")] = 1.0,
+    chroma: Annotated[float, typer.Option(metavar="0…1", help="Share of the change in colour that is kept.")] = 1.0,
     detail: Annotated[
-        float, typer.Option(min=0, max=1, metavar="0…1", help="Share of the removed texture that is given back.")
+        float, typer.Option(metavar="0…1", help="Share of the removed texture that is given back.")
     ] = 0.0,
-    grain: Annotated[
-        float, typer.Option(min=0, max=1, metavar="0…1", help="Share of the removed gray grain given back.")
-    ] = 0.0,
+    grain: Annotated[float, typer.Option(metavar="0…1", help="Share of the removed gray grain given back.")] = 0.0,
     mask: Annotated[
         Path | None,
         typer.Option(metavar="PICTURE|DIR", help="White restores, black keeps; DIR: a mask for each name."),

@@ -170,8 +170,7 @@ class Choosing:
     """`--task auto`: each picture's own network, loaded when the first picture needs it."""
 
     def __init__(self, request: Request) -> None:
-        if request.weights is not None or request.right is not None:
-            raise UserError("--task auto: chooses among the bundled tasks: leave --weights and --right out")
+        check_automatic(request)
         self.request = request
         self.stages = {DEFAULT_TASK: Restoring(replace(request, task=DEFAULT_TASK))}
         self.threads_beside, self.room = self.stages[DEFAULT_TASK].threads_beside, self.stages[DEFAULT_TASK].room
@@ -195,6 +194,12 @@ class Choosing:
         self.stages[task].compute(work)
 
 
+def check_automatic(request: Request) -> None:
+    """Raises UserError for what `--task auto` does not go with."""
+    if request.weights is not None or request.right is not None:
+        raise UserError("--task auto: chooses among the bundled tasks: leave --weights and --right out")
+
+
 def control_of(request: Request) -> "Control":
     """The knobs of a request."""
     from restormer_cli.engine.control import Control
@@ -207,7 +212,8 @@ def check_knobs(request: Request) -> None:
     control = control_of(request)
     for knob, value in asdict(control).items():
         if not 0 <= value <= 1:  # not a number is neither
-            raise UserError(f"--{knob} {value:g}: is a share: give a number from 0 to 1")
+            meant = f"; {value:g} % is {value / 100:g}" if 1 < value <= 100 else ""
+            raise UserError(f"--{knob} {value:g}: is a share: give a number from 0 to 1{meant}")
     given = [f"--{knob}" for knob in ("detail", "grain") if getattr(control, knob) > 0]
     if given and control.luma == 0:
         raise UserError(f"{given[0]}: gives back what was taken from luminance, and --luma 0 takes nothing")

@@ -17,6 +17,7 @@ from restormer_cli.commands.restore.jobs import STANDARD
 from restormer_cli.errors import RestormerError, one_line
 from restormer_cli.files import write_atomically
 from restormer_cli.images.io import read_picture
+from restormer_cli.images.video import is_video
 from restormer_cli.report.comparison import (
     MOST_SLIDERS,
     PAGE_PIXELS,
@@ -31,6 +32,8 @@ from restormer_cli.report.html import check_page, render
 if TYPE_CHECKING:  # importing it would load torch
     from restormer_cli.commands.restore.types import Request, Restored, Started
 
+KNOBS = {"strength": 1.0, "luma": 1.0, "chroma": 1.0, "detail": 0.0, "grain": 0.0}
+"""With these, all of the change is kept."""
 WAITING = 4
 """Pictures whose preview may be behind; then the restoration waits."""
 
@@ -108,7 +111,8 @@ class RestorePage:
             notes=(*_reason(event), *event.notes),
             error=None if event.error is None else one_line(event.error),
         )
-        if event.error is not None or not shown or event.frames > 1 or STANDARD in (event.source, event.target):
+        film = event.frames > 1 or is_video(event.source)
+        if event.error is not None or not shown or film or STANDARD in (event.source, event.target):
             return row
         try:
             before = read_picture(event.source)
@@ -133,10 +137,9 @@ class RestorePage:
         from restormer_cli.commands.restore.types import Request
 
         request = self.request
-        neutral = Request.luma, Request.chroma, Request.detail, Request.grain, Request.strength
-        knobs = request.luma, request.chroma, request.detail, request.grain, request.strength
         limited = request.mask is not None or request.protect is not None or request.degrade is not None
-        if knobs != neutral or limited or STANDARD in (request.source, request.target):
+        turned = any(getattr(request, knob) != usual for knob, usual in KNOBS.items())
+        if turned or limited or STANDARD in (request.source, request.target):
             return None
         words = ["restormer", "restore", *map(str, request.sources), str(request.target)]
         for flag in ("task", "weights", "right", "tile", "window", "precision", "suffix"):
@@ -156,6 +159,9 @@ class RestorePage:
             notes.append(
                 f"Ended early: {started.pictures - len(rows):,} of {started.pictures:,} files were not reached."
             )
+        given = [f"--{knob}" for knob, usual in KNOBS.items() if getattr(self.request, knob) != usual]
+        if given:
+            notes.append(f"Sliders for luma, chroma and detail are on the page of a run without {', '.join(given)}.")
         text = restore_page(
             rows,
             source=", ".join(map(str, self.request.sources[:3])) + (" …" if len(self.request.more) > 2 else ""),
@@ -195,9 +201,7 @@ def _settings(request: "Request", started: "Started") -> list[tuple[str, str]]:
         settings.append(("memory", request.memory))
     if request.ensemble:
         settings.append(("ensemble", "8 turned and mirrored copies"))
-    if request.strength != 1:
-        settings.append(("strength", f"{request.strength:g}"))
-    for knob, usual in (("luma", 1), ("chroma", 1), ("detail", 0), ("grain", 0)):
+    for knob, usual in KNOBS.items():
         if (value := getattr(request, knob)) != usual:
             settings.append((knob, f"{value:g}"))
     if request.mask is not None:

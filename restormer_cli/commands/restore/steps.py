@@ -5,6 +5,7 @@ import os
 import sys
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -135,6 +136,27 @@ def diagnose(picture: Picture, *, followed: bool = False) -> Diagnosis:
     findings = analyse(picture.shown)
     choice = choose_task(findings, read_camera(picture.exif))
     return Diagnosis(findings.to_json(), str(findings), choice.task, choice.reason, followed)
+
+
+def diagnose_film(frames: list[np.ndarray]) -> Diagnosis:
+    """Diagnose a film by some of its frames, float32 (h, w, 1 or 3): the task that most of them need.
+
+    The film is left alone unless more than half of the frames need the same task. Findings are those of the first
+    frame that needs what is done.
+    """
+    from restormer_cli.analysis.decision import choose_task
+    from restormer_cli.analysis.findings import analyse
+
+    findings = [analyse(frame) for frame in frames]
+    choices = [choose_task(found) for found in findings]
+    (task, count), *_ = Counter(choice.task for choice in choices).most_common()
+    of = f"{len(frames)} frame{'s' * (len(frames) != 1)}"
+    if 2 * count <= len(frames):
+        said = ", ".join(sorted({choice.task or "nothing" for choice in choices}))
+        return Diagnosis(findings[0].to_json(), str(findings[0]), None, f"{of} disagree ({said}): left alone", True)
+    first = next(number for number, choice in enumerate(choices) if choice.task == task)
+    reason = f"{choices[first].reason} ({count} of {of})"
+    return Diagnosis(findings[first].to_json(), str(findings[first]), task, reason, True)
 
 
 def _standard_input() -> bytes:

@@ -124,6 +124,8 @@ class Started:
     watching: bool = False
     automatic: bool = False
     """Each picture gets the task that it needs, or none; `weights` and `task` are None."""
+    reason: str | None = None
+    """Why `--task auto` gives a whole film this task."""
     bytes_by_format: dict[str, int] = field(default_factory=dict)
     """Length of all input files by extension, for an estimate of the time left."""
 

@@ -1,20 +1,37 @@
-"""`restore` for one video: frame by frame, as pictures are restored, into one file that appears when it is whole."""
+"""`restore` for one video: frame by frame, as pictures are restored, into one file that appears when it is whole.
+
+`--task auto` looks at a few frames first and does one thing to all of them.
+"""
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from restormer_cli.commands.restore.jobs import STANDARD, Job, renamed
-from restormer_cli.commands.restore.operations import Choosing, Degrading, Restoring, make_stage
-from restormer_cli.commands.restore.steps import read_mask
-from restormer_cli.commands.restore.types import AUTO, FrameDone, Planned, Request, Restored, Started
+from restormer_cli.commands.restore.operations import (
+    Choosing,
+    Degrading,
+    Restoring,
+    check_automatic,
+    check_knobs,
+    make_stage,
+)
+from restormer_cli.commands.restore.steps import diagnose_film, read_mask
+from restormer_cli.commands.restore.types import AUTO, Diagnosis, FrameDone, Planned, Request, Restored, Started
 from restormer_cli.errors import Failed, RestormerError, UserError
-from restormer_cli.files import check_folder, replacing, sweep
+from restormer_cli.files import check_folder, replacing, sweep, write_atomically
+from restormer_cli.images.colour import Working
 from restormer_cli.images.formats.table import READABLE
 from restormer_cli.images.video import READABLE_VIDEOS, WRITABLE_VIDEOS, Frame, Video, container_of, open_video
+
+LOOKED_AT = 5
+"""Frames by which `--task auto` judges a film."""
 
 
 def restore_video(request: Request) -> Iterator[Started | Planned | FrameDone | Restored]:
@@ -26,31 +43,80 @@ def restore_video(request: Request) -> Iterator[Started | Planned | FrameDone | 
     there = job.target.exists()
     if there and not (request.overwrite or request.skip_existing):
         raise UserError(f"{job.target}: already there: --overwrite replaces it, --skip-existing leaves it alone")
+    skipped = there and request.skip_existing
     with open_video(job.source) as video:
-        stage = make_stage(request)
-        assert not isinstance(stage, Choosing)
-        yield stage.started([job])
-        plan, predicted = stage.plan(video.height, video.width)
+        diagnosis = None if request.task != AUTO or skipped else _diagnose(request)
+        stage = _stage(request, diagnosis)
+        started = _ALONE if stage is None else stage.started([job])
+        reason = None if diagnosis is None else diagnosis.reason
+        yield replace(started, automatic=request.task == AUTO, reason=reason)
+        size = (video.width, video.height)
         if request.dry_run:
-            skipped = there and request.skip_existing
-            yield Planned(job.source, job.target, video.width, video.height, plan, predicted, skipped=skipped)
-        elif there and request.skip_existing:
-            yield Restored(job.source, job.target, video.width, video.height)
+            plan, predicted = ("left alone", None) if stage is None else stage.plan(video.height, video.width)
+            yield Planned(job.source, job.target, *size, plan, predicted, skipped=skipped, diagnosis=diagnosis)
+        elif skipped:
+            yield Restored(job.source, job.target, *size)
         else:
             try:
-                yield from _restore(request, stage, video, job)
+                if stage is None and job.source.suffix.lower() == job.target.suffix.lower():
+                    yield replace(_copied(request, video, job), diagnosis=diagnosis)
+                    return
+                for event in _restore(request, stage, video, job):
+                    yield replace(event, diagnosis=diagnosis) if isinstance(event, Restored) else event
             except RestormerError as error:
                 code = error.exit_code
                 yield Restored(job.source, job.target, error=str(error), error_code=code, input_bytes=_length(job))
                 raise
 
 
-def _restore(request: Request, stage: Restoring | Degrading, video: Video, job: Job) -> Iterator[FrameDone | Restored]:
-    begun, computed, changed, count = time.perf_counter(), 0.0, 0.0, 0
+_ALONE = Started(pictures=1, weights=None, task=None, assumed=False, device="cpu", precision="fp32", tile=None)
+"""The start of a film that needs nothing."""
+
+
+def _diagnose(request: Request) -> Diagnosis:
+    """What the whole film needs, by frames that are spread over it."""
+    check_knobs(request)
+    check_automatic(request)
+    with open_video(request.source) as video:
+        frames = [_shown(video, frame)[0] for frame in video.spread(LOOKED_AT)]
+    return diagnose_film(frames)
+
+
+def _stage(request: Request, diagnosis: Diagnosis | None) -> Restoring | Degrading | None:
+    """What is done to every frame; None: nothing."""
+    if request.task == AUTO:
+        if diagnosis is None or diagnosis.task is None:
+            return None
+        request = replace(request, task=diagnosis.task)
+    stage = make_stage(request)
+    assert not isinstance(stage, Choosing)
+    return stage
+
+
+def _make_folder(folder: Path) -> None:
     try:
-        job.target.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise Failed(f"{job.target.parent}: this folder cannot be made: {error.strerror}") from None
+        raise Failed(f"{folder}: this folder cannot be made: {error.strerror}") from None
+
+
+def _copied(request: Request, video: Video, job: Job) -> Restored:
+    """A film that needs nothing, byte for byte."""
+    begun = time.perf_counter()
+    _make_folder(job.target.parent)
+    sweep(job.target.parent)
+    with job.source.open("rb") as source:
+        write_atomically(job.target, lambda stream: shutil.copyfileobj(source, stream), new=not request.overwrite)
+    seconds, length = time.perf_counter() - begun, _length(job)
+    size = (video.width, video.height)
+    return Restored(job.source, job.target, *size, seconds, write_seconds=seconds, bits=video.bits, input_bytes=length)
+
+
+def _restore(
+    request: Request, stage: Restoring | Degrading | None, video: Video, job: Job
+) -> Iterator[FrameDone | Restored]:
+    begun, computed, changed, count = time.perf_counter(), 0.0, 0.0, 0
+    _make_folder(job.target.parent)
     sweep(job.target.parent)
     channels, weight = 0, None if request.mask is None else read_mask(request.mask, video.height, video.width)
     notices: dict[str, None] = {}  # each once, in order
@@ -67,6 +133,8 @@ def _restore(request: Request, stage: Restoring | Degrading, video: Video, job: 
             count += 1
             yield FrameDone(count, video.length, time.perf_counter() - begun)
     notes = [*out.notes, *video.notes, *notices, f"{count:,} frames"]
+    if stage is None:
+        notes.append(f"needs nothing, and is only coded anew for {job.target.suffix}")
     if video.damaged:
         notes.append(f"{video.damaged:,} damaged packets are left out; all else keeps its time")
     seconds = time.perf_counter() - begun
@@ -81,8 +149,8 @@ def _restore(request: Request, stage: Restoring | Degrading, video: Video, job: 
         write_seconds=seconds - computed,
         channels=channels,
         bits=video.bits,
-        plan=stage.ran(video.height, video.width),
-        change=changed / count,
+        plan=None if stage is None else stage.ran(video.height, video.width),
+        change=None if stage is None else changed / count,
         input_bytes=_length(job),
         frames=count,
     )
@@ -90,15 +158,16 @@ def _restore(request: Request, stage: Restoring | Degrading, video: Video, job: 
 
 def _compute(
     request: Request,
-    stage: Restoring | Degrading,
+    stage: Restoring | Degrading | None,
     video: Video,
     frame: Frame,
     number: int,
     weight: np.ndarray | None,
     notice: Callable[[str], None],
 ) -> np.ndarray:
-    working = video.working(frame.pixels)
-    shown = frame.pixels if working is None else working.show(frame.pixels)
+    if stage is None:
+        return frame.pixels
+    shown, working = _shown(video, frame)
     if isinstance(stage, Degrading):
         result = stage.degradation(shown, np.random.default_rng([request.seed, number]))
     else:
@@ -109,6 +178,12 @@ def _compute(
     return result if working is None else working.carry(frame.pixels, shown, result)
 
 
+def _shown(video: Video, frame: Frame) -> tuple[np.ndarray, Working | None]:
+    """A frame as a network sees it, and the way back."""
+    working = video.working(frame.pixels)
+    return frame.pixels if working is None else working.show(frame.pixels), working
+
+
 def _job(request: Request) -> Job:
     """Where the video goes. Raises UserError for everything that can be refused before it is opened."""
     source, target = request.source, request.target
@@ -116,8 +191,6 @@ def _job(request: Request) -> Job:
         raise UserError("--overwrite and --skip-existing: give only one of them")
     if request.right is not None:
         raise UserError("--right: a video has no second views: leave it out")
-    if request.task == AUTO:
-        raise UserError("--task auto: chooses for pictures; name the task of a video")
     if request.mask is not None and not request.mask.is_file():
         raise UserError(f"--mask {request.mask}: no such file; a video takes one mask for all its frames")
     if request.compare:

@@ -91,7 +91,8 @@ class RestoringView:
             complain(event.error)
         elif event.error is None and event.seconds is not None and self._live is None:
             stderr.print(Text(printable(f"{event.target}  {event.width}×{event.height}  {event.seconds:.1f} s")))
-        if event.diagnosis is not None and event.diagnosis.followed and event.error is None:
+        told = self.started is not None and self.started.reason is not None  # at the start, of a film
+        if event.diagnosis is not None and event.diagnosis.followed and event.error is None and not told:
             stderr.print(Text(printable(f"{event.source}: {event.diagnosis.reason}")))
         for note in event.notes:
             stderr.print(Text(printable(f"note: {event.source}: {note}"), style="yellow"))
@@ -203,6 +204,9 @@ def _started_lines(event: "Started") -> list[str]:
     pictures = f"{event.pictures} picture{'s' * (event.pictures != 1)}"
     if event.watching:
         pictures = "watching, until Ctrl-C"
+    if event.reason is not None:
+        network = f" · {event.weights.name} · {event.device}, {event.precision}" if event.weights else ""
+        return [f"1 video{network} · {printable(event.reason)}", *_notes(event)]
     if event.automatic:
         return [f"{pictures} · for each the task that it needs · {event.device}, {event.precision}", *_notes(event)]
     if event.weights is None:

@@ -127,3 +127,5 @@ def test_a_page_has_knobs_where_all_of_the_change_was_kept(tmp_path, colour_weig
         assert restore(*arguments, *flags).exit_code == 0
         assert "data-detail=" not in page.read_text()
         assert '<fieldset class="knobs"' not in page.read_text()
+        hint = f"Sliders for luma, chroma and detail are on the page of a run without {flags[0]}."
+        assert (hint in page.read_text()) == (flags[0] != "--protect")
