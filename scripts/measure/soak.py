@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
 """Thousands of small pictures, some damaged: by one process, then by two that are killed and started again.
 
-    python scripts/measure/soak.py [--pictures 3000] [--kills 10] [--seed 0]
+    python scripts/measure/soak.py [--pictures 3000] [--kills 10] [--seed 0] [--diagnose]
 
 Pictures of 16 to 120 pixels a side, six formats, gray, colour and with transparency, 8 and 16 bits and floats, one in
 fifty damaged, through a tiny network. Shown: every sound picture has a whole result and no damaged one has any; two
 processes that share a folder restore nothing twice, and what they leave has the bytes of what one process wrote;
 memory of the last hundred pictures over that of the first hundred is at most 1.05. Exits with 1 where that fails.
+
+The processes do what `restormer restore` does and print what its `--json` prints, but for each picture's diagnosis,
+which takes five times as long as such a small picture's restoring; `--diagnose` runs the command itself.
 """
 
 import argparse
@@ -27,11 +30,16 @@ import numpy as np
 import tifffile
 import torch
 
+from restormer_cli.commands.restore.document import RestoreDocument
+from restormer_cli.commands.restore.run import restore
+from restormer_cli.commands.restore.types import Request
+from restormer_cli.errors import RestormerError
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.restormer import Restormer
 from restormer_cli.model.weights_file import save_weights
 
 RESTORE = [sys.executable, "-m", "restormer_cli", "restore"]
+CHILD = [sys.executable, __file__, "child"]
 DAMAGED = 50
 """One in so many."""
 MOST = 1.05
@@ -42,15 +50,17 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=3000)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--diagnose", action="store_true")
     options = parser.parse_args()
+    run = RESTORE if options.diagnose else CHILD
     with tempfile.TemporaryDirectory(prefix="restormer-soak-") as work:
         folder = Path(work)
         damaged = make_pictures(folder / "in", options.pictures, np.random.default_rng(options.seed))
         torch.manual_seed(options.seed)
         network = Restormer(ModelConfig(dim=8, blocks=(1, 1, 1, 1), heads=(1, 2, 4, 8), refinement=1))
         save_weights(folder / "tiny.safetensors", network, {"task": "denoise"})
-        alone = by_one(folder, damaged)
-        together = by_two(folder, damaged, options.kills, random.Random(options.seed))
+        alone = by_one(run, folder, damaged)
+        together = by_two(run, folder, damaged, options.kills, random.Random(options.seed))
     sys.exit(0 if alone and together else 1)
 
 
@@ -94,23 +104,46 @@ def encoded(ending: str, pixels: np.ndarray) -> bytes:
     return bytes(getattr(imagecodecs, encode[ending])(pixels))
 
 
-def command(folder: Path, out: str, *more: str) -> list[str]:
+def command(run: list[str], folder: Path, out: str, *more: str) -> list[str]:
     weights = ["--weights", str(folder / "tiny.safetensors"), "--device", "cpu", "--threads", "1", "--json"]
-    return [*RESTORE, str(folder / "in"), str(folder / out), *weights, *more]
+    return [*run, str(folder / "in"), str(folder / out), *weights, *more]
 
 
-def by_one(folder: Path, damaged: set[str]) -> bool:
+def child(source: str, target: str, weights: str, *more: str) -> None:
+    """The command without the diagnosis of `--json`."""
+    request = Request(
+        Path(source),
+        Path(target),
+        weights=weights,
+        device="cpu",
+        threads=1,
+        skip_existing="--skip-existing" in more,
+    )
+    document = RestoreDocument(request)
+    try:
+        for _ in document.watch(restore(request)):
+            pass
+    except RestormerError as error:
+        document.stopped(error)
+    values = document.values()
+    print(json.dumps(values))
+    sys.exit(values["exit_code"])
+
+
+def by_one(run: list[str], folder: Path, damaged: set[str]) -> bool:
     """One process restores all of them."""
     begun = time.monotonic()
-    done = subprocess.run(command(folder, "one"), capture_output=True, text=True, check=False)
+    done = subprocess.run(command(run, folder, "one"), capture_output=True, text=True, check=False)
     files = json.loads(done.stdout)["files"]
     memory = [file["memory"] for file in files if file["status"] == "restored" and file["memory"]]
     hundred = min(100, len(memory) // 2)
+    course = [mean(memory[at : at + hundred]) / 1e6 for at in range(0, len(memory) - hundred + 1, hundred)]
     first, last = mean(memory[:hundred]) / 1e6, mean(memory[-hundred:]) / 1e6
     print(f"one process: {len(files)} pictures in {time.monotonic() - begun:.0f} s, exit code {done.returncode}")
     print(
         f"  memory: first {hundred} {first:.1f} MB, last {hundred} {last:.1f} MB, ratio {last / first:.3f}", flush=True
     )
+    print("  each hundred:", *(f"{each:.1f}" for each in course), flush=True)
     failed = {Path(file["input"]).name for file in files if file["status"] == "failed"}
     return all(
         [
@@ -125,14 +158,14 @@ def by_one(folder: Path, damaged: set[str]) -> bool:
     )
 
 
-def by_two(folder: Path, damaged: set[str], kills: int, chance: random.Random) -> bool:
+def by_two(run: list[str], folder: Path, damaged: set[str], kills: int, chance: random.Random) -> bool:
     """Two processes share the work; one of them is killed and started again, `kills` times."""
     out, begun = folder / "two", time.monotonic()
     outputs = [folder / "first.json", folder / "second.json"]
 
     def start(index: int) -> subprocess.Popen[bytes]:
         with outputs[index].open("wb") as stream:
-            return subprocess.Popen(command(folder, "two", "--skip-existing"), stdout=stream, stderr=subprocess.DEVNULL)
+            return subprocess.Popen(command(run, folder, "two", "--skip-existing"), stdout=stream, stderr=subprocess.DEVNULL)
 
     seen: dict[str, int] = {}
     again: set[str] = set()
@@ -154,7 +187,7 @@ def by_two(folder: Path, damaged: set[str], kills: int, chance: random.Random) -
     shares = [{file["output"] for file in files if file["status"] == "restored"} for files in reports]
     print(f"two processes: {time.monotonic() - begun:.0f} s, killed and started again {killed} times", flush=True)
     print(f"  the last two restored {len(shares[0])} and {len(shares[1])} pictures, those before them the rest")
-    swept = subprocess.run(command(folder, "two", "--skip-existing"), capture_output=True, text=True, check=False)
+    swept = subprocess.run(command(run, folder, "two", "--skip-existing"), capture_output=True, text=True, check=False)
     rest = json.loads(swept.stdout)["summary"]["restored"]
     sound = names(folder / "in") - damaged
     torn = [name for name in sound & names(out) if (out / name).read_bytes() != (folder / "one" / name).read_bytes()]
@@ -188,4 +221,7 @@ def told(what: str, holds: Any) -> bool:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["child"]:
+        source, target, _, weights, *rest = sys.argv[2:]
+        child(source, target, weights, *rest)
     main()
