@@ -125,9 +125,8 @@ def child(source: str, target: str, weights: str, *more: str) -> None:
             pass
     except RestormerError as error:
         document.stopped(error)
-    values = document.values()
-    print(json.dumps(values))
-    sys.exit(values["exit_code"])
+    print(document.text())
+    sys.exit(document.values()["exit_code"])
 
 
 def by_one(run: list[str], folder: Path, damaged: set[str]) -> bool:
@@ -159,29 +158,31 @@ def by_one(run: list[str], folder: Path, damaged: set[str]) -> bool:
 
 
 def by_two(run: list[str], folder: Path, damaged: set[str], kills: int, chance: random.Random) -> bool:
-    """Two processes share the work; one of them is killed and started again, `kills` times."""
+    """Two processes share the work; one of them is killed and started again, `kills` times, at random results."""
     out, begun = folder / "two", time.monotonic()
     outputs = [folder / "first.json", folder / "second.json"]
 
     def start(index: int) -> subprocess.Popen[bytes]:
         with outputs[index].open("wb") as stream:
-            return subprocess.Popen(command(run, folder, "two", "--skip-existing"), stdout=stream, stderr=subprocess.DEVNULL)
+            return subprocess.Popen(
+                command(run, folder, "two", "--skip-existing"), stdout=stream, stderr=subprocess.DEVNULL
+            )
 
     seen: dict[str, int] = {}
     again: set[str] = set()
     processes = [start(0), start(1)]
-    killed, at = 0, chance.uniform(4, 10)
-    pause = time.monotonic()
+    sound = names(folder / "in") - damaged
+    killed, at = 0, sorted(chance.sample(range(1, len(sound) * 9 // 10), kills))
     while any(process.poll() is None for process in processes) and time.monotonic() - begun < 60 * 60:
         for name, inode in inodes(out).items():
             if seen.setdefault(name, inode) != inode:
                 again.add(name)
-        if killed < kills and time.monotonic() - pause > at:
+        if killed < kills and len(seen) >= at[killed]:
             index = chance.randrange(2)
             processes[index].kill()
             processes[index].wait()
             processes[index] = start(index)
-            killed, at, pause = killed + 1, chance.uniform(4, 10), time.monotonic()
+            killed += 1
         time.sleep(0.02)
     reports = [json.loads(path.read_text())["files"] for path in outputs]
     shares = [{file["output"] for file in files if file["status"] == "restored"} for files in reports]
@@ -189,7 +190,6 @@ def by_two(run: list[str], folder: Path, damaged: set[str], kills: int, chance: 
     print(f"  the last two restored {len(shares[0])} and {len(shares[1])} pictures, those before them the rest")
     swept = subprocess.run(command(run, folder, "two", "--skip-existing"), capture_output=True, text=True, check=False)
     rest = json.loads(swept.stdout)["summary"]["restored"]
-    sound = names(folder / "in") - damaged
     torn = [name for name in sound & names(out) if (out / name).read_bytes() != (folder / "one" / name).read_bytes()]
     hidden = [name for name in os.listdir(out) if name.startswith(".")]
     return all(

@@ -7,6 +7,7 @@ from restormer_cli.errors import UserError
 from restormer_cli.model.restormer import Restormer
 from restormer_cli.recipe import Recipe
 from restormer_cli.recipe_files import read_recipe
+from restormer_cli.training import estimate
 from restormer_cli.training.estimate import make_plan, memory_of
 
 
@@ -63,6 +64,17 @@ def test_memory_falls_with_half_precision_checkpointing_and_micro_batches(small:
     assert 0.4 * full < memory(precision="bf16") < 0.7 * full
     assert memory(activation_checkpointing=True) < 0.5 * full
     assert 0.1 * full < memory(micro_batch=1) < 0.2 * full
+
+
+def test_bf16_on_cuda_is_counted_a_third_higher(small: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Autocast keeps float32 copies there, of which a forward pass without numbers on a CPU knows nothing."""
+
+    def per_pixel(precision: str, device: str) -> float:
+        monkeypatch.setattr(estimate, "choose_device", lambda name: torch.device(device))
+        return memory_of(small.model_copy(update={"run": small.run.model_copy(update={"precision": precision})}))[1]
+
+    assert 1.2 < per_pixel("bf16", "cuda") / per_pixel("bf16", "cpu") < 4 / 3
+    assert per_pixel("fp32", "cuda") == per_pixel("fp32", "cpu")
 
 
 def test_estimated_memory_covers_what_the_backward_pass_keeps() -> None:
