@@ -139,9 +139,10 @@ class Allocations:
                 widest = max(3 * c, 2 * config.hidden(c) + 32)
                 rows = max(rows, (min(COLUMNS, self.width >> (level % 4)) + 4) * (5 * (c + 16) + 4 * widest))
             return 4 * (self.threads + (self.threads > 1)) * rows
+        widest = max(3 * config.level1_channels, 2 * config.hidden(config.level1_channels))
         if self.device == "cpu":
             pieces = len(self._pieces(self.height, self.width))
-            return (8 + 8 * min(self.threads, pieces)) * STRIP_BYTES["cpu"]
+            # Sums are float32 whatever the type, and so are the strips that they are made from.
+            return (8 + 8 * min(self.threads, pieces)) * min(STRIP_BYTES["cpu"], 4 * self.pixels * (widest + 32))
         # On a GPU one strip is worked on at a time: what is widest, what it is made from, copies.
-        widest = max(3 * config.level1_channels, 2 * config.hidden(config.level1_channels))
         return 4 * min(STRIP_BYTES[self.device], self.pixels * widest * self.itemsize)

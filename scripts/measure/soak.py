@@ -8,8 +8,8 @@ fifty damaged, through a tiny network. Shown: every sound picture has a whole re
 processes that share a folder restore nothing twice, and what they leave has the bytes of what one process wrote;
 memory of the last hundred pictures over that of the first hundred is at most 1.05. Exits with 1 where that fails.
 
-The processes do what `restormer restore` does and print what its `--json` prints, but for each picture's diagnosis,
-which takes five times as long as such a small picture's restoring; `--diagnose` runs the command itself.
+The processes run undiagnosed.py: the command with `--json`, but for each picture's diagnosis, which takes five times as
+long as such a small picture's restoring; `--diagnose` runs the command itself.
 """
 
 import argparse
@@ -30,16 +30,12 @@ import numpy as np
 import tifffile
 import torch
 
-from restormer_cli.commands.restore.document import RestoreDocument
-from restormer_cli.commands.restore.run import restore
-from restormer_cli.commands.restore.types import Request
-from restormer_cli.errors import RestormerError
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.restormer import Restormer
 from restormer_cli.model.weights_file import save_weights
 
-RESTORE = [sys.executable, "-m", "restormer_cli", "restore"]
-CHILD = [sys.executable, __file__, "child"]
+RESTORE = [sys.executable, "-m", "restormer_cli", "restore", "--device", "cpu", "--json"]
+UNDIAGNOSED = [sys.executable, str(Path(__file__).with_name("undiagnosed.py"))]
 DAMAGED = 50
 """One in so many."""
 MOST = 1.05
@@ -52,7 +48,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--diagnose", action="store_true")
     options = parser.parse_args()
-    run = RESTORE if options.diagnose else CHILD
+    run = RESTORE if options.diagnose else UNDIAGNOSED
     with tempfile.TemporaryDirectory(prefix="restormer-soak-") as work:
         folder = Path(work)
         damaged = make_pictures(folder / "in", options.pictures, np.random.default_rng(options.seed))
@@ -105,28 +101,8 @@ def encoded(ending: str, pixels: np.ndarray) -> bytes:
 
 
 def command(run: list[str], folder: Path, out: str, *more: str) -> list[str]:
-    weights = ["--weights", str(folder / "tiny.safetensors"), "--device", "cpu", "--threads", "1", "--json"]
+    weights = ["--weights", str(folder / "tiny.safetensors"), "--threads", "1"]
     return [*run, str(folder / "in"), str(folder / out), *weights, *more]
-
-
-def child(source: str, target: str, weights: str, *more: str) -> None:
-    """The command without the diagnosis of `--json`."""
-    request = Request(
-        Path(source),
-        Path(target),
-        weights=weights,
-        device="cpu",
-        threads=1,
-        skip_existing="--skip-existing" in more,
-    )
-    document = RestoreDocument(request)
-    try:
-        for _ in document.watch(restore(request)):
-            pass
-    except RestormerError as error:
-        document.stopped(error)
-    print(document.text())
-    sys.exit(document.values()["exit_code"])
 
 
 def by_one(run: list[str], folder: Path, damaged: set[str]) -> bool:
@@ -221,7 +197,4 @@ def told(what: str, holds: Any) -> bool:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["child"]:
-        source, target, _, weights, *rest = sys.argv[2:]
-        child(source, target, weights, *rest)
     main()
