@@ -5,7 +5,8 @@
 
 `--diagnose` runs the command with `--json`, which tells what is wrong with each picture; without it undiagnosed.py
 runs. `--table`: a row for each picture. The network is a tiny one, whose maps are as large in proportion as any
-other's. Exits with 1 where a plan was another, a picture that was promised failed, or the process took more than the budget.
+other's. Exits with 1 where a plan was another, a picture that was promised failed, or the process took more than the
+budget.
 """
 
 import argparse

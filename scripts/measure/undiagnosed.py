@@ -9,8 +9,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from restormer_cli.commands.restore import run
 from restormer_cli.commands.restore.document import RestoreDocument
-from restormer_cli.commands.restore.run import restore
 from restormer_cli.commands.restore.types import Request
 from restormer_cli.errors import RestormerError
 
@@ -27,8 +27,9 @@ def main() -> None:
     parser.add_argument("--skip-existing", action="store_true")
     request = Request(**vars(parser.parse_args()), device="cpu")
     document = RestoreDocument(request)
+    run.diagnose = lambda *_, **__: None  # of a dry run
     try:
-        for _ in document.watch(restore(request)):
+        for _ in document.watch(run.restore(request)):
             pass
     except RestormerError as error:
         document.stopped(error)
