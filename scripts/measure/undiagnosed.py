@@ -11,7 +11,7 @@ from pathlib import Path
 
 from restormer_cli.commands.restore import run
 from restormer_cli.commands.restore.document import RestoreDocument
-from restormer_cli.commands.restore.types import Request
+from restormer_cli.commands.restore.types import Diagnosis, Request
 from restormer_cli.errors import RestormerError
 
 
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--skip-existing", action="store_true")
     request = Request(**vars(parser.parse_args()), device="cpu")
     document = RestoreDocument(request)
-    run.diagnose = lambda *_, **__: None  # of a dry run
+    run.diagnose = lambda *_, **__: Diagnosis({}, "", None, "")  # of a dry run
     try:
         for _ in document.watch(run.restore(request)):
             pass
