@@ -7,8 +7,8 @@ and the output. The peak is that of the phase that holds most (test_the_table_is
 from dataclasses import dataclass
 from functools import cached_property
 
-from restormer_cli.engine.bands import BAND, count_bands
-from restormer_cli.engine.pieces import COLUMNS, JOINED, cut, halo_pixels
+from restormer_cli.engine.bands import BAND
+from restormer_cli.engine.pieces import COLUMNS, JOINED, Piece, cut, halo_pixels
 from restormer_cli.engine.tlc import Cells
 from restormer_cli.model.config import ModelConfig
 
@@ -41,7 +41,7 @@ class Allocations:
     window: int | None = None
     threads: int = 1
     native: bool = False
-    """Whether the kernels run it, piece by piece, and not PyTorch's operators, band by band."""
+    """Whether the kernels run it, piece by piece, and not PyTorch's operators, strip by strip."""
     device: str = "cpu"
 
     @property
@@ -107,12 +107,17 @@ class Allocations:
         reach = 1 if v_is_kept else 2
         cells = self._cells(height, width, level, channels)
         if not self.native:
-            bands = count_bands(width, BAND, self.threads) if self.device == "cpu" else 1
-            return (bands - 1) * 2 * reach * height * channels * self.itemsize + cells
+            pieces = self._pieces(height, width)
+            halos = sum(halo_pixels(piece, reach) for piece in pieces if len(pieces) > 1)
+            return halos * channels * self.itemsize + cells
         pieces = cut(height, width, COLUMNS, self.threads)
         head = channels // self.config.heads[level - 1] + 2
         halos = sum(halo_pixels(piece, reach) for piece in pieces) * channels * 4
         return max(halos, len(pieces) * channels * head * 8) + cells
+
+    def _pieces(self, height: int, width: int) -> list[Piece]:
+        """Those of PyTorch's operators: on a GPU one."""
+        return cut(height, width, BAND, self.threads) if self.device == "cpu" else cut(height, width, width, 1)
 
     def _cells(self, height: int, width: int, level: int, channels: int) -> int:
         """Sums and matrices of TLC's windows and cells at a level, and the prepared ones."""
@@ -134,9 +139,10 @@ class Allocations:
                 widest = max(3 * c, 2 * config.hidden(c) + 32)
                 rows = max(rows, (min(COLUMNS, self.width >> (level % 4)) + 4) * (5 * (c + 16) + 4 * widest))
             return 4 * (self.threads + (self.threads > 1)) * rows
-        if self.device == "cpu":
-            bands = count_bands(self.width, BAND, self.threads)
-            return (8 + 8 * min(self.threads, bands)) * STRIP_BYTES["cpu"]
-        # On a GPU one strip is worked on at a time: what is widest, what it is made from, copies.
         widest = max(3 * config.level1_channels, 2 * config.hidden(config.level1_channels))
+        if self.device == "cpu":
+            pieces = len(self._pieces(self.height, self.width))
+            # Sums are float32 whatever the type, and so are the strips that they are made from.
+            return (8 + 8 * min(self.threads, pieces)) * min(STRIP_BYTES["cpu"], 4 * self.pixels * (widest + 32))
+        # On a GPU one strip is worked on at a time: what is widest, what it is made from, copies.
         return 4 * min(STRIP_BYTES[self.device], self.pixels * widest * self.itemsize)

@@ -1,4 +1,4 @@
-"""Bands of columns that are computed at once, a thread each; a block in two walks over its rows; rows that are kept."""
+"""A block in two walks over the pieces of a map, a thread each: bands of columns, rows that are kept, halos."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,18 +8,12 @@ import torch
 from torch import Tensor
 
 from restormer_cli.engine.packed import PackedBlock, PackedConv, PackedLinear
+from restormer_cli.engine.pieces import Piece
 from restormer_cli.engine.tlc import Cells
 from restormer_cli.model.restormer import Gram
 
 BAND = 128
-"""Columns of a band, where there are that many: so that a strip of several rows fits the cache."""
-
-
-def count_bands(width: int, band: int, threads: int) -> int:
-    """How many bands of at most `band` columns: as many for each thread, unless that more than halves their width."""
-    count = -(-width // band)
-    even = -(-count // threads) * threads
-    return even if width >= even * max(1, band // 2) else count
+"""Columns of a piece at most, where there are that many: so that a strip of several rows fits the cache."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +61,7 @@ class Band:
 
 @dataclass(frozen=True)
 class BlockPasses:
-    """The two walks of one block down the map x (h, w, c), in place, `rows` rows at a time."""
+    """The two walks of one block down the pieces of the map x (h, w, c), in place, `rows` rows at a time."""
 
     block: PackedBlock
     x: Tensor
@@ -76,13 +70,13 @@ class BlockPasses:
     cells: Cells
     rows: int
 
-    def gather(self, band: Band) -> dict[int, Gram]:
-        """The first walk: the sums of every cell in the band; fills v."""
-        block, c = self.block, self.block.channels
-        rolling = LineBuffer(block.qkv, block.qkv_dwconv, band, self)
+    def gather(self, piece: Piece) -> dict[int, Gram]:
+        """The first walk: the sums of every cell in the piece; fills v."""
+        block, c, band = self.block, self.block.channels, self._band(piece)
+        rolling = LineBuffer(block.qkv, block.qkv_dwconv, piece.rows, band, self)
         sums: dict[int, Gram] = {}
-        for a, b in self._strips():
-            parts, first, end = rolling.push(block.norm1(band.around.read(self.x, a, b)), b)
+        for a, b in self._strips(piece, 1):
+            parts, first, end = rolling.push(block.norm1(band.around.read(self.x, a, b)), a, b)
             if first == end:
                 continue
             qkv = parts[0]
@@ -96,31 +90,35 @@ class BlockPasses:
         return sums
 
     def matrices(self, sums: Sequence[dict[int, Gram]]) -> list[PackedLinear]:
-        """The bands' sums -> M of every cell, prepared."""
+        """The pieces' sums -> M of every cell, prepared."""
         down, across = self.cells.shape
-        parts = [[band[cell] for band in sums if cell in band] for cell in range(down * across)]
+        parts = [[piece[cell] for piece in sums if cell in piece] for cell in range(down * across)]
         cells = [Gram(*(torch.stack(terms).sum(0) for terms in zip(*cell, strict=True))) for cell in parts]
         totals = Gram(*(torch.cat(terms) for terms in zip(*cells, strict=True)))
         matrices = self.cells.means(self.block.matrix(self.cells.windows(totals)))
         return [PackedLinear(matrix, self.block.project_out_bias, self.x.dtype) for matrix in matrices]
 
-    def finish(self, band: Band, edges: "Halos", matrices: list[PackedLinear]) -> None:
+    def finish(self, surrounded: tuple[Piece, "Halo"], matrices: list[PackedLinear]) -> None:
         """The second walk: mix, then feed forward, each strip in place."""
-        block, x, outer = self.block, self.x, band.around
-        recalled = LineBuffer(block.v, block.v_dwconv, outer, self) if self.v is None else None
-        feed = LineBuffer(block.ffn_in, block.ffn_dwconv, band, self)
-        for a, b in self._strips():
+        piece, halo = surrounded
+        block, x, band = self.block, self.x, self._band(piece)
+        outer = band.around
+        wider = max(piece.rows[0] - 1, 0), min(piece.rows[1] + 1, x.shape[0])
+        recalled = LineBuffer(block.v, block.v_dwconv, wider, outer, self) if self.v is None else None
+        feed = LineBuffer(block.ffn_in, block.ffn_dwconv, piece.rows, band, self)
+        for a, b in self._strips(piece, 1 if recalled is None else 2):
             if recalled is None:
                 assert self.v is not None
                 v = outer.read(self.v, a, b)
             else:
-                parts, a, b = recalled.push(block.norm1(edges.read(band, outer.around, a, b)), b)
+                parts, a, b = recalled.push(block.norm1(halo.read(outer.around, a, b)), a, b)
                 if a == b:
                     continue
                 v = parts[0]
-            mixed = self._mix(edges.read(band, outer, a, b), v, a, b, outer, matrices)
-            x[a:b, band.own] = mixed[:, band.within(outer)]
-            parts, first, end = feed.push(block.norm2(mixed), b)
+            mixed = self._mix(halo.read(outer, a, b), v, a, b, outer, matrices)
+            own = slice(max(a, piece.rows[0]), min(b, piece.rows[1]))
+            x[own, band.own] = mixed[own.start - a : own.stop - a, band.within(outer)]
+            parts, first, end = feed.push(block.norm2(mixed), a, b)
             if first < end:
                 self._add(x[first:end, band.own], block.ffn_out, block.gate(parts))
 
@@ -139,67 +137,86 @@ class BlockPasses:
         else:
             x.copy_(product(rows, onto=x.contiguous()))
 
-    def _strips(self) -> Iterator[tuple[int, int]]:
-        for a in range(0, self.x.shape[0], self.rows):
-            yield a, min(a + self.rows, self.x.shape[0])
+    def _band(self, piece: Piece) -> Band:
+        return Band(*piece.columns, self.x.shape[1])
+
+    def _strips(self, piece: Piece, reach: int) -> Iterator[tuple[int, int]]:
+        """The rows of a piece and so many more on either side, as far as the map goes."""
+        end = min(piece.rows[1] + reach, self.x.shape[0])
+        for a in range(max(piece.rows[0] - reach, 0), end, self.rows):
+            yield a, min(a + self.rows, end)
 
 
-class Halos:
-    """The map as it was before the second walk began to change it, around the borders between bands."""
+class Halo:
+    """The map as it was before the second walk began to change it: `reach` pixels around a piece."""
 
-    def __init__(self, x: Tensor, bands: list[Band], reach: int) -> None:
+    def __init__(self, x: Tensor, piece: Piece, reach: int) -> None:
+        (top, bottom), (left, right) = piece.rows, piece.columns
+        height, width = x.shape[:2]
+        above, below = max(top - reach, 0), min(bottom + reach, height)
+        before, behind = max(left - reach, 0), min(right + reach, width)
+        sides = ((above, top, before, behind), (bottom, below, before, behind))
+        sides += ((top, bottom, before, left), (top, bottom, right, behind))
         self.x = x
-        self.reach = reach
-        self.kept = {band.right: x[:, max(band.right - reach, 0) : band.right + reach].clone() for band in bands[:-1]}
+        self.parts = [((top, bottom, left, right), x[top:bottom, left:right])]
+        """Rectangles and what is on them: the piece as it is now, the rest as it was."""
+        self.parts += [((a, b, c, d), x[a:b, c:d].clone()) for a, b, c, d in sides if a < b and c < d]
 
-    def read(self, band: Band, outer: Band, a: int, b: int) -> Tensor:
-        """Rows a to b of `outer`: `band`'s own columns as they are now, its neighbours' as they were, zeros beyond
-        the map; contiguous."""
+    def read(self, outer: Band, a: int, b: int) -> Tensor:
+        """Rows a to b of `outer`, at most `reach` beyond the piece; zeros beyond the map; contiguous."""
         rows = self.x.new_empty((b - a, outer.right - outer.left, self.x.shape[2]))
         outer.clear(rows)
-        rows[:, band.within(outer)] = self.x[a:b, band.own]
-        inside = outer.inside
-        for border, left, right in ((band.left, inside.left, band.left), (band.right, band.right, inside.right)):
-            if left < right:
-                start = max(border - self.reach, 0)
-                rows[:, left - outer.left : right - outer.left] = self.kept[border][a:b, left - start : right - start]
+        for (top, bottom, left, right), values in self.parts:
+            first, end = max(top, a), min(bottom, b)
+            start, stop = max(left, outer.left), min(right, outer.right)
+            if first < end and start < stop:
+                rows[first - a : end - a, start - outer.left : stop - outer.left] = values[
+                    first - top : end - top, start - left : stop - left
+                ]
         return rows
 
 
 class LineBuffer:
     """A product and depth-wise 3×3 convolutions, fed strip after strip: rows in, the rows that are then complete out.
 
+    `rows` are those that are wanted; what is fed begins a row before them and ends a row after, where the map does not.
     The last two rows are carried over, so each is computed once; the product writes where the convolutions read. The
     channels may be split over several convolutions. Without a convolution there is but the product.
     """
 
     def __init__(
-        self, product: PackedLinear, layers: tuple[PackedConv, ...] | None, band: Band, walk: BlockPasses
+        self,
+        product: PackedLinear,
+        layers: tuple[PackedConv, ...] | None,
+        rows: tuple[int, int],
+        band: Band,
+        walk: BlockPasses,
     ) -> None:
         self.product = product
         self.layers = layers
         self.band = band
         self.height = walk.x.shape[0]
-        self.done = 0
-        self.filled = 1  # with the row of zeros above the map
+        self.done, self.end = rows
+        self.filled = 1 if self.done == 0 else 0  # with the row of zeros above the map
         columns = band.right - band.left + 2
         self.spaces = [walk.x.new_empty((walk.rows + 4, columns, layer.outputs)) for layer in layers or ()]
         for space in self.spaces:
-            space[0] = 0
+            space[: self.filled] = 0
 
-    def push(self, rows: Tensor, end: int) -> tuple[list[Tensor], int, int]:
-        """(n, columns around the band, c), up to row `end` of the map -> the band's complete rows, first, end."""
+    def push(self, rows: Tensor, first: int, end: int) -> tuple[list[Tensor], int, int]:
+        """Rows `first` to `end` of the map, (n, columns around the band, c) -> the band's complete rows, first, end."""
         start = self.done
         around = self.band.around
         if self.layers is None:
-            self.done = end
-            return self.product.parts(rows[:, self.band.within(around)]), start, end
+            self.done = max(start, min(end, self.end))
+            own = rows[start - first : self.done - first, self.band.within(around)]
+            return self.product.parts(own) if start < self.done else [], start, self.done
         used = self.filled + rows.shape[0]
         targets = [space[self.filled : used] for space in self.spaces]
         self.product.into(rows, targets)
         for target in targets:
             around.clear(target)
-        if end == self.height:
+        if end == self.end == self.height:
             for space in self.spaces:
                 space[used] = 0
             used += 1

@@ -16,11 +16,11 @@ SHARE = 0.7
 TILES = (2048, 1536, 1024, 768, 512, 384, 256, 192, 128, 64)
 LIBRARIES = 60 << 20
 """What the libraries of products take for themselves when first used (measured: scripts/measure/memory.py)."""
-
-
-HEAP = 48 << 20
-"""On the host: codecs, loaded with the first picture, and what lies unused between buffers (measured: peaks of
-`restore docs/samples/ out/` under budgets of 560 to 860 MB, two threads: at most 45 MB above the buffers)."""
+KERNELS = 8 << 20
+"""The same where the kernels of native/ run: hardly anything but the products of a block's small matrices."""
+HEAP = 24 << 20
+"""On the host: codecs, loaded with the first picture, and what lies unused between buffers (measured:
+scripts/measure/budget.py)."""
 
 
 @dataclass(frozen=True)
@@ -126,4 +126,5 @@ def _needs(
     threads = torch.get_num_threads() if device.type == "cpu" else 1
     table = Allocations(config, height, width, itemsize, keep_v, window, threads, native, device.type)
     given = 4 * height * width * (config.in_channels + config.out_channels)  # padded; cropped, or clamped by the writer
-    return table.peak + given + (LIBRARIES + HEAP if device.type == "cpu" else LIBRARIES)
+    libraries = KERNELS if native else LIBRARIES
+    return table.peak + given + libraries + (HEAP if device.type == "cpu" else 0)

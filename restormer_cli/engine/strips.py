@@ -6,26 +6,25 @@ them (docs/how-it-works.md). So a block is two walks:
 1. `gather`: `project` a strip to q, k, v; add its `gram`; keep v (or drop it, to save memory).
 2. `finish`: `mix` the strip in place by the matrix built from the sums, and feed it forward in place.
 
-A walk goes down the rows of a band of columns, a strip of a few rows at a time: the wide intermediates of a strip
-never leave the cache, and no full-size temporary exists beyond x and v. On a CPU every core walks a band of its own.
-In float32 the same two walks are functions in C where a compiler is (native/), over pieces of rows and columns.
-A 3×3 convolution needs a pixel around: `LineBuffer` carries two rows from strip to strip, and a band reads one column
-of each neighbour, from `Halos` where x is already being changed. The result is the textbook network's up to rounding
+A walk goes down the rows of a piece of the map, a strip of a few rows at a time: the wide intermediates of a strip
+never leave the cache, and no full-size temporary exists beyond x and v. On a CPU every core walks pieces of its own
+(pieces.py). In float32 the same two walks are functions in C where a compiler is (native/).
+A 3×3 convolution needs a pixel around: `LineBuffer` carries two rows from strip to strip, and a piece reads one pixel
+of each neighbour, from its `Halo` where x is already being changed. The result is the textbook network's up to rounding
 (test_strips_equal_the_whole_image).
 """
 
 from functools import partial
-from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from restormer_cli.engine.allocations import SKIP_BYTES, STRIP_BYTES, Allocations
-from restormer_cli.engine.bands import BAND, Band, BlockPasses, Halos, count_bands
+from restormer_cli.engine.bands import BAND, BlockPasses, Halo
 from restormer_cli.engine.native.blocks import NativeBlock, NativePasses, Workspace, supports
 from restormer_cli.engine.native.transitions import NativeTransitions
 from restormer_cli.engine.packed import PackedBlock, PackedLinear
-from restormer_cli.engine.pieces import COLUMNS, cut
+from restormer_cli.engine.pieces import COLUMNS, Piece, cut
 from restormer_cli.engine.tlc import Cells
 from restormer_cli.engine.transitions import StripTransitions, whole_rows
 from restormer_cli.model.restormer import Block, Level, Restormer
@@ -50,7 +49,7 @@ class StripNetwork:
     `dtype` is that of products and features (float32, bfloat16, float16, float64); sums and softmax are float32
     or better. The model is read, never changed.
     `window` is TLC's, in pixels of the picture; None is the network as it was trained, with global attention.
-    `threads` walk as many bands side by side on a CPU; None: PyTorch's number.
+    `threads` walk as many pieces side by side on a CPU; None: PyTorch's number.
     `compiled` fuses what torch.compile can fuse: for GPUs.
     `native`: by the kernels in C, float32 on a CPU only; None: where they can be had.
     """
@@ -154,25 +153,19 @@ class StripNetwork:
                 pieces = cut(height, width, COLUMNS, self.workers.size)
                 NativePasses(x, v, cells, pieces, self.workers, self.workspace).run(block)
                 continue
-            bands = self._bands(width)
-            rows = min(height, self._rows(bands, max(3 * channels, block.ffn_width)))
+            pieces = cut(height, width, self.band, self.workers.size)
+            rows = min(height, self._rows(pieces, max(3 * channels, block.ffn_width)))
             walk = BlockPasses(block, x, v, cells, rows)
-            matrices = walk.matrices(self.workers.map(walk.gather, bands))
-            edges = Halos(x, bands, 1 if v is not None else 2)
-            self.workers.map(partial(walk.finish, edges=edges, matrices=matrices), bands)
+            matrices = walk.matrices(self.workers.map(walk.gather, pieces))
+            surrounded = [(piece, Halo(x, piece, 1 if v is not None else 2)) for piece in pieces]
+            self.workers.map(partial(walk.finish, matrices=matrices), surrounded)
 
     def _block(self, block: Block) -> NativeBlock | PackedBlock:
         if self.native and supports(block):
             return NativeBlock(block)
         return PackedBlock(block, self.dtype, self.compiled)
 
-    def _bands(self, width: int) -> list["Band"]:
-        """Bands as even as can be, of at most `band` columns."""
-        count = count_bands(width, self.band, self.workers.size)
-        borders = [round(index * width / count) for index in range(count + 1)]
-        return [Band(left, right, width) for left, right in pairwise(borders)]
-
-    def _rows(self, bands: list["Band"], channels: int) -> int:
+    def _rows(self, pieces: list[Piece], channels: int) -> int:
         """Rows of a strip whose intermediate of so many channels fits `strip_bytes`."""
-        columns = max(band.right - band.left for band in bands)
+        columns = max(piece.columns[1] - piece.columns[0] for piece in pieces)
         return max(1, self.strip_bytes // (columns * channels * self.dtype.itemsize))

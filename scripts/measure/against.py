@@ -1,6 +1,7 @@
 """Seconds of today's build against another checkout's, in turn on a quiet machine: medians and their ratio.
 
     python scripts/measure/against.py OLD_CHECKOUT [--weights W.safetensors] [--sides 128 512 1024] [--threads 2]
+        [--dtype bfloat16]
 
 Each build runs in a process of its own, on the same pictures; `paper` as weights is the paper's network with random
 ones. Beside them: twelve 3×3 convolutions of 96 channels at half resolution (FFDNet's work) in plain PyTorch.
@@ -33,7 +34,7 @@ else:
     model = Restormer(ModelConfig()).eval() if weights == "paper" else load_weights(weights).model
     from restormer_cli.engine import strips
     run = getattr(strips, "StripNetwork", None) or strips.Strips
-    run = run(model).run
+    run = run(model, getattr(torch, sys.argv[4])).run
 for line in sys.stdin:
     side = int(line)
     x = torch.rand(1, 3, side, side)
@@ -50,11 +51,12 @@ def main() -> None:
     parser.add_argument("--sides", type=int, nargs="+", default=[128, 512, 1024])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     options = parser.parse_args()
 
     def start(checkout: Path, kind: str) -> subprocess.Popen:
         environment = {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": str(options.threads)}
-        command = [sys.executable, "-c", WORKER, options.weights, kind, str(options.threads)]
+        command = [sys.executable, "-c", WORKER, options.weights, kind, str(options.threads), options.dtype]
         return subprocess.Popen(
             command, env=environment, cwd="/", text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )

@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
 """Thousands of small pictures, some damaged: by one process, then by two that are killed and started again.
 
-    python scripts/measure/soak.py [--pictures 3000] [--kills 10] [--seed 0]
+    python scripts/measure/soak.py [--pictures 3000] [--kills 10] [--seed 0] [--diagnose]
 
 Pictures of 16 to 120 pixels a side, six formats, gray, colour and with transparency, 8 and 16 bits and floats, one in
 fifty damaged, through a tiny network. Shown: every sound picture has a whole result and no damaged one has any; two
 processes that share a folder restore nothing twice, and what they leave has the bytes of what one process wrote;
 memory of the last hundred pictures over that of the first hundred is at most 1.05. Exits with 1 where that fails.
+
+The processes run undiagnosed.py: the command with `--json`, but for each picture's diagnosis, which takes five times as
+long as such a small picture's restoring; `--diagnose` runs the command itself.
 """
 
 import argparse
@@ -31,7 +34,8 @@ from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.restormer import Restormer
 from restormer_cli.model.weights_file import save_weights
 
-RESTORE = [sys.executable, "-m", "restormer_cli", "restore"]
+RESTORE = [sys.executable, "-m", "restormer_cli", "restore", "--device", "cpu", "--json"]
+UNDIAGNOSED = [sys.executable, str(Path(__file__).with_name("undiagnosed.py"))]
 DAMAGED = 50
 """One in so many."""
 MOST = 1.05
@@ -42,15 +46,17 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=3000)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--diagnose", action="store_true")
     options = parser.parse_args()
+    run = RESTORE if options.diagnose else UNDIAGNOSED
     with tempfile.TemporaryDirectory(prefix="restormer-soak-") as work:
         folder = Path(work)
         damaged = make_pictures(folder / "in", options.pictures, np.random.default_rng(options.seed))
         torch.manual_seed(options.seed)
         network = Restormer(ModelConfig(dim=8, blocks=(1, 1, 1, 1), heads=(1, 2, 4, 8), refinement=1))
         save_weights(folder / "tiny.safetensors", network, {"task": "denoise"})
-        alone = by_one(folder, damaged)
-        together = by_two(folder, damaged, options.kills, random.Random(options.seed))
+        alone = by_one(run, folder, damaged)
+        together = by_two(run, folder, damaged, options.kills, random.Random(options.seed))
     sys.exit(0 if alone and together else 1)
 
 
@@ -94,23 +100,25 @@ def encoded(ending: str, pixels: np.ndarray) -> bytes:
     return bytes(getattr(imagecodecs, encode[ending])(pixels))
 
 
-def command(folder: Path, out: str, *more: str) -> list[str]:
-    weights = ["--weights", str(folder / "tiny.safetensors"), "--device", "cpu", "--threads", "1", "--json"]
-    return [*RESTORE, str(folder / "in"), str(folder / out), *weights, *more]
+def command(run: list[str], folder: Path, out: str, *more: str) -> list[str]:
+    weights = ["--weights", str(folder / "tiny.safetensors"), "--threads", "1"]
+    return [*run, str(folder / "in"), str(folder / out), *weights, *more]
 
 
-def by_one(folder: Path, damaged: set[str]) -> bool:
+def by_one(run: list[str], folder: Path, damaged: set[str]) -> bool:
     """One process restores all of them."""
     begun = time.monotonic()
-    done = subprocess.run(command(folder, "one"), capture_output=True, text=True, check=False)
+    done = subprocess.run(command(run, folder, "one"), capture_output=True, text=True, check=False)
     files = json.loads(done.stdout)["files"]
     memory = [file["memory"] for file in files if file["status"] == "restored" and file["memory"]]
     hundred = min(100, len(memory) // 2)
+    course = [mean(memory[at : at + hundred]) / 1e6 for at in range(0, len(memory) - hundred + 1, hundred)]
     first, last = mean(memory[:hundred]) / 1e6, mean(memory[-hundred:]) / 1e6
     print(f"one process: {len(files)} pictures in {time.monotonic() - begun:.0f} s, exit code {done.returncode}")
     print(
         f"  memory: first {hundred} {first:.1f} MB, last {hundred} {last:.1f} MB, ratio {last / first:.3f}", flush=True
     )
+    print("  each hundred:", *(f"{each:.1f}" for each in course), flush=True)
     failed = {Path(file["input"]).name for file in files if file["status"] == "failed"}
     return all(
         [
@@ -125,38 +133,39 @@ def by_one(folder: Path, damaged: set[str]) -> bool:
     )
 
 
-def by_two(folder: Path, damaged: set[str], kills: int, chance: random.Random) -> bool:
-    """Two processes share the work; one of them is killed and started again, `kills` times."""
+def by_two(run: list[str], folder: Path, damaged: set[str], kills: int, chance: random.Random) -> bool:
+    """Two processes share the work; one of them is killed and started again, `kills` times, at random results."""
     out, begun = folder / "two", time.monotonic()
     outputs = [folder / "first.json", folder / "second.json"]
 
     def start(index: int) -> subprocess.Popen[bytes]:
         with outputs[index].open("wb") as stream:
-            return subprocess.Popen(command(folder, "two", "--skip-existing"), stdout=stream, stderr=subprocess.DEVNULL)
+            return subprocess.Popen(
+                command(run, folder, "two", "--skip-existing"), stdout=stream, stderr=subprocess.DEVNULL
+            )
 
     seen: dict[str, int] = {}
     again: set[str] = set()
     processes = [start(0), start(1)]
-    killed, at = 0, chance.uniform(4, 10)
-    pause = time.monotonic()
+    sound = names(folder / "in") - damaged
+    killed, at = 0, sorted(chance.sample(range(1, len(sound) * 9 // 10), kills))
     while any(process.poll() is None for process in processes) and time.monotonic() - begun < 60 * 60:
         for name, inode in inodes(out).items():
             if seen.setdefault(name, inode) != inode:
                 again.add(name)
-        if killed < kills and time.monotonic() - pause > at:
+        if killed < kills and len(seen) >= at[killed]:
             index = chance.randrange(2)
             processes[index].kill()
             processes[index].wait()
             processes[index] = start(index)
-            killed, at, pause = killed + 1, chance.uniform(4, 10), time.monotonic()
+            killed += 1
         time.sleep(0.02)
     reports = [json.loads(path.read_text())["files"] for path in outputs]
     shares = [{file["output"] for file in files if file["status"] == "restored"} for files in reports]
     print(f"two processes: {time.monotonic() - begun:.0f} s, killed and started again {killed} times", flush=True)
     print(f"  the last two restored {len(shares[0])} and {len(shares[1])} pictures, those before them the rest")
-    swept = subprocess.run(command(folder, "two", "--skip-existing"), capture_output=True, text=True, check=False)
+    swept = subprocess.run(command(run, folder, "two", "--skip-existing"), capture_output=True, text=True, check=False)
     rest = json.loads(swept.stdout)["summary"]["restored"]
-    sound = names(folder / "in") - damaged
     torn = [name for name in sound & names(out) if (out / name).read_bytes() != (folder / "one" / name).read_bytes()]
     hidden = [name for name in os.listdir(out) if name.startswith(".")]
     return all(

@@ -64,3 +64,20 @@ def test_the_table_is_what_is_allocated(config, keep_v, window):
         strips.run(picture, keep_v)
     table = Allocations(model.config, height, width, keep_v=keep_v, window=window, threads=1, native=True)
     assert 0.94 * table.peak <= counted.peak <= 1.01 * table.peak + (1 << 18)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("size", [(32, 40), (128, 256)])
+@pytest.mark.parametrize("keep_v", [True, False], ids=["v kept", "v recomputed"])
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_the_operators_stay_within_the_table(config, keep_v, size, dtype):
+    """Their strips are counted roughly, by what is the most."""
+    model = Restormer(ModelConfig(**config)).eval()
+    strips = StripNetwork(model, dtype, threads=1, native=False)
+    picture = torch.rand(1, model.config.in_channels, *size)
+    with Counted() as counted:
+        counted.known.add(picture.untyped_storage().data_ptr())
+        strips.run(picture, keep_v)
+    table = Allocations(model.config, *size, itemsize=dtype.itemsize, keep_v=keep_v, threads=1)
+    assert counted.peak <= table.peak
+    assert counted.peak >= 0.9 * (table.peak - sum(entry.bytes for entry in table.table if entry.name == "strips"))

@@ -83,6 +83,12 @@ def test_windows_take_memory_too():
     assert paper(1024, 1024, None, window=64).bytes > paper(1024, 1024, None).bytes
 
 
+def test_the_kernels_load_no_libraries_of_products():
+    assert memory_plan.LIBRARIES - memory_plan.KERNELS > 40 << 20
+    operators, kernels = (paper(64, 64, None, native=native) for native in (False, True))
+    assert operators.bytes - kernels.bytes >= memory_plan.LIBRARIES - memory_plan.KERNELS
+
+
 def test_plans_read_like_sentences():
     assert str(paper(64, 64, None)) == "whole picture"
     assert str(paper(3000, 4000, 7 * GB)) == "whole picture, v recomputed"

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ from accelerate.utils import DistributedType
 
 from restormer_cli.errors import UserError
 from restormer_cli.model.weights import load_weights
+from restormer_cli.training import distributed
 from restormer_cli.training.distributed import check_sharded, make_accelerator, on_main
 from restormer_cli.training.schedule import split_batch
 
@@ -47,6 +49,7 @@ batch = 2
 
 WORKER = """
 import sys
+from datetime import timedelta
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
@@ -148,6 +151,18 @@ def test_the_main_process_alone_works_and_its_error_is_everyones(tmp_path: Path)
     with pytest.raises(UserError, match="no"):
         on_main(accelerator, fail)
     assert "ACCELERATE_TORCH_DEVICE" not in os.environ
+
+
+def test_reading_and_hashing_may_take_longer_than_nccls_ten_minutes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They come before the first collective, in the main process alone."""
+    given: list[dict] = []
+    accelerator = SimpleNamespace(num_processes=1)
+    monkeypatch.setattr(distributed, "Accelerator", lambda **options: given.append(options) or accelerator)
+    make_accelerator("cpu", None, tmp_path)
+    (patience,) = given[0]["kwargs_handlers"]
+    assert patience.timeout >= timedelta(hours=1)
 
 
 def test_uneven_micro_batches_are_refused_under_fsdp() -> None:

@@ -73,6 +73,19 @@ def test_memory_falls_with_half_precision_checkpointing_and_micro_batches(
     assert 0.1 * full < memory(micro_batch=1) < 0.2 * full
 
 
+def test_bf16_on_cuda_is_counted_a_third_higher(small: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Autocast keeps float32 copies there, of which a forward pass without numbers on a CPU knows nothing."""
+    monkeypatch.setattr(estimate, "library", lambda: None)
+    monkeypatch.setattr(restormer, "library", lambda: None)
+
+    def per_pixel(precision: str, device: str) -> float:
+        monkeypatch.setattr(estimate, "choose_device", lambda name: torch.device(device))
+        return memory_of(small.model_copy(update={"run": small.run.model_copy(update={"precision": precision})}))[1]
+
+    assert 1.2 < per_pixel("bf16", "cuda") / per_pixel("bf16", "cpu") < 4 / 3
+    assert per_pixel("fp32", "cuda") == per_pixel("fp32", "cpu")
+
+
 @pytest.mark.parametrize("kernels", [False, pytest.param(True, marks=compiled)], ids=["operators", "kernels"])
 def test_estimated_memory_covers_what_the_backward_pass_keeps(monkeypatch: pytest.MonkeyPatch, kernels: bool) -> None:
     """Counted for real on another size than the estimate's own."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from difflib import get_close_matches
+from importlib import import_module
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ import numpy as np
 from restormer_cli.commands.restore.jobs import STANDARD, Job
 from restormer_cli.commands.restore.types import AUTO, PictureTask, Request, Started
 from restormer_cli.errors import RestormerError, UserError
-from restormer_cli.hardware import EMULATED, Peak, about_device, limit_threads, multiplies_bf16
+from restormer_cli.hardware import EMULATED, Peak, about_device, give_back, limit_threads, multiplies_bf16
 from restormer_cli.images.io import picture_size
 from restormer_cli.launcher import local_place
 
@@ -26,6 +27,9 @@ ROOM = 256 << 20
 """Bytes of decoded pictures that wait to be computed, and as many to be written."""
 FLOATS = 4 * 3
 """Bytes per pixel of a decoded picture in colours."""
+DIAGNOSIS, DIAGNOSIS_PIXEL = 12_000_000, 40
+"""Bytes that a diagnosis needs at once, and as many more for each pixel (measured: 22 MB of 427 × 640, 88 MB of 1200 ×
+1600)."""
 HARDLY = 0.5
 """A mean change below this, in units of 1/255, is hardly one."""
 
@@ -44,6 +48,8 @@ class Restoring:
         from restormer_cli.engine.runtimes import Exported
         from restormer_cli.hardware import choose_device
 
+        if request.analyse:
+            import_module("restormer_cli.analysis.findings")  # now: plans count what is held before the first picture
         place, processes = local_place()
         if request.threads is not None:
             torch.set_num_threads(request.threads)
@@ -80,7 +86,7 @@ class Restoring:
     def started(self, jobs: list[Job]) -> Started:
         request, restorer = self.request, self.restorer
         if request.memory is not None:
-            restorer.waiting = _waiting(jobs, self.room)
+            restorer.waiting = _waiting(jobs, self.room, diagnosed=request.analyse)
         notes = []
         if request.tile is not None and restorer.tile != request.tile:
             notes.append(f"--tile {request.tile} rounded up to {restorer.tile}, a multiple of 8")
@@ -114,6 +120,8 @@ class Restoring:
         assert work.picture is not None
         pixels, said = work.picture.shown, []
         working = work.picture.working
+        if self.request.memory is not None and self.restorer.device.type == "cpu":
+            give_back()  # of reading and diagnosing
         self.peak.start()
         work.made = self.weights.task or self.weights.path.name
         right = work.right.shown if work.right is not None else None
@@ -172,7 +180,7 @@ class Choosing:
     def __init__(self, request: Request) -> None:
         check_automatic(request)
         self.request = request
-        self.stages = {DEFAULT_TASK: Restoring(replace(request, task=DEFAULT_TASK))}
+        self.stages = {DEFAULT_TASK: Restoring(replace(request, task=DEFAULT_TASK, analyse=True))}
         self.threads_beside, self.room = self.stages[DEFAULT_TASK].threads_beside, self.stages[DEFAULT_TASK].room
 
     def started(self, jobs: list[Job]) -> Started:
@@ -190,7 +198,7 @@ class Choosing:
             work.pixels = work.picture.pixels
             return
         if task not in self.stages:
-            self.stages[task] = Restoring(replace(self.request, task=task))
+            self.stages[task] = Restoring(replace(self.request, task=task, analyse=True))
         self.stages[task].compute(work)
 
 
@@ -296,7 +304,7 @@ def make_stage(request: Request) -> Stage:
     return Choosing(request) if request.task == AUTO else Restoring(request)
 
 
-def _waiting(jobs: list[Job], room: int) -> int:
+def _waiting(jobs: list[Job], room: int, *, diagnosed: bool) -> int:
     """The most bytes that other pictures of a run take while one is computed: read ahead, and being written."""
     sizes = []
     for job in jobs if len(jobs) > 1 else ():
@@ -307,7 +315,8 @@ def _waiting(jobs: list[Job], room: int) -> int:
     if len(sizes) < 2:
         return 0
     # `room` and one more on either side; the one that is written is there as samples and as a file too.
-    return int(min(2 * room + 2.5 * max(sizes), 1.5 * (sum(sizes) - min(sizes))))
+    waiting = min(2 * room + 2.5 * max(sizes), 1.5 * (sum(sizes) - min(sizes)))
+    return int(waiting + (DIAGNOSIS + DIAGNOSIS_PIXEL * max(sizes) / FLOATS if diagnosed else 0))
 
 
 def _lengths(jobs: list[Job], skip_existing: bool) -> dict[str, int]:
