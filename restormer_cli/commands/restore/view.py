@@ -37,7 +37,10 @@ def show_restoring(events: Iterable[object]) -> int:
             watched = view.started.watching
             words = ("ended", "") if watched else ("interrupted", "; go on with --skip-existing")
             if view.frames:
-                words = ("interrupted", f" after {view.frames:,} frames; a video starts again at its first frame")
+                words = (
+                    "interrupted",
+                    f" after {view.frames:,} frames; the same command goes on at frame {view.kept + 1:,}",
+                )
             stderr.print(Text(f"{words[0]}: {view.summary()}{words[1]}"))
         raise
     finally:
@@ -58,7 +61,7 @@ class RestoringView:
         self.started: Started | None = None
         self.done = self.planned = self.skipped = self.failed = 0
         self.megapixels = 0.0
-        self.frames = 0
+        self.frames = self.kept = 0
         self.peak = 0
         self.plans: Counter[str] = Counter()
         self.tasks: Counter[str] = Counter()
@@ -117,8 +120,8 @@ class RestoringView:
 
     def advance(self, event: "FrameDone") -> None:
         """A frame of a video: on a terminal the bar counts frames, else there is a line now and then."""
-        self.frames = event.frames
-        rate = event.frames / max(event.seconds, 1e-9)
+        self.frames, self.kept = event.frames, event.kept
+        rate = event.new / max(event.seconds, 1e-9)
         left = "" if event.total is None else f" · {duration(max(0, event.total - event.frames) / rate)} left"
         if self._task is not None:
             description = f"{rate:.2f} frames/s{left}"
@@ -206,7 +209,7 @@ def _started_lines(event: "Started") -> list[str]:
     if event.automatic:
         return [f"{pictures} · for each the task that it needs · {event.device}, {event.precision}", *_notes(event)]
     if event.weights is None:
-        return [f"{pictures} · made worse by {event.degradation}"]
+        return [f"{pictures} · made worse by {event.degradation}", *_notes(event)]
     how = f"{event.device}, {event.precision}, " + (f"tiles of {event.tile}" if event.tile else "whole pictures")
     lines = [f"{pictures} · {event.weights.name} · {how}"]
     if event.assumed:
