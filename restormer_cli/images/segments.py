@@ -25,7 +25,7 @@ from restormer_cli.files import replacing, write_atomically
 if TYPE_CHECKING:
     from av.packet import Packet
 
-LENGTH = 48
+LENGTH = 96
 """Frames of a segment: what an interruption costs at the most."""
 RECORD = "record.json"
 HEAD = struct.Struct("<qqqqqIIB")

@@ -18,6 +18,7 @@ from restormer_cli.launcher import local_place
 
 if TYPE_CHECKING:  # they import torch, which a mistake in the request should not wait for
     from restormer_cli.engine.control import Control
+    from restormer_cli.engine.progress import Progress
     from restormer_cli.engine.runtimes import Exported
     from restormer_cli.model.weights_file import Weights
 
@@ -37,7 +38,7 @@ PUBLISHED_WINDOW = 384
 class Restoring:
     """The network, ready."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, progress: "Progress | None" = None) -> None:
         import torch
 
         from restormer_cli.engine.restorer import Restorer
@@ -49,7 +50,7 @@ class Restoring:
             torch.set_num_threads(request.threads)
         else:
             limit_threads(processes)
-        self.request = request
+        self.request, self.progress = request, progress
         self.threads = torch.get_num_threads()
         self.weights = _weights(request)
         if self.weights.config.dual_pixel and request.right is None:
@@ -120,7 +121,7 @@ class Restoring:
         if not control_of(self.request).nothing:
             work.plan, _ = self.plan(*work.shape[:2])
         try:
-            work.pixels, work.change = self.restored(pixels, right, work.weight, said.append)
+            work.pixels, work.change = self.restored(pixels, right, work.weight, said.append, self.progress)
         except RestormerError as error:
             raise type(error)(f"{work.picture.path}: {error}") from None
         if working is not None:
@@ -143,6 +144,7 @@ class Restoring:
         right: np.ndarray | None = None,
         weight: np.ndarray | None = None,
         notice: Callable[[str], None] | None = None,
+        progress: "Progress | None" = None,
     ) -> tuple[np.ndarray, float | None]:
         """Picture after the request's knobs, and the mean change by the network alone, in 1/255.
 
@@ -155,7 +157,13 @@ class Restoring:
         control = control_of(self.request)
         strength = 0.0 if control.nothing else 1.0  # of nothing the network need not run
         answer = restore_pixels(
-            self.restorer, pixels, right, strength=strength, ensemble=self.request.ensemble, notice=notice
+            self.restorer,
+            pixels,
+            right,
+            strength=strength,
+            ensemble=self.request.ensemble,
+            notice=notice,
+            progress=progress,
         )
         if control.nothing:
             return answer, None
@@ -169,11 +177,11 @@ class Restoring:
 class Choosing:
     """`--task auto`: each picture's own network, loaded when the first picture needs it."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, progress: "Progress | None" = None) -> None:
         if request.weights is not None or request.right is not None:
             raise UserError("--task auto: chooses among the bundled tasks: leave --weights and --right out")
-        self.request = request
-        self.stages = {DEFAULT_TASK: Restoring(replace(request, task=DEFAULT_TASK))}
+        self.request, self.progress = request, progress
+        self.stages = {DEFAULT_TASK: Restoring(replace(request, task=DEFAULT_TASK), progress)}
         self.threads_beside, self.room = self.stages[DEFAULT_TASK].threads_beside, self.stages[DEFAULT_TASK].room
 
     def started(self, jobs: list[Job]) -> Started:
@@ -191,7 +199,7 @@ class Choosing:
             work.pixels = work.picture.pixels
             return
         if task not in self.stages:
-            self.stages[task] = Restoring(replace(self.request, task=task))
+            self.stages[task] = Restoring(replace(self.request, task=task), self.progress)
         self.stages[task].compute(work)
 
 
@@ -280,12 +288,15 @@ class Degrading:
 Stage = Restoring | Choosing | Degrading
 
 
-def make_stage(request: Request) -> Stage:
-    """The one that the request asks for. Raises UserError for weights, devices, degradations not to be had."""
+def make_stage(request: Request, progress: "Progress | None" = None) -> Stage:
+    """The one that the request asks for; `progress` hears the share that is done of each picture.
+
+    Raises UserError for weights, devices, degradations not to be had.
+    """
     check_knobs(request)
     if request.degrade is not None:
         return Degrading(request)
-    return Choosing(request) if request.task == AUTO else Restoring(request)
+    return Choosing(request, progress) if request.task == AUTO else Restoring(request, progress)
 
 
 def _waiting(jobs: list[Job], room: int) -> int:
