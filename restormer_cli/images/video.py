@@ -93,6 +93,8 @@ def open_video(path: Path) -> "Iterator[Video]":
         first = pictures[0]
         if first.codec_context is None or first.width * first.height not in range(1, MAX_PIXELS):
             raise UserError(f"{shown}: its pictures have no size that can be restored")
+        if first.format is None:
+            raise UserError(f"{shown}: what its pictures are made of is not told; copy or download it again")
         yield Video(path, container, first, first.width, first.height)
 
 

@@ -12,6 +12,7 @@ subtitles are copied packet by packet. Equal frames make equal bytes, whether th
 """
 
 import io
+import os
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -209,6 +210,7 @@ class Writer:
         source = self._source
         name = _encoder(source.codec, container.format.name)
         options, told = _options(name, self.quality, self.video.opening)
+        os.environ.setdefault("SVT_LOG", "1")  # else its encoder writes a page about itself to stderr, each time
         stream: Any = container.add_stream(name, rate=source.rate, options=options)
         codec = stream.codec_context
         codec.width, codec.height = source.width, source.height
