@@ -199,7 +199,7 @@ def test_our_profiles_are_read_by_a_colour_engine_and_by_us(colour):
     profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
     assert ImageCms.getProfileDescription(profile).strip() == "named"
     again = of_icc(icc)
-    assert again is not None
+    assert isinstance(again, Colour)
     assert again.to_srgb is not None
     assert np.abs(again.to_srgb - colour.to_srgb).max() < 1e-3
     # lcms and we turn the same numbers into the same sRGB, where sRGB can show them
