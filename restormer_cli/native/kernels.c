@@ -24,10 +24,11 @@ enum { LANES = 4, VECTORS = 4, TILE = 6 };
 #else
 enum { LANES = 4, VECTORS = 2, TILE = 4 };
 #endif
-enum { PANEL = LANES * VECTORS, TALL = 12 /* pixels of a tile of one vector */ };
+enum { PANEL = LANES * VECTORS, TALL = 12 /* pixels of a tile of one vector */, STRETCH = 6 /* of a depth-wise one */ };
 
 typedef int64_t i64;
 typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef float quad __attribute__((vector_size(16), aligned(4), may_alias));
 typedef int32_t mask __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 #define INLINE static inline __attribute__((always_inline))
@@ -40,8 +41,15 @@ typedef int32_t mask __attribute__((vector_size(4 * LANES), aligned(4), may_alia
 
 INLINE vec load(const float *from) { return *(const vec *)from; }
 INLINE void store(float *to, vec value) { *(vec *)to = value; }
-INLINE vec all(float value) { return (vec){0} + value; }
-INLINE vec choose(mask where, vec a, vec b) { return (vec)(((mask)a & where) | ((mask)b & ~where)); }
+/* A difference, since 0 + value is an addition to compilers that heed -0, before each broadcast: half of the speed. */
+INLINE vec all(float value) { return value - (vec){0}; }
+/* Element by element, as compilers know a minimum; a NaN in `a` comes out as `b`. */
+INLINE vec smaller(vec a, vec b) {
+    vec out;
+    UNROLL for (int i = 0; i < LANES; i++) out[i] = a[i] < b[i] ? a[i] : b[i];
+    return out;
+}
+INLINE vec magnitude(vec a) { return (vec)((mask)a & 0x7fffffff); }
 INLINE i64 least(i64 a, i64 b) { return a < b ? a : b; }
 INLINE i64 most(i64 a, i64 b) { return a > b ? a : b; }
 INLINE i64 whole(i64 count) { return (count + LANES - 1) / LANES * LANES; }
@@ -100,7 +108,7 @@ INLINE void product_panel(const int vectors, int lines, const float *const *x, i
     product_tile(count, vectors, lines, x, at, x_stride, weight, bias, addend, addend_stride, out, out_stride, inputs, \
                  outputs)
     for (; at + tile <= pixels; at += tile) DO(tile);
-    if (pixels - at >= 8) { DO(8); at += 8; }
+    if (tile >= 8 && pixels - at >= 8) { DO(8); at += 8; } /* with two vectors AVX2 has too few registers */
     if (pixels - at >= 6) { DO(6); at += 6; }
     switch (pixels - at) {
     case 1: DO(1); break;
@@ -162,33 +170,57 @@ INLINE void outer_tile(const int tile, const int vectors, const float *q, const 
 
 /* ---- pointwise ---- */
 
+/* The sum of a vector's numbers. */
+INLINE float across(vec a) {
+    quad sum = {0}, part;
+    UNROLL for (int i = 0; i < LANES; i += 4) {
+        memcpy(&part, (const char *)&a + i * sizeof(float), sizeof part);
+        sum += part;
+    }
+    return (sum[0] + sum[2]) + (sum[1] + sum[3]);
+}
+
+/* Layer normalisation of `tile` pixels, each by itself. */
+INLINE void normalise_tile(const int tile, const float *x, float *out, i64 channels, int centred) {
+    const i64 full = channels / LANES * LANES;
+    vec wide[4];
+    float rest[4], mean[4], scale[4];
+    UNROLL for (int i = 0; i < tile; i++) wide[i] = (vec){0}, rest[i] = 0;
+    for (i64 c = 0; c < full; c += LANES) UNROLL for (int i = 0; i < tile; i++) wide[i] += load(x + i * channels + c);
+    for (i64 c = full; c < channels; c++) UNROLL for (int i = 0; i < tile; i++) rest[i] += x[i * channels + c];
+    UNROLL for (int i = 0; i < tile; i++) {
+        mean[i] = (across(wide[i]) + rest[i]) / channels;
+        wide[i] = (vec){0}, rest[i] = 0;
+    }
+    for (i64 c = 0; c < full; c += LANES) UNROLL for (int i = 0; i < tile; i++) {
+        const vec away = load(x + i * channels + c) - all(mean[i]);
+        wide[i] += away * away;
+    }
+    for (i64 c = full; c < channels; c++) UNROLL for (int i = 0; i < tile; i++) {
+        const float away = x[i * channels + c] - mean[i];
+        rest[i] += away * away;
+    }
+    UNROLL for (int i = 0; i < tile; i++) {
+        scale[i] = 1 / sqrtf((across(wide[i]) + rest[i]) / channels + 1e-5f);
+        if (!centred) mean[i] = 0;
+    }
+    for (i64 c = 0; c < full; c += LANES) UNROLL for (int i = 0; i < tile; i++)
+        store(out + i * channels + c, (load(x + i * channels + c) - all(mean[i])) * all(scale[i]));
+    for (i64 c = full; c < channels; c++) UNROLL for (int i = 0; i < tile; i++)
+        out[i * channels + c] = (x[i * channels + c] - mean[i]) * scale[i];
+}
+
 /* Layer normalisation of each pixel without weight and bias; `centred` is 0 for the bias-free norm. */
 static void normalise(const float *x, float *out, i64 pixels, i64 channels, int centred) {
-    const i64 full = channels / LANES * LANES;
-    for (i64 p = 0; p < pixels; p++, x += channels, out += channels) {
-        vec wide = {0};
-        float sum = 0, squares = 0;
-        for (i64 c = 0; c < full; c += LANES) wide += load(x + c);
-        UNROLL for (int i = 0; i < LANES; i++) sum += wide[i];
-        for (i64 c = full; c < channels; c++) sum += x[c];
-        const float mean = sum / channels;
-        wide = (vec){0};
-        for (i64 c = 0; c < full; c += LANES) {
-            const vec away = load(x + c) - mean;
-            wide += away * away;
-        }
-        UNROLL for (int i = 0; i < LANES; i++) squares += wide[i];
-        for (i64 c = full; c < channels; c++) squares += (x[c] - mean) * (x[c] - mean);
-        const float scale = 1 / sqrtf(squares / channels + 1e-5f), shift = centred ? mean : 0;
-        for (i64 c = 0; c < full; c += LANES) store(out + c, (load(x + c) - shift) * scale);
-        for (i64 c = full; c < channels; c++) out[c] = (x[c] - shift) * scale;
-    }
+    i64 p = 0; /* four pixels at a time, since one waits for its own sums */
+    for (; p + 4 <= pixels; p += 4) normalise_tile(4, x + p * channels, out + p * channels, channels, centred);
+    for (; p < pixels; p++) normalise_tile(1, x + p * channels, out + p * channels, channels, centred);
 }
 
 /* GELU by the error function: x/2 (1 + erf(x / sqrt 2)), where erf is a quotient of polynomials in x², fitted by us for
    |x| <= 5.4 (largest error 1e-8, and 4e-7 as computed in float32); beyond, erf is 1 to float32's last bit but one. */
 INLINE vec gelu(vec x) {
-    const vec t = choose(x > 5.4f, all(5.4f), choose(x < -5.4f, all(-5.4f), x));
+    const vec size = magnitude(x), t = smaller(size, all(5.4f));
     const vec s = t * t;
     vec p = s * 4.677626463944762e-08f + 1.271963628823869e-05f;
     p = p * s + 3.285980492364615e-04f;
@@ -200,11 +232,10 @@ INLINE vec gelu(vec x) {
     q = q * s + 2.8377428650856018e-02f;
     q = q * s + 2.503124177455902e-01f;
     q = q * s + 1.0f;
-    const vec half = x * 0.5f;
-    return half + half * (t * p / q);
+    return x * 0.5f + size * 0.5f * (t * p / q);
 }
 
-/* The depth-wise 3x3 convolution of four pixels, or one, at LANES channels: `rows` point at the pixel left of the first. */
+/* The depth-wise 3x3 convolution of STRETCH pixels, or one, at LANES channels: `rows` point at the pixel left of the first. */
 INLINE void depthwise_tile(const int pixels, const float *const rows[3], i64 stride, const float *weight, i64 channels,
                            const float *bias, vec *out) {
     UNROLL for (int i = 0; i < pixels; i++) out[i] = bias ? load(bias) : (vec){0};
@@ -219,44 +250,44 @@ INLINE void depthwise_tile(const int pixels, const float *const rows[3], i64 str
     }
 }
 
-/* Of a row: `whole(channels)` is what weights and biases have, what rows have at least. */
+/* Of a row; `channels` is a multiple of LANES. */
 static void depthwise(const float *const rows[3], i64 stride, const float *weight, const float *bias, float *out,
                       i64 pixels, i64 channels) {
-    const i64 taps = whole(channels);
-    for (i64 p = 0; p < pixels;) {
-        const int count = pixels - p >= 4 ? 4 : 1;
-        for (i64 c = 0; c < channels; c += LANES) {
-            const float *at[3] = {rows[0] + p * stride + c, rows[1] + p * stride + c, rows[2] + p * stride + c};
-            vec sums[4];
-            if (count == 4) depthwise_tile(4, at, stride, weight + c, taps, bias ? bias + c : 0, sums);
-            else depthwise_tile(1, at, stride, weight + c, taps, bias ? bias + c : 0, sums);
-            for (int i = 0; i < count; i++) put(sums[i], 0, out + (p + i) * channels + c, channels - c);
+    i64 p = 0;
+#define DO(count)                                                                                                      \
+    for (; p + count <= pixels; p += count)                                                                            \
+        for (i64 c = 0; c < channels; c += LANES) {                                                                    \
+            const i64 at = p * stride + c;                                                                             \
+            const float *const from[3] = {rows[0] + at, rows[1] + at, rows[2] + at};                                   \
+            vec sums[count];                                                                                           \
+            depthwise_tile(count, from, stride, weight + c, channels, bias ? bias + c : 0, sums);                      \
+            UNROLL for (int i = 0; i < count; i++) store(out + (p + i) * channels + c, sums[i]);                       \
         }
-        p += count;
-    }
+    DO(STRETCH)
+    DO(1)
+#undef DO
 }
 
 /* The same of gate and value, `hidden` channels each, and GELU(gate) times value: (pixels, 2 hidden) -> (pixels, hidden). */
 static void depthwise_gate(const float *const rows[3], i64 stride, const float *weight, const float *bias, float *out,
                            i64 pixels, i64 hidden) {
-    for (i64 p = 0; p < pixels;) {
-        const int count = pixels - p >= 4 ? 4 : 1;
-        for (i64 c = 0; c < hidden; c += LANES) {
-            const float *at[3] = {rows[0] + p * stride + c, rows[1] + p * stride + c, rows[2] + p * stride + c};
-            const float *other[3] = {at[0] + hidden, at[1] + hidden, at[2] + hidden};
-            const float *more = bias ? bias + c : 0, *others = bias ? bias + hidden + c : 0;
-            vec gates[4], values[4];
-            if (count == 4) {
-                depthwise_tile(4, at, stride, weight + c, 2 * hidden, more, gates);
-                depthwise_tile(4, other, stride, weight + hidden + c, 2 * hidden, others, values);
-            } else {
-                depthwise_tile(1, at, stride, weight + c, 2 * hidden, more, gates);
-                depthwise_tile(1, other, stride, weight + hidden + c, 2 * hidden, others, values);
-            }
-            for (int i = 0; i < count; i++) store(out + (p + i) * hidden + c, gelu(gates[i]) * values[i]);
+    i64 p = 0;
+#define DO(count)                                                                                                      \
+    for (; p + count <= pixels; p += count)                                                                            \
+        for (i64 c = 0; c < hidden; c += LANES) {                                                                      \
+            const i64 at = p * stride + c, other = at + hidden;                                                        \
+            const float *const gate_from[3] = {rows[0] + at, rows[1] + at, rows[2] + at};                              \
+            const float *const value_from[3] = {rows[0] + other, rows[1] + other, rows[2] + other};                    \
+            const float *const gate_bias = bias ? bias + c : 0, *const value_bias = bias ? bias + hidden + c : 0;      \
+            vec gates[count], values[count];                                                                           \
+            depthwise_tile(count, gate_from, stride, weight + c, 2 * hidden, gate_bias, gates);                        \
+            UNROLL for (int i = 0; i < count; i++) gates[i] = gelu(gates[i]);                                          \
+            depthwise_tile(count, value_from, stride, weight + hidden + c, 2 * hidden, value_bias, values);            \
+            UNROLL for (int i = 0; i < count; i++) store(out + (p + i) * hidden + c, gates[i] * values[i]);            \
         }
-        p += count;
-    }
+    DO(STRETCH)
+    DO(1)
+#undef DO
 }
 
 /* ---- a block ---- */
