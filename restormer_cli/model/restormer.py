@@ -4,6 +4,7 @@ Activations are channels-last, (b, h, w, c): a 1×1 convolution is then one matr
 the last axis, with nothing rearranged. Parameters keep the names and shapes of the published state dict.
 """
 
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import torch
@@ -13,12 +14,18 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
+from restormer_cli.model import halves
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.depthwise import depthwise, has_triton
+from restormer_cli.native.build import library
 
 BLOCK_BYTES = 20 << 20
 """On a CPU a batch is trained a few pictures at a time, so that no tensor is larger than this: the C library hands
 blocks over 32 MiB back at once, and the kernel then clears each page anew (half of the step's time otherwise)."""
+
+
+KERNELS = ContextVar("KERNELS", default=True)
+"""False where blocks are to train by PyTorch's operators although the kernels are there."""
 
 
 class Gram(NamedTuple):
@@ -176,8 +183,36 @@ class Block(nn.Module):
         self.ffn = GDFN(channels, config)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self._has_kernels and _takes_kernels(x):
+            return self._by_kernels(x)
         x = self.attn(x, self.norm1(x))
         return self.ffn(x, self.norm2(x))
+
+    @property
+    def _has_kernels(self) -> bool:
+        """Whether this is the paper's block, and not one of the plainer ones of its Table 7."""
+        return self.attn.qkv_dwconv is not None and self.ffn.dwconv is not None and self.ffn.gated
+
+    def _by_kernels(self, x: Tensor) -> Tensor:
+        """The same, computed in C, with nothing kept for the backward pass but x and what follows its first half."""
+        attention, feed, c = self.attn, self.ffn, x.shape[3]
+        assert attention.qkv_dwconv is not None
+        assert feed.dwconv is not None
+        weight, bias = _folded(self.norm1, attention.qkv)
+        first, v = weight.split((2 * c, c))
+        taps, v_taps = attention.qkv_dwconv.weight.flatten(1).split((2 * c, c))
+        (bias, v_bias), (taps_bias, v_taps_bias) = (
+            (None, None) if rows is None else rows.split((2 * c, c)) for rows in (bias, attention.qkv_dwconv.bias)
+        )
+        centred = self.norm1.body.bias is not None
+        sums = halves.attention_sums(x, first, bias, taps, taps_bias, attention.heads, centred)
+        matrix = attention.matrix(Gram(*sums))
+        out_bias = attention.project_out.bias
+        x = halves.residual_half(x, v, v_bias, v_taps, v_taps_bias, matrix, out_bias, halves.MIX, centred)
+        weight, bias = _folded(self.norm2, feed.project_in)
+        taps, out = feed.dwconv.weight.flatten(1), feed.project_out
+        second = out.weight.flatten(1)[None]
+        return halves.residual_half(x, weight, bias, taps, feed.dwconv.bias, second, out.bias, halves.GATE, centred)
 
 
 class Level(nn.Sequential):
@@ -284,6 +319,21 @@ class Restormer(nn.Module):
             x = x + pointwise(self.skip_conv, embedded)
         residual = convolve(self.output, x).permute(0, 3, 1, 2)
         return residual if self.config.dual_pixel else picture + residual
+
+
+def _takes_kernels(x: Tensor) -> bool:
+    """Whether blocks train by the kernels in C: on a CPU, in float32, where they have been compiled."""
+    plain = x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    return trains_on_cpu(x) and plain and KERNELS.get() and library() is not None
+
+
+def _folded(norm: LayerNorm, layer: nn.Conv2d) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias of a 1×1 convolution with the norm's before it in them: W (w x̂ + b) = (W w) x̂ + W b."""
+    weight, bias = layer.weight.flatten(1), layer.bias
+    if norm.body.bias is not None:
+        shift = weight @ norm.body.bias
+        bias = shift if bias is None else bias + shift
+    return weight * norm.body.weight, bias
 
 
 def _depthwise(channels: int, bias: bool) -> nn.Conv2d:

@@ -1,4 +1,4 @@
-"""Compile kernels.c for this processor, once, and load it; no compiler, no library, and nothing depends on one.
+"""Compile the kernels for this processor, once, and load it; no compiler, no library, and nothing depends on one.
 
 The compiler is the system's (cc, gcc or clang), or Zig's, which comes as a wheel: `pip install 'restormer-cli[fast]'`.
 The library lies in the user's cache under a name made of everything that it was made from.
@@ -23,7 +23,9 @@ from restormer_cli.errors import RestormerError
 from restormer_cli.files import cache_folder, write_atomically
 from restormer_cli.hardware import processor_name
 
-SOURCE = Path(__file__).with_name("kernels.c")
+HERE = Path(__file__).parent
+SOURCES = tuple(HERE / name for name in ("kernels.c", "training.c"))
+HEADERS = (HERE / "rows.h",)
 COMPILERS = ("cc", "gcc", "clang")
 FLAGS = ("-O3", "-ffp-contract=fast", "-shared", "-fPIC")
 PATIENCE = 120
@@ -63,7 +65,8 @@ def _fingerprint(compiler: tuple[str, ...]) -> str:
     parts = [*compiler, *_flags(compiler), processor_name(), torch.backends.cpu.get_cpu_capability(), sys.platform]
     with suppress(OSError):
         parts.append(str(os.stat(compiler[0]).st_mtime_ns))
-    return hashlib.sha256(SOURCE.read_bytes() + "\0".join(parts).encode()).hexdigest()[:24]
+    texts = b"".join(path.read_bytes() for path in (*SOURCES, *HEADERS))
+    return hashlib.sha256(texts + "\0".join(parts).encode()).hexdigest()[:24]
 
 
 def _suffix() -> str:
@@ -74,7 +77,7 @@ def _compile(compiler: tuple[str, ...], path: Path) -> None:
     """Raises OSError, SubprocessError or RestormerError where it does not work out."""
     with TemporaryDirectory() as folder:
         made = Path(folder) / path.name
-        command = [*compiler, *_flags(compiler), "-o", str(made), str(SOURCE), "-lm"]
+        command = [*compiler, *_flags(compiler), "-o", str(made), *map(str, SOURCES), "-lm"]
         subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE, cwd=folder)
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_atomically(path, lambda stream: stream.write(made.read_bytes()))
@@ -89,8 +92,9 @@ def _load(path: Path) -> ctypes.CDLL:
     found = ctypes.CDLL(str(path))
     for name in ("lanes", "panel"):
         getattr(found, name).restype = ctypes.c_int
-    for name in ("scratch_floats", "conv_scratch_floats"):
+    for name in ("scratch_floats", "conv_scratch_floats", "half_scratch_floats", "tall_rows"):
         getattr(found, name).restype = ctypes.c_int64
-    for name in ("gather", "apply", "save_halo", "convolve"):
+    found.tall_rows.argtypes = (ctypes.c_int64,)
+    for name in ("gather", "apply", "save_halo", "convolve", "half_forward", "half_backward"):
         getattr(found, name).restype = None
     return found

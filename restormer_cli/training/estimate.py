@@ -1,7 +1,7 @@
 """Plan of a training run, without running it: `restormer train RECIPE --plan`."""
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -10,7 +10,8 @@ from restormer_cli.errors import UserError
 from restormer_cli.hardware import choose_device
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.cost import count_operations, count_parameters
-from restormer_cli.model.restormer import Level, Restormer
+from restormer_cli.model.restormer import KERNELS, Level, Restormer
+from restormer_cli.native.build import library
 from restormer_cli.recipe import Recipe, Stage
 from restormer_cli.training.learner import choose_precision
 from restormer_cli.training.schedule import Split, cosine_split, learning_rate, split_batch
@@ -115,20 +116,25 @@ def memory_of(recipe: Recipe) -> tuple[float, float]:
     """
     config, run = recipe.model, recipe.run
     copies = 4 + bool(recipe.ema.decay)
-    half = choose_precision(recipe, choose_device("auto")) == "bf16"
-    saved = _saved_bytes(config, half=half, checkpointing=run.activation_checkpointing)
-    widest = 2 * config.hidden(config.level1_channels) * (2 if half else 4) * PROBE**2
+    device = choose_device("auto")
+    half = choose_precision(recipe, device) == "bf16"
+    # The kernels in C keep nothing wide; a CPU alone has them, and not in bf16.
+    kernels = device.type == "cpu" and not half and library() is not None
+    saved_bytes = partial(_saved_bytes, half=half, kernels=kernels)
+    saved = saved_bytes(config, checkpointing=run.activation_checkpointing)
     if run.activation_checkpointing:  # one block at a time is computed again; the widest is at full size
         one = ModelConfig.from_dict(config.to_dict() | {"blocks": [1, 1, 1, 1], "refinement": 0})
         two = ModelConfig.from_dict(config.to_dict() | {"blocks": [1, 1, 1, 1], "refinement": 1})
-        saved += _saved_bytes(two, half=half) - _saved_bytes(one, half=half)
-    if half and choose_device("auto").type == "cuda":
+        saved += saved_bytes(two) - saved_bytes(one)
+    if half and device.type == "cuda":
         saved *= BF16_ON_CUDA
+    channels = config.level1_channels if kernels else 2 * config.hidden(config.level1_channels)
+    widest = channels * (2 if half else 4) * PROBE**2
     return 4 * copies * count_parameters(config), (saved + 4 * widest) / PROBE**2
 
 
 @cache
-def _saved_bytes(config: ModelConfig, *, half: bool, checkpointing: bool = False) -> int:
+def _saved_bytes(config: ModelConfig, *, half: bool, kernels: bool, checkpointing: bool = False) -> int:
     """Bytes that autograd keeps of a forward pass over one picture of PROBE², without the weights."""
     kept: dict[int, torch.UntypedStorage] = {}
 
@@ -145,6 +151,8 @@ def _saved_bytes(config: ModelConfig, *, half: bool, checkpointing: bool = False
         picture = torch.zeros(1, config.in_channels, PROBE, PROBE)
         hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
         with hooks, torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+            before = KERNELS.set(kernels)
             network(picture)
+            KERNELS.reset(before)
         weights = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
     return sum(storage.nbytes() for address, storage in kept.items() if address not in weights)

@@ -4,10 +4,15 @@ import pytest
 import torch
 
 from restormer_cli.errors import UserError
+from restormer_cli.model import restormer
 from restormer_cli.model.restormer import Restormer
+from restormer_cli.native.build import library
 from restormer_cli.recipe import Recipe
 from restormer_cli.recipe_files import read_recipe
+from restormer_cli.training import estimate
 from restormer_cli.training.estimate import make_plan, memory_of
+
+compiled = pytest.mark.skipif(library() is None, reason="no compiler here")
 
 
 @pytest.fixture(scope="module")
@@ -55,18 +60,25 @@ def test_an_uneven_split_is_told_and_stops_unless_allowed(small: Recipe) -> None
         make_plan(allowed, 9)
 
 
-def test_memory_falls_with_half_precision_checkpointing_and_micro_batches(small: Recipe) -> None:
+def test_memory_falls_with_half_precision_checkpointing_and_micro_batches(
+    small: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def memory(**run: object) -> int:
         return make_plan(small.model_copy(update={"run": small.run.model_copy(update=run)}), 8).stages[0].memory
 
+    monkeypatch.setattr(estimate, "library", lambda: None)  # as on a GPU
     full = memory()
     assert 0.4 * full < memory(precision="bf16") < 0.7 * full
     assert memory(activation_checkpointing=True) < 0.5 * full
     assert 0.1 * full < memory(micro_batch=1) < 0.2 * full
 
 
-def test_estimated_memory_covers_what_the_backward_pass_keeps() -> None:
+@pytest.mark.parametrize("kernels", [False, pytest.param(True, marks=compiled)], ids=["operators", "kernels"])
+def test_estimated_memory_covers_what_the_backward_pass_keeps(monkeypatch: pytest.MonkeyPatch, kernels: bool) -> None:
     """Counted for real on another size than the estimate's own."""
+    if not kernels:
+        monkeypatch.setattr(estimate, "library", lambda: None)
+        monkeypatch.setattr(restormer, "library", lambda: None)
     recipe = read_recipe("quick/denoise", ("run.precision=fp32", "ema.decay=0.0"))
     fixed, per_pixel = memory_of(recipe)
     kept: dict[int, torch.UntypedStorage] = {}

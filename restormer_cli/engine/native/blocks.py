@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from restormer_cli.engine.native.layouts import padded, padded_halves, panels, pointer
 from restormer_cli.engine.pieces import Piece, halo_pixels
 from restormer_cli.engine.tlc import Cells
 from restormer_cli.model.restormer import GDFN, MDTA, Block, Gram, LayerNorm
 from restormer_cli.native.build import library
+from restormer_cli.native.layouts import padded, padded_halves, panels, pointer
 from restormer_cli.native.workers import WorkerPool
 
 POINTERS = (

@@ -7,10 +7,10 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from restormer_cli.engine.native.blocks import PieceStruct, Workspace
-from restormer_cli.engine.native.layouts import convolution_panels, padded, panels, pointer
 from restormer_cli.engine.pieces import COLUMNS, JOINED, Piece, cut
 from restormer_cli.model.restormer import Restormer
 from restormer_cli.native.build import library
+from restormer_cli.native.layouts import convolution_panels, padded, panels, pointer
 from restormer_cli.native.workers import WorkerPool
 
 PLAIN, DOWN, UP, UP_REDUCED = range(4)

@@ -1,0 +1,336 @@
+/* Half a block as training needs it, with its gradients, over a rectangle of a map, in float32, row by row.
+
+   Every half is   norm -> 1x1 product -> depth-wise 3x3 -> tail,   and the tail is one of
+
+     SUMS   the sums over pixels of q kᵀ, q², k²                        (MDTA, section 3.1, first pass)
+     MIX    x + M v                                                     (MDTA, second pass)
+     GATE   x + W (GELU(gate) times value)                              (GDFN, section 3.2)
+
+   The backward pass is handed x alone: it computes the widened rows again, three at a time, so that nothing wide is ever
+   kept. Of the widened channels there are one or two parts of `hidden` each, padded to whole vectors. */
+
+#include "rows.h"
+
+enum { SUMS, MIX, GATE };
+
+typedef struct {
+    i64 height, width, channels, kind, heads;
+    i64 hidden, inner; /* channels of a part, and how many of them are not padding */
+    i64 centred;       /* whether the norm subtracts the mean */
+    const float *first, *first_bias, *taps, *taps_bias; /* panels (wide, channels); taps are (9, wide) */
+    const float *second, *second_bias;                  /* panels (channels, inner) */
+    const float *first_back, *taps_back, *second_back;  /* panels (channels, wide); taps from the last; (hidden, channels) */
+} Half;
+
+typedef struct {
+    i64 top, bottom, left, right;
+    const float *x, *dy; /* of its picture; dy: NULL on the way forward */
+    float *out;          /* y or, on the way back, dx; for SUMS forward NULL */
+    const float *of_q, *of_k, *twice_qq, *twice_kk; /* SUMS back: d qk in panels (i from j) and (j from i), 2 d qq, 2 d kk */
+    float *first, *first_bias, *taps, *taps_bias;   /* gradients, added to: (wide, channels), (wide), (9, wide), (wide) */
+    float *second;                                  /* (hidden, channels); SUMS forward: qk, (heads, d, d) */
+    float *qq, *kk;
+    const float *second_own, *second_back_own;      /* MIX: of its picture, instead of the half's */
+    float *scratch;
+} Part;
+
+INLINE i64 parts(const Half *b) { return b->kind == MIX ? 1 : 2; }
+INLINE i64 tall(i64 rows) { return (rows + TILE - 1) / TILE * TILE; }
+
+/* How matrices of sums are laid out: (tall(rows), whole(columns)). */
+EXPORT i64 tall_rows(i64 rows) { return tall(rows); }
+
+typedef struct {
+    float *normed[3], *wide[3], *back[3]; /* back: gradients of the depth-wise convolution's result */
+    float *mean[3], *scale[3];
+    float *pre, *act, *deep, *narrow, *addend, *dy;
+} Room;
+
+static i64 lay_out(const Half *b, const Part *p, Room *room) {
+    const i64 width = p->right - p->left + 4, c = whole(b->channels), wide = parts(b) * b->hidden;
+    const i64 spare = PANEL + LANES + TILE;
+    float *at = p->scratch;
+    i64 used = 0;
+#define TAKE(name, floats) (room->name = at + used, used += whole((floats) + spare))
+    for (int i = 0; i < 3; i++) {
+        TAKE(normed[i], width * c);
+        TAKE(wide[i], width * wide);
+        TAKE(back[i], p->dy || p->of_q ? width * wide : 0);
+        TAKE(mean[i], width);
+        TAKE(scale[i], width);
+    }
+    TAKE(pre, width * wide);
+    TAKE(act, width * b->hidden);
+    TAKE(deep, width * wide);
+    TAKE(narrow, width * c);
+    TAKE(addend, width * b->hidden);
+    TAKE(dy, width * c);
+#undef TAKE
+    return used;
+}
+
+EXPORT i64 half_scratch_floats(const Half *b, const Part *p) {
+    Room room;
+    return lay_out(b, p, &room);
+}
+
+/* sums[i][j] += sum over pixels of a[pixel][i] b[pixel][j], for TILE rows i and `vectors` vectors of j. */
+INLINE void outer_tile(const int vectors, const float *a, i64 a_stride, const float *b, i64 b_stride, i64 pixels,
+                       float *sums, i64 width) {
+    vec part[TILE][VECTORS];
+    UNROLL for (int i = 0; i < TILE; i++) UNROLL for (int j = 0; j < vectors; j++)
+        part[i][j] = load(sums + i * width + j * LANES);
+    for (i64 p = 0; p < pixels; p++) {
+        vec row[VECTORS];
+        UNROLL for (int j = 0; j < vectors; j++) row[j] = load(b + p * b_stride + j * LANES);
+        UNROLL for (int i = 0; i < TILE; i++) {
+            const vec value = all(a[p * a_stride + i]);
+            UNROLL for (int j = 0; j < vectors; j++) part[i][j] += value * row[j];
+        }
+    }
+    UNROLL for (int i = 0; i < TILE; i++) UNROLL for (int j = 0; j < vectors; j++)
+        store(sums + i * width + j * LANES, part[i][j]);
+}
+
+/* The same of all m rows and n columns; sums are (tall(m), whole(n)), and what is beyond is anything. */
+static void outer(const float *a, i64 a_stride, i64 m, const float *b, i64 b_stride, i64 n, i64 pixels, float *sums) {
+    const i64 width = whole(n);
+    for (i64 j = 0; j < width;) {
+        const int vectors = width - j >= PANEL ? VECTORS : 1;
+        for (i64 i = 0; i < m; i += TILE) {
+            if (vectors == VECTORS) outer_tile(VECTORS, a + i, a_stride, b + j, b_stride, pixels, sums + i * width + j, width);
+            else outer_tile(1, a + i, a_stride, b + j, b_stride, pixels, sums + i * width + j, width);
+        }
+        j += vectors * LANES;
+    }
+}
+
+/* sums[channel] += sum over pixels. */
+static void add_rows(const float *rows, i64 stride, i64 pixels, i64 channels, float *sums) {
+    for (i64 c = 0; c < channels; c += LANES) {
+        vec sum = load(sums + c);
+        for (i64 p = 0; p < pixels; p++) sum += load(rows + p * stride + c);
+        store(sums + c, sum);
+    }
+}
+
+static void add_squares(const float *rows, i64 stride, i64 pixels, i64 channels, float *sums) {
+    for (i64 c = 0; c < channels; c += LANES) {
+        vec sum = load(sums + c);
+        for (i64 p = 0; p < pixels; p++) {
+            const vec value = load(rows + p * stride + c);
+            sum += value * value;
+        }
+        store(sums + c, sum);
+    }
+}
+
+/* Gradients of the taps: of each, the sum over pixels of the result's gradient times the pixel that it multiplied. */
+static void add_taps(const float *back, i64 stride, const float *const rows[3], i64 pixels, i64 channels, float *taps) {
+    for (i64 c = 0; c < channels; c += LANES) {
+        vec sums[9];
+        UNROLL for (int t = 0; t < 9; t++) sums[t] = load(taps + t * channels + c);
+        for (i64 p = 0; p < pixels; p++) {
+            const vec by = load(back + p * stride + c);
+            UNROLL for (int y = 0; y < 3; y++) UNROLL for (int t = 0; t < 3; t++)
+                sums[3 * y + t] += by * load(rows[y] + (p + t) * stride + c);
+        }
+        UNROLL for (int t = 0; t < 9; t++) store(taps + t * channels + c, sums[t]);
+    }
+}
+
+/* exp(x) for x <= 0: 2^n times a polynomial of what is left of x, within ln 2 / 2 of 0 (relative error 2e-7). */
+INLINE vec exponential(vec x) {
+    x = -smaller(-x, all(87.0f));
+    const vec whole_part = x * 1.44269504f + 12582912.0f; /* 1.5 * 2^23: rounds to an integer in the last bits */
+    const vec n = whole_part - 12582912.0f;
+    const vec r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+    vec p = r * 1.3888889e-3f + 8.3333333e-3f;
+    p = p * r + 4.1666667e-2f;
+    p = p * r + 1.6666667e-1f;
+    p = p * r + 0.5f;
+    p = p * r + 1.0f;
+    p = p * r + 1.0f;
+    return (vec)((mask)p + ((mask)whole_part << 23));
+}
+
+/* GELU(gate) times value, and its gradients from that of the product. */
+static void gate_back(const float *pre, const float *deep, i64 pixels, i64 hidden, float *back, float *act) {
+    for (i64 p = 0; p < pixels; p++)
+        for (i64 c = 0; c < hidden; c += LANES) {
+            const vec gate = load(pre + p * 2 * hidden + c), value = load(pre + p * 2 * hidden + hidden + c);
+            const vec size = magnitude(gate), by = load(deep + p * hidden + c), half = error_function(size) * 0.5f;
+            const vec on = gate * 0.5f + size * half; /* GELU, and the normal distribution that is its gradient's: */
+            const vec below = (vec)((mask)half | ((mask)gate & INT32_MIN)) + 0.5f;
+            const vec density = 0.39894228f * exponential(gate * gate * -0.5f);
+            store(act + p * hidden + c, on * value);
+            store(back + p * 2 * hidden + c, by * value * (below + gate * density));
+            store(back + p * 2 * hidden + hidden + c, by * on);
+        }
+}
+
+/* Norm without weight and bias, and what its gradient needs. */
+static void normalise_kept(const Half *b, const float *x, i64 pixels, float *out, float *mean, float *scale) {
+    const i64 c = b->channels, full = c / LANES * LANES;
+    normalise(x, out, pixels, c, b->centred);
+    for (i64 p = 0; p < pixels; p++, x += c) {
+        vec sum = {0}, wide = {0};
+        float rest = 0, squares = 0;
+        for (i64 k = 0; k < full; k += LANES) sum += load(x + k);
+        for (i64 k = full; k < c; k++) rest += x[k];
+        const float middle = (across(sum) + rest) / c;
+        for (i64 k = 0; k < full; k += LANES) {
+            const vec away = load(x + k) - middle;
+            wide += away * away;
+        }
+        for (i64 k = full; k < c; k++) squares += (x[k] - middle) * (x[k] - middle);
+        mean[p] = middle;
+        scale[p] = 1 / sqrtf((across(wide) + squares) / c + 1e-5f);
+    }
+}
+
+/* dx (+)= of the norm, from the gradient of its result; dy is the residual's, or NULL. */
+static void normalise_back(const Half *b, const float *normed, const float *back, const float *mean, const float *scale,
+                           const float *dy, i64 pixels, float *out) {
+    const i64 c = b->channels, full = c / LANES * LANES;
+    for (i64 p = 0; p < pixels; p++, normed += c, back += c, out += c) {
+        vec sum = {0}, along = {0};
+        float rest = 0, more = 0;
+        for (i64 k = 0; k < full; k += LANES) {
+            sum += load(back + k);
+            along += load(back + k) * load(normed + k);
+        }
+        for (i64 k = full; k < c; k++) rest += back[k], more += back[k] * normed[k];
+        const float straight = b->centred ? (across(sum) + rest) / c : 0, share = (across(along) + more) / c;
+        const float shift = b->centred ? 0 : mean[p] * scale[p], by = scale[p];
+        for (i64 k = 0; k < full; k += LANES) {
+            vec value = (load(back + k) - straight - (load(normed + k) - shift) * share) * by;
+            if (dy) value += load(dy + p * c + k);
+            store(out + k, value);
+        }
+        for (i64 k = full; k < c; k++)
+            out[k] = (back[k] - straight - (normed[k] - shift) * share) * by + (dy ? dy[p * c + k] : 0);
+    }
+}
+
+/* The part's result: y, or sums. Those must be zeros before. */
+EXPORT void half_forward(const Half *b, const Part *p) {
+    Room room;
+    lay_out(b, p, &room);
+    const i64 c = b->channels, wide = parts(b) * b->hidden, width = p->right - p->left, d = c / b->heads;
+    const i64 from = most(p->left - 1, 0), to = least(p->right + 1, b->width);
+    for (int i = 0; i < 3; i++) memset(room.wide[i], 0, (width + 2) * wide * sizeof(float));
+    for (i64 row = p->top - 1; row <= p->bottom; row++) {
+        float *line = room.wide[(row + 3) % 3];
+        if (row < 0 || row >= b->height) {
+            memset(line, 0, (width + 2) * wide * sizeof(float));
+        } else {
+            normalise(p->x + (row * b->width + from) * c, room.normed[0], to - from, c, b->centred);
+            product(room.normed[0], c, b->first, b->first_bias, 0, 0, line + (from - p->left + 1) * wide, wide, to - from,
+                    c, wide);
+        }
+        const i64 done = row - 1, at = (done * b->width + p->left) * c;
+        if (done < p->top) continue;
+        const float *const around[3] = {room.wide[(done + 2) % 3], room.wide[done % 3], line};
+        const float *act = room.pre;
+        if (b->kind == GATE) {
+            depthwise_gate(around, wide, b->taps, b->taps_bias, room.act, width, b->hidden);
+            act = room.act;
+        } else {
+            depthwise(around, wide, b->taps, b->taps_bias, room.pre, width, wide);
+        }
+        if (b->kind != SUMS) {
+            product(act, b->hidden, b->kind == MIX ? p->second_own : b->second, b->second_bias, p->x + at, c, p->out + at, c,
+                    width, b->inner, c);
+            continue;
+        }
+        for (i64 head = 0; head < b->heads; head++)
+            outer(act + head * d, wide, d, act + b->hidden + head * d, wide, d, width, p->second + head * tall(d) * whole(d));
+        add_squares(act, wide, width, b->hidden, p->qq);
+        add_squares(act + b->hidden, wide, width, b->hidden, p->kk);
+    }
+}
+
+/* Gradients of the depth-wise convolution's result, of `pixels` pixels whose result is `pre`: to `back`; for MIX and GATE
+   what the second product took goes to `act`. */
+static void tail_back(const Half *b, const Part *p, const Room *room, const float *dy, i64 pixels, float *back) {
+    const i64 c = b->channels, d = c / b->heads, hidden = b->hidden;
+    if (b->kind == MIX) {
+        product(dy, c, p->second_back_own, 0, 0, 0, back, hidden, pixels, c, hidden);
+    } else if (b->kind == GATE) {
+        product(dy, c, b->second_back, 0, 0, 0, room->deep, hidden, pixels, c, hidden);
+        gate_back(room->pre, room->deep, pixels, hidden, back, room->act);
+    } else {
+        for (int part = 0; part < 2; part++) {
+            const float *own = room->pre + part * hidden, *other = room->pre + (1 - part) * hidden;
+            const float *twice = part ? p->twice_kk : p->twice_qq, *panels = part ? p->of_k : p->of_q;
+            for (i64 x = 0; x < pixels; x++)
+                for (i64 k = 0; k < hidden; k += LANES) {
+                    const vec value = load(own + x * 2 * hidden + k) * load(twice + k);
+                    store(room->addend + x * hidden + k, value);
+                    if (k + LANES > c) store(back + (2 * x + part) * hidden + k, (vec){0}); /* padding */
+                }
+            for (i64 head = 0; head < b->heads; head++)
+                product(other + head * d, 2 * hidden, panels + head * whole(d) * d, 0, room->addend + head * d, hidden,
+                        back + part * hidden + head * d, 2 * hidden, pixels, d, d);
+        }
+    }
+}
+
+/* dx of the part, and what it adds to the gradients. */
+EXPORT void half_backward(const Half *b, const Part *p) {
+    Room room;
+    lay_out(b, p, &room);
+    const i64 c = b->channels, wide = parts(b) * b->hidden, width = p->right - p->left;
+    const i64 from = most(p->left - 2, 0), to = least(p->right + 2, b->width), outer_left = p->left - 2;
+    const i64 near = most(p->left - 1, 0), far = least(p->right + 1, b->width);
+    for (int i = 0; i < 3; i++) {
+        memset(room.wide[i], 0, (width + 4) * wide * sizeof(float));
+        memset(room.back[i], 0, (width + 2) * wide * sizeof(float));
+    }
+    for (i64 row = p->top - 2; row <= p->bottom + 1; row++) {
+        const i64 slot = (row + 6) % 3;
+        if (row < 0 || row >= b->height) {
+            memset(room.wide[slot], 0, (width + 4) * wide * sizeof(float));
+        } else {
+            float *normed = room.normed[slot] + (from - outer_left) * c;
+            normalise_kept(b, p->x + (row * b->width + from) * c, to - from, normed, room.mean[slot] + from - outer_left,
+                           room.scale[slot] + from - outer_left);
+            product(normed, c, b->first, b->first_bias, 0, 0, room.wide[slot] + (from - outer_left) * wide, wide, to - from,
+                    c, wide);
+        }
+        const i64 middle = row - 1, place = (middle + 6) % 3;
+        if (middle < p->top - 1) continue;
+        if (middle < 0 || middle >= b->height) {
+            memset(room.back[place], 0, (width + 2) * wide * sizeof(float));
+        } else {
+            const i64 shift = (near - 1 - outer_left) * wide, own = p->left - near;
+            const float *const around[3] = {room.wide[(middle + 5) % 3] + shift, room.wide[place] + shift,
+                                            room.wide[slot] + shift};
+            const float *dy = room.dy; /* a copy, since vectors may read beyond the last pixel */
+            if (p->dy) memcpy(room.dy, p->dy + (middle * b->width + near) * c, (far - near) * c * sizeof(float));
+            float *back = room.back[place] + (near - p->left + 1) * wide;
+            depthwise(around, wide, b->taps, b->taps_bias, room.pre, far - near, wide);
+            tail_back(b, p, &room, dy, far - near, back);
+            if (middle >= p->top && middle < p->bottom) {
+                const float *const under[3] = {around[0] + own * wide, around[1] + own * wide, around[2] + own * wide};
+                add_taps(back + own * wide, wide, under, width, wide, p->taps);
+                add_rows(back + own * wide, wide, width, wide, p->taps_bias);
+                if (b->kind != SUMS)
+                    outer((b->kind == GATE ? room.act : room.pre) + own * b->hidden, b->hidden, b->inner, dy + own * c, c, c,
+                          width, p->second);
+            }
+        }
+        const i64 done = row - 2, last = (done + 6) % 3;
+        if (done < p->top) continue;
+        const float *const around[3] = {room.back[(done + 5) % 3], room.back[last], room.back[place]};
+        const float *normed = room.normed[last] + 2 * c;
+        const i64 at = (done * b->width + p->left) * c;
+        depthwise(around, wide, b->taps_back, 0, room.deep, width, wide);
+        outer(room.deep, wide, wide, normed, c, c, width, p->first);
+        add_rows(room.deep, wide, width, wide, p->first_bias);
+        product(room.deep, wide, b->first_back, 0, 0, 0, room.narrow, c, width, wide, c);
+        normalise_back(b, normed, room.narrow, room.mean[last] + 2, room.scale[last] + 2, p->dy ? p->dy + at : 0, width,
+                       p->out + at);
+    }
+}
