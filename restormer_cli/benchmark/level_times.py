@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from restormer_cli.engine.backend import PRECISIONS
+from restormer_cli.engine.progress import Meter
 from restormer_cli.engine.strips import StripNetwork
 from restormer_cli.hardware import choose_device
 from restormer_cli.model.padding import pad_to_multiple_of_8
@@ -23,9 +24,9 @@ class TimedStripNetwork(StripNetwork):
         super().__init__(model, dtype)
         self.seconds: dict[str, float] = {}
 
-    def _level(self, name: str, x: Tensor, spare: Tensor) -> None:
+    def _level(self, name: str, x: Tensor, spare: Tensor, meter: Meter) -> None:
         begun = _now(self.device)
-        super()._level(name, x, spare)
+        super()._level(name, x, spare, meter)
         self.seconds[name] = _now(self.device) - begun
 
 

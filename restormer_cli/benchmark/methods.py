@@ -183,7 +183,7 @@ class Peer:
 
         return Plan("whole", True, None, None, self.precision, base)
 
-    def run(self, picture: "Tensor", plan: "Plan", notice: "Notice") -> "Tensor":
+    def run(self, picture: "Tensor", plan: "Plan", notice: "Notice", progress: object = None) -> "Tensor":
         return self._forward(picture.contiguous())
 
 

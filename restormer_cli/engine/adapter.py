@@ -7,10 +7,12 @@ self-ensemble and strength are all settled here, so that photographs and video f
 """
 
 from collections.abc import Callable
-from functools import partial
+from itertools import count
+from typing import Any
 
 import numpy as np
 
+from restormer_cli.engine.progress import Progress, part_of
 from restormer_cli.engine.restorer import Restorer
 from restormer_cli.errors import Failed, UserError
 from restormer_cli.hardware import is_out_of_memory, lacks_compiler
@@ -27,13 +29,15 @@ def restore_pixels(
     strength: float = 1.0,
     ensemble: bool = False,
     notice: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
 ) -> np.ndarray:
     """float32 (h, w, 1 or 3) in [0, 1] -> the restored picture, the same shape, not clamped.
 
     right: the second view, of the same shape, for dual-pixel weights and only for them.
     strength: 0 gives the input back bit for bit, 1 the network's answer, between them a blend.
     ensemble: average over the turned and mirrored picture, 8 ways (4 with two views), at 8 (4) times the cost.
-    notice: called with what people should know, each a short sentence.
+    notice: called with what people should know, each a short sentence. progress: called with the share that is done,
+        from 0 to 1, in this thread.
 
     Raises UserError for channels that do not fit, Failed for lack of memory or a result that is not finite; the
     messages do not name the picture.
@@ -41,9 +45,15 @@ def restore_pixels(
     check_views(restorer, pixels, right)
     if strength == 0:
         return pixels
-    network: Network = restorer
-    if notice is not None:
-        network = partial(restorer, notice=notice)
+    runs = count()  # the pictures that the network is shown, one after the other
+    times = (4 if right is not None else 8) if ensemble else 1
+
+    def network(picture: np.ndarray) -> np.ndarray:
+        heard: dict[str, Any] = {} if notice is None else {"notice": notice}
+        if progress is not None:
+            heard["progress"] = part_of(progress, next(runs), times)
+        return restorer(picture, **heard)
+
     try:
         restored = _through(network, restorer.config.in_channels, pixels, right, ensemble)
     except (MemoryError, RuntimeError) as error:  # torch raises RuntimeError, on a GPU a kind of it

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from restormer_cli.engine.memory_plan import Plan, plan
+from restormer_cli.engine.progress import Progress, silent
 from restormer_cli.engine.strips import StripNetwork
 from restormer_cli.engine.whole_map import WholeMap, fits, tensor_float_32
 from restormer_cli.model.config import ModelConfig
@@ -43,10 +44,11 @@ class Backend(Protocol):
         """
         ...
 
-    def run(self, picture: Tensor, plan: Plan, notice: Notice) -> Tensor:
+    def run(self, picture: Tensor, plan: Plan, notice: Notice, progress: Progress = silent) -> Tensor:
         """float32 (1, in_channels, h, w) on `device`, h and w multiples of 8 -> float32 (1, out_channels, h, w).
 
-        Runs all of it in one piece, whatever the plan's tiles: cutting is the Restorer's.
+        Runs all of it in one piece, whatever the plan's tiles: cutting is the Restorer's. `progress` may hear the share
+        that is done, in this thread.
         """
         ...
 
@@ -86,11 +88,11 @@ class OwnBackend:
             native=self.device.type == "cpu" and self.precision == "fp32" and library() is not None,
         )
 
-    def run(self, picture: Tensor, plan: Plan, notice: Notice) -> Tensor:
+    def run(self, picture: Tensor, plan: Plan, notice: Notice, progress: Progress = silent) -> Tensor:
         """As the protocol says; what overflows in another precision than fp32 is done again in it."""
         schedule = "map" if plan.whole_map else "strips"
         with tensor_float_32(self.precision == "tf32"):
-            restored = self._network(self.precision, schedule).run(picture, plan.keep_v)
+            restored = self._network(self.precision, schedule).run(picture, plan.keep_v, progress)
         if self.precision != "fp32" and not _finite(restored) and _finite(picture):
             # One value that is not finite reaches every pixel by way of attention: no smaller part can be mended.
             height, width = picture.shape[-2:]

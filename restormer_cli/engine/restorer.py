@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from restormer_cli.engine.backend import PRECISIONS, Backend, Notice, OwnBackend
 from restormer_cli.engine.memory_plan import Plan
+from restormer_cli.engine.progress import Progress, part_of, silent
 from restormer_cli.errors import UserError
 from restormer_cli.hardware import choose_device, give_back, held, parse_memory
 from restormer_cli.model.padding import multiple_of_8, pad_to_multiple_of_8
@@ -64,12 +66,15 @@ class Restorer:
         return self.backend.plan(height, width, tile=self.tile, budget=self.memory, base=base)
 
     @torch.inference_mode()
-    def __call__(self, picture: np.ndarray, notice: Notice | None = None) -> np.ndarray:
+    def __call__(
+        self, picture: np.ndarray, notice: Notice | None = None, progress: Progress | None = None
+    ) -> np.ndarray:
         """Floats (h, w, in_channels), nominally in [0, 1] and not clipped -> float32 (h, w, out_channels), not clamped.
 
         `notice` hears, in a sentence each, what was not done as asked: tiles for want of memory, parts done again in
-        float32. Raises UserError for another number of channels, an empty picture, or integers: their range is not
-        guessed.
+        float32. `progress` hears the share that is done, from 0 to 1, in this thread; it falls back to 0 where memory
+        ran out and the picture is begun again. Raises UserError for another number of channels, an empty picture, or
+        integers: their range is not guessed.
         """
         if picture.ndim != 3 or picture.shape[2] != self.config.in_channels or 0 in picture.shape:
             raise UserError(
@@ -86,7 +91,7 @@ class Restorer:
         restored = None
         while restored is None:
             try:
-                restored = self._planned(x, chosen, notice)
+                restored = self._planned(x, chosen, notice, progress or silent)
             except (MemoryError, RuntimeError) as error:  # torch raises RuntimeError, on a GPU a kind of it
                 if not self.backend.replans:
                     raise
@@ -102,27 +107,30 @@ class Restorer:
             give_back()
         return restored[0].permute(1, 2, 0).contiguous().cpu().numpy()
 
-    def _planned(self, x: Tensor, chosen: Plan, notice: Notice) -> Tensor:
+    def _planned(self, x: Tensor, chosen: Plan, notice: Notice, progress: Progress) -> Tensor:
+        progress(0.0)
         if chosen.tile is None:
-            return self._whole(x, chosen, notice)
-        return self._tiled(x, chosen.tile, chosen, notice)
+            return self._whole(x, chosen, notice, progress)
+        return self._tiled(x, chosen.tile, chosen, notice, progress)
 
-    def _whole(self, x: Tensor, chosen: Plan, notice: Notice) -> Tensor:
+    def _whole(self, x: Tensor, chosen: Plan, notice: Notice, progress: Progress) -> Tensor:
         h, w = x.shape[-2:]
-        return self.backend.run(pad_to_multiple_of_8(x), chosen, notice)[..., :h, :w]
+        return self.backend.run(pad_to_multiple_of_8(x), chosen, notice, progress)[..., :h, :w]
 
-    def _tiled(self, x: Tensor, tile: int, chosen: Plan, notice: Notice) -> Tensor:
+    def _tiled(self, x: Tensor, tile: int, chosen: Plan, notice: Notice, progress: Progress) -> Tensor:
         h, w = x.shape[-2:]
         # What was asked for goes with the tile that was asked for, not with a smaller one for want of memory.
         overlap = self.overlap if tile == self.tile else min(self.overlap, tile // 2)
         total = x.new_zeros(1, self.config.out_channels, h, w)
         weight = x.new_zeros(1, 1, h, w)
-        for top, bottom, rows in _spans(h, tile, overlap):
-            for left, right, columns in _spans(w, tile, overlap):
-                share = (rows[:, None] * columns[None, :]).to(self.device)
-                restored = self._whole(x[..., top:bottom, left:right], chosen, notice)
-                total[..., top:bottom, left:right] += share * restored
-                weight[..., top:bottom, left:right] += share
+        tiles = list(product(_spans(h, tile, overlap), _spans(w, tile, overlap)))
+        for index, ((top, bottom, rows), (left, right, columns)) in enumerate(tiles):
+            share = (rows[:, None] * columns[None, :]).to(self.device)
+            hear = part_of(progress, index, len(tiles))
+            restored = self._whole(x[..., top:bottom, left:right], chosen, notice, hear)
+            total[..., top:bottom, left:right] += share * restored
+            weight[..., top:bottom, left:right] += share
+            hear(1.0)
         return total.div_(weight)
 
 

@@ -103,7 +103,7 @@ class Exported:
                 )
         return Plan("whole" if side is None else "tiles", True, side, None, self.precision, need(side))
 
-    def run(self, picture: Tensor, plan: Plan | None = None, notice: Any = None) -> Tensor:
+    def run(self, picture: Tensor, plan: Plan | None = None, notice: Any = None, progress: Any = None) -> Tensor:
         """float32 (b, in_channels, h, w) -> float32 (b, out_channels, h, w).
 
         h and w are multiples of 8, or anything from `least` on where the file was exported with --any-size.

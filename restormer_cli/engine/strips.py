@@ -25,6 +25,7 @@ from restormer_cli.engine.native.blocks import NativeBlock, NativePasses, Worksp
 from restormer_cli.engine.native.transitions import NativeTransitions
 from restormer_cli.engine.packed import PackedBlock, PackedLinear
 from restormer_cli.engine.pieces import COLUMNS, Piece, cut
+from restormer_cli.engine.progress import FIRST_PASS, Meter, Progress, silent
 from restormer_cli.engine.tlc import Cells
 from restormer_cli.engine.transitions import StripTransitions, whole_rows
 from restormer_cli.model.restormer import Block, Level, Restormer
@@ -94,11 +95,13 @@ class StripNetwork:
             self.skip = None if skip is None else PackedLinear(skip.weight.flatten(1), skip.bias, dtype)
 
     @torch.inference_mode()
-    def run(self, picture: Tensor, keep_v: bool = True) -> Tensor:
+    def run(self, picture: Tensor, keep_v: bool = True, progress: Progress = silent) -> Tensor:
         """(1, in_channels, h, w), h and w multiples of 8 -> (1, out_channels, h, w) in float32 (or float64).
 
         `keep_v`: whether v of the level-1 decoder is kept, or computed twice, which saves its memory.
+        `progress` hears the share of the work that is done.
         """
+        meter = Meter(progress, sum(_work(name, block) for name, blocks in self.blocks.items() for block in blocks))
         pixels = picture[0].permute(1, 2, 0).contiguous()  # (h, w, c), from here to the end
         (height, width, _), c = pixels.shape, self.config.dim
         sizes = Allocations(self.config, height, width, keep_v=keep_v)
@@ -109,21 +112,21 @@ class StripNetwork:
         spare, level1 = buffer[0].flatten(), buffer[1]
         self.transitions.embed(pixels, level1)
         embedded = level1.clone() if self.config.dual_pixel else None
-        self._level("encoder_level1", level1, spare)
+        self._level("encoder_level1", level1, spare, meter)
         level2 = self.transitions.down("down1_2", level1, level1.new_empty(sizes.level2))
-        self._level("encoder_level2", level2, spare)
+        self._level("encoder_level2", level2, spare, meter)
         level3 = self.transitions.down(
             "down2_3", level2, spare[spare.numel() // 2 :]
         )  # v of the deeper levels comes before
-        self._level("encoder_level3", level3, spare)
+        self._level("encoder_level3", level3, spare, meter)
         level4 = self.transitions.down("down3_4", level3, spare[spare.numel() * 3 // 4 :])
-        self._level("latent", level4, spare)
+        self._level("latent", level4, spare, meter)
 
         # Each skip becomes its decoder, in place.
         self.transitions.reduce("up4_3", level4, level3)
-        self._level("decoder_level3", level3, spare)
+        self._level("decoder_level3", level3, spare, meter)
         self.transitions.reduce("up3_2", level3, level2)
-        self._level("decoder_level2", level2, spare)
+        self._level("decoder_level2", level2, spare, meter)
         if self.config.concat:
             decoded = self.transitions.join("up2_1", level2, level1, buffer.view(height, width, 2 * c))
             del level2
@@ -131,8 +134,8 @@ class StripNetwork:
         else:
             decoded = self.transitions.reduce("up2_1", level2, level1)
             del level2
-        self._level("decoder_level1", decoded, spare)
-        self._level("refinement", decoded, spare)
+        self._level("decoder_level1", decoded, spare, meter)
+        self._level("refinement", decoded, spare, meter)
         del spare
         if embedded is not None:
             assert self.skip is not None
@@ -142,23 +145,27 @@ class StripNetwork:
         self.transitions.output(decoded, result, None if self.config.dual_pixel else pixels)
         return result.permute(2, 0, 1)[None]
 
-    def _level(self, name: str, x: Tensor, spare: Tensor) -> None:
+    def _level(self, name: str, x: Tensor, spare: Tensor, meter: Meter) -> None:
         """The blocks of a level, in place: (h, w, c). `spare` is memory for v; where it is too small v is not kept."""
         height, width, channels = x.shape
         level = LEVEL[name]
         v = spare[: x.numel()].view(x.shape) if spare.numel() >= x.numel() else None
         cells = Cells.of(height, width, None if self.window is None else max(1, self.window >> (level - 1)))
         for block in self.blocks[name]:
+            work = _work(name, block)
+            shares = (FIRST_PASS * work, (1 - FIRST_PASS) * work)
             if isinstance(block, NativeBlock):
                 pieces = cut(height, width, COLUMNS, self.workers.size)
-                NativePasses(x, v, cells, pieces, self.workers, self.workspace).run(block)
+                done = [meter.each(share, len(pieces)) for share in shares]
+                NativePasses(x, v, cells, pieces, self.workers, self.workspace).run(block, done)
                 continue
             pieces = cut(height, width, self.band, self.workers.size)
+            done = [meter.each(share, len(pieces)) for share in shares]
             rows = min(height, self._rows(pieces, max(3 * channels, block.ffn_width)))
             walk = BlockPasses(block, x, v, cells, rows)
-            matrices = walk.matrices(self.workers.map(walk.gather, pieces))
+            matrices = walk.matrices(self.workers.map(walk.gather, pieces, done[0]))
             surrounded = [(piece, Halo(x, piece, 1 if v is not None else 2)) for piece in pieces]
-            self.workers.map(partial(walk.finish, matrices=matrices), surrounded)
+            self.workers.map(partial(walk.finish, matrices=matrices), surrounded, done[1])
 
     def _block(self, block: Block) -> NativeBlock | PackedBlock:
         if self.native and supports(block):
@@ -169,3 +176,8 @@ class StripNetwork:
         """Rows of a strip whose intermediate of so many channels fits `strip_bytes`."""
         columns = max(piece.columns[1] - piece.columns[0] for piece in pieces)
         return max(1, self.strip_bytes // (columns * channels * self.dtype.itemsize))
+
+
+def _work(name: str, block: NativeBlock | PackedBlock) -> float:
+    """About what a block costs, against other blocks: products, and what is done to every number besides."""
+    return block.channels * (block.channels + 40) / 4 ** (LEVEL[name] - 1)

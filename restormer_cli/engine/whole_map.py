@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from restormer_cli.engine.progress import Progress, silent
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.restormer import GDFN, MDTA, Block, Level, Restormer
 
@@ -265,10 +266,10 @@ class WholeMap:
             self._check()
 
     @torch.inference_mode()
-    def run(self, pictures: Tensor, keep_v: bool = True) -> Tensor:
+    def run(self, pictures: Tensor, keep_v: bool = True, progress: Progress = silent) -> Tensor:
         """(b, in_channels, h, w), h and w multiples of 8 -> (b, out_channels, h, w) in float32 (or float64).
 
-        `keep_v` is for the sake of `StripNetwork`, whose `run` this is otherwise.
+        `keep_v` and `progress`, which hears nothing, are for the sake of `StripNetwork`, whose `run` this is otherwise.
         """
         pictures = pictures.to(self.wide).contiguous()
         with tensor_float_32(self.tf32):

@@ -13,8 +13,8 @@ fades out of the restoration over a margin.
 
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cache, cached_property
 
 import numpy as np
 
@@ -138,13 +138,58 @@ class Colour:
         return all(float(np.abs(SRGB.signal(curve.light(signal)) - signal).max()) < ALIKE for curve in self.curves)
 
 
-def is_srgb(colour: Colour) -> bool:
+@dataclass(frozen=True, eq=False)
+class TableColour:
+    """What numbers mean by the tables of an ICC profile, both ways: through lcms, relative colorimetric, in floats."""
+
+    icc: bytes = field(repr=False)
+
+    narrow = alike = False
+
+    def light(self, values: Numbers) -> Numbers:
+        """(h, w, 3) in the profile's numbers -> sRGB's linear light, in which colours beyond sRGB are negative."""
+        return self._through(values, self.icc, linear_srgb())
+
+    def numbers(self, light: Numbers) -> Numbers:
+        """The inverse, as far as the profile's tables reach."""
+        return self._through(light, linear_srgb(), self.icc)
+
+    def _through(self, values: Numbers, source: bytes, target: bytes) -> Numbers:
+        import imagecodecs
+
+        return imagecodecs.cms_transform(
+            np.ascontiguousarray(values, np.float32),
+            source,
+            target,
+            colorspace="rgb",
+            outcolorspace="rgb",
+            outdtype="float32",
+            intent=RELATIVE,
+        )
+
+
+RELATIVE = 1
+"""lcms's number of the relative colorimetric intent."""
+
+
+@cache
+def linear_srgb() -> bytes:
+    """A profile of linear light with sRGB's primaries."""
+    import imagecodecs
+
+    primaries = [number for x, y in SRGB_POINTS for number in (x, y, 1.0)]
+    return bytes(imagecodecs.cms_profile("rgb", whitepoint=[*D65, 1.0], primaries=primaries, gamma=1.0))
+
+
+def is_srgb(colour: Colour | TableColour) -> bool:
     """Whether the numbers are sRGB's own, within what profiles round."""
-    return _near(colour, Colour((SRGB,), np.eye(3)))
+    return isinstance(colour, Colour) and _near(colour, Colour((SRGB,), np.eye(3)))
 
 
-def code_of(colour: Colour) -> tuple[int, int] | None:
+def code_of(colour: Colour | TableColour) -> tuple[int, int] | None:
     """Primaries and transfer by H.273's numbers; None where it has none for them."""
+    if isinstance(colour, TableColour):
+        return None
     if colour.code is not None:
         return colour.code
     for primaries in (1, 12, 9):
@@ -199,10 +244,10 @@ def of_code(primaries: int, transfer: int) -> Colour | None:
 
 def read_colour(
     icc: bytes | None, chunks: Sequence[tuple[bytes, bytes]] = (), exif: bytes | None = None
-) -> Colour | None:
+) -> Colour | TableColour | None:
     """What a file says by an ICC profile, PNG's chunks (AVIF, HEIC and JPEG XL give theirs as cICP) or EXIF.
 
-    None where it says nothing, or nothing that can be undone (profiles of tables).
+    None where it says nothing, or nothing that can be undone (profiles whose tables lead one way only).
     """
     known = dict(chunks)
     if len(body := known.get(b"cICP", b"")) == 4:
@@ -235,8 +280,9 @@ def _of_png(gamma: bytes, points: bytes) -> Colour | None:
 # --- ICC profiles -------------------------------------------------------------------------------------------------
 
 
-def of_icc(icc: bytes) -> Colour | None:
-    """A profile of a matrix and curves, or of one curve for gray; None for one of tables, or a damaged one."""
+def of_icc(icc: bytes) -> Colour | TableColour | None:
+    """A profile of a matrix and curves, of one curve for gray, or of tables both ways; None for another, or a damaged
+    one, or tables that say sRGB."""
     try:
         return _of_icc(icc)
     except (struct.error, ValueError, IndexError, np.linalg.LinAlgError):
@@ -246,7 +292,7 @@ def of_icc(icc: bytes) -> Colour | None:
 MAX_TAGS = 200
 
 
-def _of_icc(icc: bytes) -> Colour | None:
+def _of_icc(icc: bytes) -> Colour | TableColour | None:
     space, tags = icc_space(icc), {}
     for row in range(min(int.from_bytes(icc[128:132], "big"), MAX_TAGS)):
         name, start, length = struct.unpack_from(">4sII", icc, 132 + 12 * row)
@@ -255,6 +301,8 @@ def _of_icc(icc: bytes) -> Colour | None:
         return of_code(code[8], code[9])
     if space == "GRAY" and b"kTRC" in tags:
         return Colour((_icc_curve(tags[b"kTRC"]),))
+    if space == "RGB" and b"rXYZ" not in tags and b"A2B0" in tags and b"B2A0" in tags:
+        return _of_tables(icc)
     if space != "RGB" or not all(name in tags for name in (b"rXYZ", b"gXYZ", b"bXYZ", b"rTRC", b"gTRC", b"bTRC")):
         return None
     columns = [np.array(struct.unpack_from(">3i", tags[name], 8)) / 65536 for name in (b"rXYZ", b"gXYZ", b"bXYZ")]
@@ -264,6 +312,19 @@ def _of_icc(icc: bytes) -> Colour | None:
     bodies = [tags[name] for name in (b"rTRC", b"gTRC", b"bTRC")]
     curves = tuple(_icc_curve(body) for body in (bodies[:1] if len(set(bodies)) == 1 else bodies))
     return Colour(curves, matrix)
+
+
+def _of_tables(icc: bytes) -> TableColour | None:
+    colour, steps = TableColour(icc), np.linspace(0, 1, 5)
+    tried = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(1, -1, 3)
+    try:
+        light = colour.light(tried)
+        again = colour.numbers(np.clip(light, 0, 1))
+    except Exception:  # lcms's own kinds: it cannot use this profile
+        return None
+    sound = np.isfinite(light).all() and np.isfinite(again).all()
+    srgb = np.abs(_odd(SRGB.signal, light) - tried).max() < SAME
+    return colour if sound and not srgb else None
 
 
 def _icc_curve(body: bytes) -> Curve:
@@ -368,7 +429,7 @@ class Working:
     """
 
     scale: float = 1.0
-    colour: Colour | None = None
+    colour: Colour | TableColour | None = None
 
     def show(self, pixels: Numbers) -> Numbers:
         """float32 (h, w, 1 or 3) in the picture's numbers -> sRGB's in [0, 1], the same shape."""
@@ -401,6 +462,8 @@ class Working:
         values = pixels.astype(np.float32) / np.float32(self.scale)
         if self.colour is None:
             return values
+        if isinstance(self.colour, TableColour):
+            return _odd(SRGB.signal, self.colour.light(values))
         light = self._curved(values, back=False)
         if self.colour.to_srgb is not None and light.shape[2] == 3:
             light = light @ self.colour.to_srgb.T
@@ -410,12 +473,14 @@ class Working:
         if self.colour is None:
             return shown * self.scale
         light = _odd(SRGB.light, shown.astype(np.float64))
+        if isinstance(self.colour, TableColour):
+            return self.colour.numbers(light) * self.scale
         if self.colour.to_srgb is not None and light.shape[2] == 3:
             light = light @ np.linalg.inv(self.colour.to_srgb).T
         return self._curved(light, back=True) * self.scale
 
     def _curved(self, values: Numbers, *, back: bool) -> Numbers:
-        assert self.colour is not None
+        assert isinstance(self.colour, Colour)
         values = values.astype(np.float64)
         curves = self.colour.curves
         parts = [values] if len(curves) == 1 else [values[..., at : at + 1] for at in range(values.shape[2])]
@@ -435,7 +500,7 @@ def _odd(curve: Callable[[Numbers], Numbers], values: Numbers) -> Numbers:
     return np.copysign(curve(np.abs(values)), values)
 
 
-def working_space(colour: Colour | None, pixels: Numbers, *, floats: bool) -> Working | None:
+def working_space(colour: Colour | TableColour | None, pixels: Numbers, *, floats: bool) -> Working | None:
     """How these pixels are to be shown to a network; None where they can be shown as they are."""
     scale = float_scale(pixels) if floats else 1.0
     plain = colour is None or (colour.alike and colour.narrow)

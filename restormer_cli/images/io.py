@@ -28,6 +28,7 @@ from restormer_cli.errors import Failed, UserError, one_line
 from restormer_cli.files import write_atomically
 from restormer_cli.images.colour import (
     HDR,
+    TableColour,
     Working,
     code_of,
     float_scale,
@@ -474,6 +475,10 @@ def _colours_for(codec: Codec, like: Picture, channels: int, bits: int) -> _Colo
         lost = like.icc is not None
         told = "the format as written here cannot hold its colour profile; colours may look different" if lost else None
         return _Colours(None, like.colour, None, told)
+    scale = 1.0 if like.working is None else like.working.scale
+    if isinstance(colour, TableColour):
+        convert = Working(scale, colour) if space == "RGB" else None
+        return _Colours(convert=convert, told="its colours are converted to sRGB")
     if space == "GRAY" and colour.to_srgb is not None:
         colour = replace(colour, to_srgb=None)
     if is_srgb(colour) or (like.icc is None and codec.colour(like.colour, bits, like.lossless)):
@@ -489,7 +494,6 @@ def _colours_for(codec: Codec, like: Picture, channels: int, bits: int) -> _Colo
         if code is not None and code[1] in HDR:
             told = "its HDR colours go into a profile: programs that do not know of it show no light beyond white"
         return _Colours(make_icc(colour, "as in the original"), (), None, told)
-    scale = 1.0 if like.working is None else like.working.scale
     return _Colours(convert=Working(scale, colour), told="its colours are converted to sRGB")
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from restormer_cli.images.colour import make_icc, read_colour
+from restormer_cli.images.colour import Colour, make_icc, read_colour
 from restormer_cli.images.formats.exif_icc import with_text
 from restormer_cli.images.formats.raster import Beside, Unreadable
 from restormer_cli.images.io import Picture
@@ -19,7 +19,8 @@ END = b"</rdf:RDF>"
 def stripped(picture: Picture) -> Picture:
     """The picture without what people, cameras and programs wrote beside it; what its colours mean stays."""
     icc = picture.icc
-    if icc is None and not picture.colour and (colour := read_colour(None, (), picture.exif)) is not None:
+    colour = read_colour(None, (), picture.exif)
+    if icc is None and not picture.colour and isinstance(colour, Colour):
         icc = make_icc(colour, "Adobe RGB compatible")  # EXIF alone has said so
     return replace(picture, exif=None, beside=Beside(), icc=icc)
 

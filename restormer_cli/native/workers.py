@@ -5,7 +5,7 @@ each the cores would wait for the slowest, which on a busy machine is one that s
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -29,10 +29,15 @@ class WorkerPool:
         """How many jobs run at once: as many as PyTorch has threads, where nothing else was said."""
         return self._size or torch.get_num_threads()
 
-    def map(self, job: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-        """The job's result for every item, in order; the jobs share the cores. A single one has all cores, here."""
+    def map(
+        self, job: Callable[[Item], Result], items: Sequence[Item], done: Callable[[], None] | None = None
+    ) -> list[Result]:
+        """The job's result for every item, in order; the jobs share the cores. A single one has all cores, here.
+
+        `done` is called here, in the caller's thread, for each result.
+        """
         if len(items) < 2 or self.size < 2:
-            return [job(item) for item in items]
+            return _told(map(job, items), done)
         cores = torch.get_num_threads()
         share = max(1, cores // min(self.size, len(items)))
 
@@ -42,7 +47,7 @@ class WorkerPool:
                 return job(item)
 
         try:
-            return list(self._executor().map(infer, items))
+            return _told(self._executor().map(infer, items), done)
         finally:
             torch.set_num_threads(cores)  # the number for threads yet to come, which `_take` has changed too
 
@@ -60,3 +65,13 @@ class WorkerPool:
             self._threads = self.size
             self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="piece")
         return self._pool
+
+
+def _told(results: Iterable[Result], done: Callable[[], None] | None) -> list[Result]:
+    if done is None:
+        return list(results)
+    told = []
+    for result in results:
+        told.append(result)
+        done()
+    return told

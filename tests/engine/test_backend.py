@@ -7,6 +7,7 @@ from torch import Tensor
 
 from restormer_cli.engine.backend import Notice
 from restormer_cli.engine.memory_plan import Plan
+from restormer_cli.engine.progress import Progress, silent
 from restormer_cli.engine.restorer import Restorer
 from restormer_cli.errors import UserError
 from restormer_cli.model.config import ModelConfig
@@ -27,7 +28,7 @@ class Negative:
     def plan(self, height: int, width: int, *, tile: int | None, budget: int | None, base: int) -> Plan:
         return Plan("tiles" if tile else "whole", True, tile, None, self.precision, base)
 
-    def run(self, picture: Tensor, plan: Plan, notice: Notice) -> Tensor:
+    def run(self, picture: Tensor, plan: Plan, notice: Notice, progress: Progress = silent) -> Tensor:
         self.shapes.append(tuple(picture.shape))
         if picture.shape[2] * picture.shape[3] > self.most:
             raise MemoryError

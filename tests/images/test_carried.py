@@ -1,7 +1,9 @@
 """What files hold beside plain sRGB samples: carried, or told; the codecs of others judge."""
 
 import io
+import shutil
 import struct
+import subprocess
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +18,9 @@ from PIL import Image
 from restormer_cli.errors import UserError
 from restormer_cli.images.colour import Working, make_icc, of_code, read_colour
 from restormer_cli.images.formats.exif_icc import read_ifd
-from restormer_cli.images.formats.jpeg_xl import read_jxl
+from restormer_cli.images.formats.jpeg_xl import decode_jxl, encode_jxl, jxl_keeps, read_jxl
 from restormer_cli.images.formats.png import png_chunk
-from restormer_cli.images.formats.raster import Beside
+from restormer_cli.images.formats.raster import Beside, Options, Raster
 from restormer_cli.images.formats.table import CODECS
 from restormer_cli.images.io import Picture, check_writable, decode_picture, encode_picture, picture_size, read_picture
 from restormer_cli.images.provenance import signed, stripped
@@ -98,10 +100,10 @@ def test_colours_mean_the_same_in_every_format(chunk, target, deep):
     result = again(picture, target)
     assert looks_alike(result, picture), check_writable(f"out.{target}", picture)
     told = any("colours" in note for note in check_writable(f"out.{target}", picture))
-    kept = target in ("png", "avif") or (target == "jxl" and deep and chunk is LINEAR)
+    kept = target in ("png", "avif", "jxl")
     srgb = chunk[1] == struct.pack(">I", 45455)
     hdr = chunk[0] == b"cICP"
-    assert told == (not (kept or srgb) and (hdr or target in ("bmp", "jxl")))
+    assert told == (not (kept or srgb) and (hdr or target == "bmp"))
 
 
 def test_a_profile_that_a_format_cannot_hold_is_converted():
@@ -111,7 +113,7 @@ def test_a_profile_that_a_format_cannot_hold_is_converted():
     samples = np.linspace(9000, 50000, 24 * 40 * 3).reshape(24, 40, 3).astype(np.uint16)
     tifffile.imwrite(out, samples, photometric="rgb", iccprofile=make_icc(wide, "wide"))
     picture = decode_picture(out.getvalue(), "in.tif")
-    for form, told in (("bmp", True), ("jxl", True), ("avif", False)):  # H.273 has a number for this one
+    for form, told in (("bmp", True), ("jxl", False), ("avif", False)):  # H.273 has a number for this one
         assert looks_alike(again(picture, form), picture)
         assert any("converted to sRGB" in note for note in check_writable(f"a.{form}", picture)) == told
 
@@ -130,6 +132,50 @@ def test_linear_light_stays_linear_in_a_deep_jpeg_xl():
     data = encode_picture(picture.pixels, picture, "jxl", lossless=True)
     assert read_jxl(data).cicp == (1, 8)
     assert decode_picture(data, "x.jxl").colour == ((b"cICP", bytes([1, 8, 0, 1])),)
+
+
+@pytest.mark.parametrize("lossless", [True, False])
+@pytest.mark.parametrize(("kind", "top"), [(np.uint8, 255), (np.uint16, 65535), (np.float32, 1)])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("cicp", [(12, 13), (9, 16), (9, 18), (9, 13), (1, 8)])
+def test_jpeg_xl_says_what_its_colours_are(cicp, channels, kind, top, lossless):
+    y, x = np.mgrid[:48, :64] / 64
+    ramp = np.stack([0.3 + 0.1 * x, 0.35 + 0.1 * y, 0.4 - 0.1 * x, 0.5 + 0.3 * x], axis=-1)
+    wanted = ramp[..., :channels] * top
+    samples = (wanted if top == 1 else np.rint(wanted)).astype(kind)
+    chunk = ((b"cICP", bytes([*cicp, 0, 1])),)
+    bits = {255: 8, 65535: 16, 1: 32}[top]
+    assert jxl_keeps(chunk, bits, lossless) == (lossless or cicp[1] != 18)
+    if not jxl_keeps(chunk, bits, lossless):
+        return
+    data = encode_jxl(Raster(samples, bits, colour=chunk), Options(95, "4:4:4", lossless))
+    result = decode_jxl(data, 10_000)
+    primaries, transfer = cicp if channels > 1 else (1, cicp[1])
+    assert read_jxl(data).cicp == (primaries, transfer)
+    assert (result.bits, result.lossless, result.samples.shape) == (bits, lossless, samples.shape)
+    if lossless:
+        assert np.array_equal(result.samples, samples)
+    assert np.abs(result.samples.astype(float) - samples).mean() < 0.006 * top
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("jxlinfo") is None, reason="needs Debian's libjxl-tools")
+@pytest.mark.parametrize("lossless", [True, False])
+def test_debians_tools_see_the_colours_of_jpeg_xl(tmp_path, lossless):
+    y, x = np.mgrid[:48, :64] / 64
+    ramp = np.rint(np.stack([0.3 + 0.1 * x, 0.35 + 0.1 * y, 0.4 - 0.1 * x], axis=-1) * 65535).astype(np.uint16)
+    names = {(12, 13): "P3 primaries, sRGB", (9, 16): "Rec.2100 primaries, PQ", (9, 18): "Rec.2100 primaries, HLG"}
+    path, shown = tmp_path / "a.jxl", tmp_path / "a.png"
+    for cicp, words in names.items():
+        chunk = ((b"cICP", bytes([*cicp, 0, 1])),)
+        if not jxl_keeps(chunk, 16, lossless):
+            continue
+        path.write_bytes(encode_jxl(Raster(ramp, 16, colour=chunk), Options(95, "4:4:4", lossless)))
+        told = subprocess.run(["jxlinfo", path], capture_output=True, text=True, check=True).stdout
+        assert f"RGB, D65, {words} transfer function" in told
+        subprocess.run(["djxl", path, shown, "--bits_per_sample=16"], capture_output=True, check=True)
+        seen = imagecodecs.png_decode(shown.read_bytes()).astype(float)
+        assert np.abs(seen - ramp).mean() < (1 if lossless else 0.006 * 65535)
 
 
 def test_png_keeps_light_levels_and_significant_bits():
@@ -305,7 +351,7 @@ def test_strip_takes_everything_but_what_colours_mean(form):
     bare = stripped(replace(picture, icc=make_icc(wide, "wide")))
     result = decode_picture(encode_picture(bare.pixels, bare, form), f"a.{form}")
     assert (result.exif, result.beside) == (None, Beside())
-    assert (result.icc == bare.icc) == (form not in ("jxl", "dng"))  # converted there
+    assert (result.icc == bare.icc) == (form not in ("jxl", "dng"))  # by numbers in one, converted in the other
 
 
 @pytest.mark.parametrize("form", ["jpg", "png", "tif", "webp", "avif", "jxl", "heic"])
@@ -372,6 +418,7 @@ def test_the_table_of_what_is_kept_is_true():
                 field = kept[column]
                 seen = getattr(result, field) if field in ("exif", "icc") else getattr(result.beside, field)
                 there = "yes" if seen else "converted" if "converted to sRGB" in told else "told"
+                there = "by numbers" if profile and result.colour else there
                 assert there == cell, where
                 assert cell != "told" or column in told, where
             else:

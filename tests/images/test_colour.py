@@ -3,6 +3,7 @@
 import io
 import struct
 from pathlib import Path
+from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -13,9 +14,11 @@ from skimage import data
 
 from restormer_cli.images.colour import (
     ADOBE,
+    D50_XYZ,
     D65,
     SRGB,
     Colour,
+    TableColour,
     Working,
     float_scale,
     gamma_curve,
@@ -28,7 +31,7 @@ from restormer_cli.images.colour import (
 )
 from restormer_cli.images.formats.exif_icc import is_adobe_rgb
 from restormer_cli.images.formats.png import png_chunk
-from restormer_cli.images.io import Picture, decode_picture, encode_picture
+from restormer_cli.images.io import Picture, check_writable, decode_picture, encode_picture
 
 PROPHOTO = Colour(
     (gamma_curve(1.8),), of_points(((0.7347, 0.2653), (0.1596, 0.8404), (0.0366, 0.0001)), (0.3457, 0.3585))
@@ -54,6 +57,52 @@ def photograph() -> np.ndarray:
     return data.chelsea()[60:188, 100:260].astype(np.float32) / 255
 
 
+def by_tables(colour: Colour, gamma: float) -> bytes:
+    """A profile of tables (lut16Type, both ways, by XYZ) that says what a matrix and a gamma say."""
+    assert colour.to_srgb is not None
+    matrix, most = of_xyz(colour), 65535 / 32768
+
+    def table(convert: Any, grid: int, before: np.ndarray, after: np.ndarray) -> bytes:
+        axes = np.meshgrid(*[np.linspace(0, 1, grid)] * 3, indexing="ij")
+        head = b"mft2\0\0\0\0" + bytes([3, 3, grid, 0]) + struct.pack(">9i", *(65536 * np.eye(3, dtype=int)).ravel())
+        parts = (*[before] * 3, convert(np.stack(axes, -1).reshape(-1, 3)), *[after] * 3)
+        body = b"".join(np.rint(np.clip(part, 0, 1) * 65535).astype(">u2").tobytes() for part in parts)
+        return head + struct.pack(">2H", len(before), len(after)) + body
+
+    line = np.linspace(0, 1, 4096)
+    tags = {
+        b"desc": b"desc\0\0\0\0" + struct.pack(">I", 2) + b"x\0" + bytes(78),
+        b"cprt": b"text\0\0\0\0x\0\0\0",
+        b"wtpt": b"XYZ \0\0\0\0" + struct.pack(">3i", *np.rint(D50_XYZ * 65536).astype(int)),
+        b"A2B0": table(lambda rgb: rgb @ matrix.T / most, 2, line**gamma, line),
+        # The way back in numbers from -0.5 to 1.5, so that what is cut off is cut after the table.
+        b"B2A0": table(
+            lambda xyz: (xyz * most @ np.linalg.inv(matrix).T + 0.5) / 2,
+            33,
+            line,
+            np.clip(2 * line - 0.5, 0, 1) ** (1 / gamma),
+        ),
+    }
+    start, rows, body = 132 + 12 * len(tags), b"", b""
+    for name, value in tags.items():
+        rows += struct.pack(">4sII", name, start + len(body), len(value))
+        body += value + b"\0" * (-len(value) % 4)
+    head = struct.pack(">I4sI4s4s4s", start + len(body), b"\0" * 4, 0x02400000, b"prtr", b"RGB ", b"XYZ ")
+    head += struct.pack(">6H4s", 2026, 1, 1, 0, 0, 0, b"acsp").ljust(44, b"\0")
+    head += struct.pack(">3i", *np.rint(D50_XYZ * 65536).astype(int))
+    return head.ljust(128, b"\0") + struct.pack(">I", len(tags)) + rows + body
+
+
+def of_xyz(colour: Colour) -> np.ndarray:
+    """Linear light of a colour -> XYZ under D50, by the columns of the profile that we make of it."""
+    icc, columns = make_icc(colour, "x"), []
+    for row in range(int.from_bytes(icc[128:132], "big")):
+        name, start, _ = struct.unpack_from(">4sII", icc, 132 + 12 * row)
+        if name in (b"rXYZ", b"gXYZ", b"bXYZ"):
+            columns.append(np.array(struct.unpack_from(">3i", icc, start + 8)) / 65536)
+    return np.stack(columns, axis=1)
+
+
 def versions(pixels: np.ndarray) -> dict[str, Picture]:
     """One picture in the numbers of several spaces, each as a file would have it."""
     shown = pixels.astype(np.float64)
@@ -68,6 +117,7 @@ def versions(pixels: np.ndarray) -> dict[str, Picture]:
     return {
         "sRGB": tiff(np.rint(shown * 65535).astype(np.uint16)),
         "ProPhoto": tiff(sixteen, make_icc(PROPHOTO, "ProPhoto")),
+        "tables": tiff(sixteen, by_tables(PROPHOTO, 1.8)),
         "Rec. 2020 PQ": png16(pq, (b"cICP", bytes([9, 16, 0, 1]))),
         "linear float": tiff(numbers(LINEAR).astype(np.float32), make_icc(LINEAR, "linear")),
         "float to 65535": tiff((shown * 65535).astype(np.float32)),
@@ -149,7 +199,7 @@ def test_our_profiles_are_read_by_a_colour_engine_and_by_us(colour):
     profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
     assert ImageCms.getProfileDescription(profile).strip() == "named"
     again = of_icc(icc)
-    assert again is not None
+    assert isinstance(again, Colour)
     assert again.to_srgb is not None
     assert np.abs(again.to_srgb - colour.to_srgb).max() < 1e-3
     # lcms and we turn the same numbers into the same sRGB, where sRGB can show them
@@ -167,7 +217,7 @@ def test_our_profiles_are_read_by_a_colour_engine_and_by_us(colour):
 
 def test_a_profile_of_lcms_is_srgb():
     colour = of_icc(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
-    assert colour is not None
+    assert isinstance(colour, Colour)
     assert colour.alike
     assert np.abs(colour.to_srgb - np.eye(3)).max() < 2e-3  # pyright: ignore
 
@@ -182,12 +232,12 @@ def test_colours_near_srgb_are_shown_as_they_are():
 
 def test_png_chunks_say_what_numbers_mean():
     linear = read_colour(None, [(b"gAMA", struct.pack(">I", 100_000))])
-    assert linear is not None
+    assert isinstance(linear, Colour)
     assert np.allclose(linear.curves[0].light(np.array([0.25])), 0.25)
     assert read_colour(None, [(b"sRGB", b"\0"), (b"gAMA", struct.pack(">I", 100_000))]) is None
     points = [31270, 32900, 70800, 29200, 17000, 79700, 13100, 4600]
     wide = read_colour(None, [(b"cHRM", struct.pack(">8I", *points))])
-    assert wide is not None
+    assert isinstance(wide, Colour)
     assert not wide.narrow
     assert np.abs(wide.to_srgb - of_code(9, 13).to_srgb).max() < 1e-6  # pyright: ignore
 
@@ -204,8 +254,35 @@ def test_adobe_rgb_of_a_camera_is_read_from_exif():
     assert not is_adobe_rgb(exif(1, "R98"))
     assert not is_adobe_rgb(b"II*\0\x08\0\0\0\x01\0")
     colour = read_colour(None, (), exif(65535, "R03"))
-    assert colour is not None
+    assert isinstance(colour, Colour)
     assert np.abs(colour.to_srgb - of_points(ADOBE, D65)).max() < 1e-9
+
+
+def test_profiles_of_tables_mean_what_a_matrix_means():
+    icc = by_tables(PROPHOTO, 1.8)
+    tables = of_icc(icc)
+    assert isinstance(tables, TableColour)
+    assert ImageCms.ImageCmsProfile(io.BytesIO(icc))  # lcms takes it
+    pixels = np.random.default_rng(0).uniform(0.2, 0.8, (40, 50, 3)).astype(np.float32)
+    by_tables_, by_matrix = Working(1.0, tables), Working(1.0, PROPHOTO)
+    shown = by_matrix.show(pixels)
+    assert np.abs(shown - pixels).max() > 0.05
+    assert np.abs(by_tables_.show(pixels) - shown).max() < 0.002
+    assert np.array_equal(by_tables_.carry(pixels, by_tables_.show(pixels), by_tables_.show(pixels)), pixels)
+    inside = (by_matrix.convert(pixels) > 0.02).all(axis=2)
+    brighter = by_tables_.carry(pixels, shown, shown + np.float32(0.02)) - pixels
+    assert np.abs(brighter - (by_matrix.carry(pixels, shown, shown + np.float32(0.02)) - pixels))[inside].max() < 0.004
+    assert brighter[inside].min() > 0
+
+
+def test_a_profile_of_tables_is_kept_or_converted():
+    picture = tiff(np.rint(photograph() * 65535).astype(np.uint16), by_tables(PROPHOTO, 1.8))
+    kept = decode_picture(encode_picture(picture.pixels, picture, "tif"), "out.tif")
+    assert kept.icc == picture.icc
+    assert picture.working is not None
+    assert "converted to sRGB" in " ".join(check_writable("a.bmp", picture))
+    converted = decode_picture(encode_picture(picture.pixels, picture, "bmp"), "out.bmp")
+    assert np.abs(converted.pixels - picture.shown).max() < 0.003
 
 
 def test_profiles_that_are_broken_are_no_colours():

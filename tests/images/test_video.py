@@ -4,6 +4,7 @@ import gc
 import io
 import json
 import signal
+import struct
 import subprocess
 import sys
 import weakref
@@ -19,9 +20,16 @@ from typer.testing import CliRunner, Result
 
 from restormer_cli import cli
 from restormer_cli.analysis.decision import Choice
+from restormer_cli.commands.restore import run
+from restormer_cli.commands.restore import video as verb
+from restormer_cli.commands.restore.types import FrameDone, Request
 from restormer_cli.errors import UserError
+from restormer_cli.images import segments
 from restormer_cli.images import video as room
+from restormer_cli.images import video_writer as writer_room
+from restormer_cli.images.segments import Segments
 from restormer_cli.images.video import is_video, open_video
+from restormer_cli.images.video_writer import writing
 
 av: Any = pytest.importorskip("av", reason=f"PyAV is missing: {room.EXTRA}")
 
@@ -77,10 +85,21 @@ def frames(path: Path) -> list[tuple[float, np.ndarray]]:
 
 def through(source: Path, target: Path, change=lambda pixels: pixels) -> list[str]:
     """A film through our reader and writer; returns the notes."""
-    with open_video(source) as film, target.open("w+b") as stream, film.writer(stream, target) as out:
-        for frame in film.frames(out):
-            out.write(change(frame.pixels), frame)
-    return out.notes
+    return written(source, target, change)[0]
+
+
+def written(source: Path, target: Path, change=lambda pixels: pixels) -> tuple[list[str], list[str]]:
+    """The notes of the writer and those of the reader."""
+    store = Segments(target.with_suffix(".parts"), {})
+    with open_video(source) as film, writing(film, target, store) as out:
+        for part in out.missing():
+            with out.segment() as write:
+                for frame in part:
+                    write(change(frame.pixels), frame)
+        with target.open("w+b") as stream:
+            out.join(stream)
+        store.close(whole=True)
+    return out.notes, film.notes
 
 
 def restore(*arguments: object) -> Result:
@@ -131,7 +150,7 @@ def test_eight_bits_and_back_are_the_same_eight_bits(matrix, full):
     luma[:] = np.random.default_rng(0).integers(90, 160, luma.size)
     flat.colorspace, flat.color_range = matrix, full
     there = room._to_frame(flat)
-    back = room._from_pixels(there.pixels, None, flat, "yuv420p")
+    back = room.from_pixels(there.pixels, None, flat, "yuv420p")
     for plane, again in zip(flat.planes, back.planes, strict=True):
         was, now = (np.frombuffer(memoryview(p), np.uint8).astype(int) for p in (plane, again))
         assert np.abs(was - now).max() <= 1
@@ -344,24 +363,125 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path, colour_weights, monkey
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
 
 
-def test_a_killed_run_leaves_no_half_film_and_the_next_one_tidies_up(tmp_path, colour_weights):
-    source = make(tmp_path / "a.mkv", "ffv1", "yuv420p", None)
+def test_a_killed_run_is_gone_on_with_and_leaves_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.setattr(segments, "LENGTH", 4)
+    source = make(tmp_path / "a.mp4")
+    out = tmp_path / "out"
     code = (
         "import sys, time\nfrom restormer_cli.commands.restore.run import restore\n"
         "from restormer_cli.commands.restore.types import FrameDone, Request\n"
-        "from pathlib import Path\n"
-        "for event in restore(Request(Path(sys.argv[1]), Path(sys.argv[2]), weights=sys.argv[3], device='cpu')):\n"
-        "    if isinstance(event, FrameDone) and event.frames == 3:\n        print('now', flush=True); time.sleep(60)\n"
+        "from restormer_cli.images import segments\nfrom pathlib import Path\nsegments.LENGTH = 4\n"
+        "for event in restore(Request(Path(sys.argv[1]), Path(sys.argv[2]), degrade='gaussian:9', device='cpu')):\n"
+        "    if isinstance(event, FrameDone) and event.frames == 6:\n        print('now', flush=True); time.sleep(60)\n"
     )
-    arguments = [sys.executable, "-c", code, str(source), str(tmp_path / "out" / "b.mkv"), str(colour_weights)]
+    arguments = [sys.executable, "-c", code, str(source), str(out / "b.mp4")]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        assert [path.suffix for path in (tmp_path / "out").iterdir()] == [".part"]
         process.send_signal(signal.SIGKILL)
-    assert [path.suffix for path in (tmp_path / "out").iterdir()] == [".part"]
-    assert restore(source, tmp_path / "out" / "b.mkv", "--weights", colour_weights).exit_code == 0
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["b.mkv"]
+    assert not (out / "b.mp4").exists()
+    result = restore(source, out / "b.mp4", "--degrade", "gaussian:9")
+    assert result.exit_code == 0, result.output
+    assert "note: goes on at frame 5" in result.stderr
+    assert [path.name for path in out.iterdir()] == ["b.mp4"]
+    assert restore(source, tmp_path / "whole.mp4", "--degrade", "gaussian:9").exit_code == 0
+    assert (out / "b.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+
+
+def interrupted(source: Path, target: Path, after: int, **options: Any) -> int:
+    """A run that is stopped after so many frames; how many of them stay."""
+    for event in run.restore(Request(source, target, device="cpu", **{"degrade": "gaussian:9", **options})):
+        if isinstance(event, FrameDone) and event.frames == after:
+            return event.kept
+    raise AssertionError("it came to its end")
+
+
+@pytest.mark.parametrize(
+    ("codec", "form", "suffix", "after"),
+    [
+        ("libx264", "yuv420p", ".mov", 4),
+        ("libx265", "yuv420p", ".mkv", 7),
+        ("libvpx-vp9", "yuv420p", ".webm", 8),
+        ("libsvtav1", "yuv420p", ".mp4", 7),
+        ("ffv1", "yuva444p10le", ".mkv", 9),
+    ],
+)
+def test_going_on_makes_the_bytes_of_a_run_without_interruption(tmp_path, monkeypatch, codec, form, suffix, after):
+    monkeypatch.setattr(segments, "LENGTH", 3)
+    source = make(tmp_path / f"a{suffix}", codec, form, "aac" if suffix == ".mov" else None)
+    whole, resumed = tmp_path / f"whole{suffix}", tmp_path / f"resumed{suffix}"
+    assert restore(source, whole, "--degrade", "gaussian:9").exit_code == 0
+    kept = interrupted(source, resumed, after)
+    assert kept == (after - 1) // 3 * 3
+    result = restore(source, resumed, "--degrade", "gaussian:9")
+    assert f"goes on at frame {kept + 1}\n" in result.stderr
+    assert resumed.read_bytes() == whole.read_bytes()
+    assert [time for time, _ in packets(whole, "video")] == [time for time, _ in packets(resumed, "video")]
+    assert len(frames(whole)) == FRAMES
+    with av.open(str(whole)) as film:  # as containers want it
+        stamps = [packet.dts for packet in film.demux(video=0) if packet.dts is not None]
+        assert stamps == sorted(set(stamps))
+
+
+def test_another_request_starts_again_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(segments, "LENGTH", 3)
+    source, target = make(tmp_path / "a.mkv", "ffv1", "yuv420p", None), tmp_path / "b.mkv"
+    assert interrupted(source, target, 7) == 6
+    result = restore(source, target, "--degrade", "gaussian:9", "--seed", "1")
+    assert result.exit_code == 0
+    assert "with other settings: it starts again" in " ".join(result.stderr.split())
+    assert "goes on" not in result.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"a.mkv", "b.mkv"}
+
+
+def test_what_went_before_counts_in_the_account(tmp_path, monkeypatch):
+    monkeypatch.setattr(segments, "LENGTH", 3)
+    source = make(tmp_path / "a.mkv", "ffv1", "yuv420p", None)
+    reports = []
+    for name in ("whole.mkv", "resumed.mkv"):
+        if name == "resumed.mkv":
+            interrupted(source, tmp_path / name, 7)
+        result = restore(source, tmp_path / name, "--degrade", "gaussian:9", "--json")
+        reports.append(json.loads(result.stdout)["files"][0])
+    assert reports[0]["change"] == reports[1]["change"] > 1
+    assert "9 frames" in reports[1]["warnings"]
+
+
+def test_a_damaged_segment_is_made_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(segments, "LENGTH", 3)
+    source, target = make(tmp_path / "a.mkv", "ffv1", "yuv420p", None), tmp_path / "b.mkv"
+    interrupted(source, target, 9)
+    (folder,) = tmp_path.glob(".restormer-*.video")
+    second = folder / "000001.segment"
+    second.write_bytes(second.read_bytes()[:-20])
+    result = restore(source, target, "--degrade", "gaussian:9")
+    assert "goes on at frame 4\n" in result.stderr
+    assert len(frames(target)) == FRAMES
+
+
+def test_ctrl_c_tells_where_it_will_go_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(segments, "LENGTH", 3)
+    source = make(tmp_path / "a.mkv", "ffv1", "yuv420p", None)
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    real = verb._compute
+    monkeypatch.setattr(verb, "_compute", lambda *a: stopped() if a[4] == 7 else real(*a))
+    result = restore(source, tmp_path / "b.mkv", "--degrade", "gaussian:9")
+    assert result.exit_code == 130
+    assert "after 7 frames; the same command goes on at frame 7" in " ".join(result.stderr.split())
+
+
+def test_two_runs_of_one_film_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(segments, "LENGTH", 3)
+    source, target = make(tmp_path / "a.mkv", "ffv1", "yuv420p", None), tmp_path / "b.mkv"
+    first = run.restore(Request(source, target, device="cpu", degrade="gaussian:9"))
+    assert [type(next(first)).__name__ for _ in range(3)] == ["Started", "FrameDone", "FrameDone"]
+    result = restore(source, target, "--degrade", "gaussian:9")
+    assert result.exit_code == 1
+    assert "is restoring it now" in " ".join(result.stderr.split())
+    assert sum(isinstance(event, FrameDone) for event in first) == FRAMES - 2
 
 
 def test_degraded_films_are_the_same_for_the_same_seed(tmp_path):
@@ -387,10 +507,11 @@ def test_memory_does_not_grow_with_the_film(tmp_path):
     source = make(tmp_path / "a.mkv", "ffv1", "yuv420p", None)
     alive: list[weakref.ref] = []
     most = 0
-    with open_video(source) as film, io.BytesIO() as stream, film.writer(stream, Path("b.mkv")) as out:
-        for frame in film.frames(out):
+    store = Segments(tmp_path / "parts", {})
+    with open_video(source) as film, writing(film, Path("b.mkv"), store) as out, out.segment() as write:
+        for frame in next(out.missing()):
             alive.append(weakref.ref(frame))
-            out.write(frame.pixels, frame)
+            write(frame.pixels, frame)
             del frame
             gc.collect()
             most = max(most, sum(reference() is not None for reference in alive))
@@ -410,10 +531,8 @@ FILMS = Path(__file__).parent / "films"
 
 def told(source: Path, target: Path) -> str:
     """All that is told of a film on its way."""
-    with open_video(source) as film, target.open("w+b") as stream, film.writer(stream, target) as out:
-        for frame in film.frames(out):
-            out.write(frame.pixels, frame)
-    return "; ".join([*out.notes, *film.notes])
+    writer, reader = written(source, target)
+    return "; ".join([*writer, *reader])
 
 
 def test_a_turned_film_with_sound_stays_turned(tmp_path):
@@ -545,8 +664,8 @@ def lumas(frame: Any) -> list[np.ndarray]:
 def test_what_is_left_alone_stays_to_the_bit(form, extent):
     original = frame_of(form, extent)
     frame = room._to_frame(original)
-    made = room._from_pixels(frame.pixels, None, original, form)
-    room._carry(made, room._from_pixels(frame.pixels, None, original, form), original)
+    made = room.from_pixels(frame.pixels, None, original, form)
+    room.carry_change(made, room.from_pixels(frame.pixels, None, original, form), original)
     for seen, own in zip(lumas(made), lumas(original), strict=True):
         assert np.array_equal(seen, own)
 
@@ -558,8 +677,8 @@ def test_white_is_one_and_light_beyond_it_is_kept(form, white):
     original = frame_of(form, 1, 245 * step)
     frame = room._to_frame(original)
     assert frame.pixels.max() == 1
-    darker = room._from_pixels(frame.pixels * 0.9, None, original, form)
-    room._carry(darker, room._from_pixels(frame.pixels, None, original, form), original)
+    darker = room.from_pixels(frame.pixels * 0.9, None, original, form)
+    room.carry_change(darker, room.from_pixels(frame.pixels, None, original, form), original)
     kind = np.uint8 if step == 1 else np.uint16
     luma = np.frombuffer(memoryview(darker.planes[0]), kind)[:66].astype(float)
     assert np.abs(luma / step - (245 - 0.1 * 219)).max() < 1.1
@@ -577,7 +696,73 @@ def test_an_hdr_film_is_shown_to_the_network_as_sdr(tmp_path, colour_weights):
     assert working.show(gray).min() > 0.97
     result = restore(source, tmp_path / "b.mkv", "--weights", colour_weights, "--strength", "0")
     assert result.exit_code == 0, result.output
-    assert "it is HDR, and its mastering data are not kept" in " ".join(result.output.split())
+    assert "mastering" not in result.output  # it has none
+
+
+SCREEN = ((0.17, 0.797), (0.131, 0.046), (0.708, 0.292), (0.3127, 0.329))
+"""Green, blue, red and white of the screen on which a film was mastered."""
+
+
+def mastering(path: Path) -> tuple[list[float], tuple[int, int]]:
+    """The screen (green, blue, red, white, most and least light), and the light of the film, by its first frame."""
+    with open_video(path) as film:
+        opening = film.opening
+    assert opening.mastering is not None
+    assert opening.light is not None
+    *numbers, _, _ = struct.unpack_from("=20i2i", opening.mastering)
+    red, green, blue, white, light = ([a / b for a, b in batched(numbers[at : at + 4])] for at in range(0, 20, 4))
+    return [*green, *blue, *red, *white, light[1], light[0]], struct.unpack_from("=2I", opening.light)
+
+
+def batched(numbers: list[int]) -> list[tuple[int, int]]:
+    return list(zip(numbers[::2], numbers[1::2], strict=True))
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+@pytest.mark.parametrize("codec", ["libx264", "libx265", "libsvtav1"])
+def test_the_mastering_of_an_hdr_film_is_kept(tmp_path, monkeypatch, codec, suffix):
+    steps = [(round(x * 50_000), round(y * 50_000)) for x, y in SCREEN]
+    words = "".join(f"{name}({x},{y})" for name, (x, y) in zip(("G", "B", "R", "WP"), steps, strict=True))
+    colours = {"color_primaries": 9, "color_trc": 16, "colorspace": 9, "color_range": 1}
+    source = tmp_path / "a.mkv"
+    parameters = f"log-level=none:master-display={words}L(10000000,50):max-cll=1000,400"
+    with av.open(str(source), "w") as film:
+        stream = film.add_stream("libx265", rate=25, options={"x265-params": parameters})
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p10le"
+        for name, value in colours.items():
+            setattr(stream.codec_context, name, value)
+        film.mux(stream.encode(av.VideoFrame.from_ndarray(waves(0)).reformat(format="yuv420p10le")))
+        film.mux(stream.encode(None))
+    monkeypatch.setitem(writer_room.ENCODERS, "hevc", codec)
+    assert "mastering" not in told(source, tmp_path / f"b{suffix}")
+    screen, light = mastering(tmp_path / f"b{suffix}")
+    wanted = [value for point in SCREEN for value in point]
+    np.testing.assert_allclose(screen, [*wanted, 1000, 0.005], atol=2e-4)
+    assert light == (1000, 400)
+
+
+def test_mastering_that_an_encoder_does_not_write_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(room.Video, "opening", room.Opening(0, bytes(88), None))
+    assert "mastering data are not kept" in told(make(tmp_path / "a.mkv", "ffv1", sound=None), tmp_path / "b.mkv")
+
+
+def test_strip_and_sign_are_for_films_too(tmp_path):
+    source = make(tmp_path / "a.mp4")
+    for name in ("b.mp4", "b.mkv"):
+        for flags, title, remark in (
+            ((), True, False),
+            (("--strip",), False, False),
+            (("--strip", "--sign"), False, True),
+        ):
+            arguments = (source, tmp_path / name, "--degrade", "gaussian:9", "--overwrite", *flags)
+            result = restore(*arguments)
+            assert result.exit_code == 0, result.output
+            with av.open(str(tmp_path / name)) as film:
+                tags = {key.lower(): value for key, value in film.metadata.items()}
+            assert ("title" in tags) == title
+            assert tags.get("comment", "").startswith("restormer-cli") == remark
+            assert not remark or "gaussian" in tags["comment"]
+            assert packets(tmp_path / name, "audio")
 
 
 def test_a_sound_track_that_is_unknown_is_left_out_with_a_note(tmp_path, colour_weights):

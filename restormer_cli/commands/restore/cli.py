@@ -233,7 +233,7 @@ def restore(
         from restormer_cli.commands.restore import run as verb
         from restormer_cli.commands.restore.document import RestoreDocument, RestoreLines
         from restormer_cli.commands.restore.types import Request
-        from restormer_cli.commands.restore.view import show_restoring
+        from restormer_cli.commands.restore.view import RestoringView, show_restoring
         from restormer_cli.report.console import fetched
 
         if len(paths) == 1 and preview is None:
@@ -258,14 +258,15 @@ def restore(
             request = replace(request, weights=fetched(weights))
             if document is not None:
                 document.request = request
-            events: Iterable[object] = verb.restore(request)
+            view = RestoringView()
+            events: Iterable[object] = verb.restore(request, view.progress if launcher.is_first() else None)
             if watch and as_json:
                 events = RestoreLines(typer.echo).watch(events)
             if page is not None:
                 from restormer_cli.commands.restore.page import RestorePage
 
                 events = RestorePage(page, request).watch(events)
-            failed = show_restoring(events if document is None else document.watch(events))
+            failed = show_restoring(events if document is None else document.watch(events), view)
     if failed:
         raise typer.Exit(3)
 

@@ -19,6 +19,7 @@ from restormer_cli.launcher import local_place
 
 if TYPE_CHECKING:  # they import torch, which a mistake in the request should not wait for
     from restormer_cli.engine.control import Control
+    from restormer_cli.engine.progress import Progress
     from restormer_cli.engine.runtimes import Exported
     from restormer_cli.model.weights_file import Weights
 
@@ -41,7 +42,7 @@ PUBLISHED_WINDOW = 384
 class Restoring:
     """The network, ready."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, progress: "Progress | None" = None) -> None:
         import torch
 
         from restormer_cli.engine.restorer import Restorer
@@ -55,7 +56,7 @@ class Restoring:
             torch.set_num_threads(request.threads)
         else:
             limit_threads(processes)
-        self.request = request
+        self.request, self.progress = request, progress
         self.threads = torch.get_num_threads()
         self.weights = _weights(request)
         if self.weights.config.dual_pixel and request.right is None:
@@ -128,7 +129,7 @@ class Restoring:
         if not control_of(self.request).nothing:
             work.plan, _ = self.plan(*work.shape[:2])
         try:
-            work.pixels, work.change = self.restored(pixels, right, work.weight, said.append)
+            work.pixels, work.change = self.restored(pixels, right, work.weight, said.append, self.progress)
         except RestormerError as error:
             raise type(error)(f"{work.picture.path}: {error}") from None
         if working is not None:
@@ -151,6 +152,7 @@ class Restoring:
         right: np.ndarray | None = None,
         weight: np.ndarray | None = None,
         notice: Callable[[str], None] | None = None,
+        progress: "Progress | None" = None,
     ) -> tuple[np.ndarray, float | None]:
         """Picture after the request's knobs, and the mean change by the network alone, in 1/255.
 
@@ -163,7 +165,13 @@ class Restoring:
         control = control_of(self.request)
         strength = 0.0 if control.nothing else 1.0  # of nothing the network need not run
         answer = restore_pixels(
-            self.restorer, pixels, right, strength=strength, ensemble=self.request.ensemble, notice=notice
+            self.restorer,
+            pixels,
+            right,
+            strength=strength,
+            ensemble=self.request.ensemble,
+            notice=notice,
+            progress=progress,
         )
         if control.nothing:
             return answer, None
@@ -177,10 +185,10 @@ class Restoring:
 class Choosing:
     """`--task auto`: each picture's own network, loaded when the first picture needs it."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, progress: "Progress | None" = None) -> None:
         check_automatic(request)
-        self.request = request
-        self.stages = {DEFAULT_TASK: Restoring(replace(request, task=DEFAULT_TASK, analyse=True))}
+        self.request, self.progress = request, progress
+        self.stages = {DEFAULT_TASK: Restoring(replace(request, task=DEFAULT_TASK, analyse=True), progress)}
         self.threads_beside, self.room = self.stages[DEFAULT_TASK].threads_beside, self.stages[DEFAULT_TASK].room
 
     def started(self, jobs: list[Job]) -> Started:
@@ -198,7 +206,7 @@ class Choosing:
             work.pixels = work.picture.pixels
             return
         if task not in self.stages:
-            self.stages[task] = Restoring(replace(self.request, task=task, analyse=True))
+            self.stages[task] = Restoring(replace(self.request, task=task, analyse=True), self.progress)
         self.stages[task].compute(work)
 
 
@@ -296,12 +304,15 @@ class Degrading:
 Stage = Restoring | Choosing | Degrading
 
 
-def make_stage(request: Request) -> Stage:
-    """The one that the request asks for. Raises UserError for weights, devices, degradations not to be had."""
+def make_stage(request: Request, progress: "Progress | None" = None) -> Stage:
+    """The one that the request asks for; `progress` hears the share that is done of each picture.
+
+    Raises UserError for weights, devices, degradations not to be had.
+    """
     check_knobs(request)
     if request.degrade is not None:
         return Degrading(request)
-    return Choosing(request) if request.task == AUTO else Restoring(request)
+    return Choosing(request, progress) if request.task == AUTO else Restoring(request, progress)
 
 
 def _waiting(jobs: list[Job], room: int, *, diagnosed: bool) -> int:

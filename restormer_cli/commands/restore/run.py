@@ -34,9 +34,12 @@ POLL = 0.2
 """Seconds between two looks at a picture that another run is restoring."""
 
 
-def restore(request: Request) -> Iterator[Started | Planned | FrameDone | Restored]:
+def restore(
+    request: Request, progress: Callable[[float], None] | None = None
+) -> Iterator[Started | Planned | FrameDone | Restored]:
     """Restore files or folders, picture by picture; a bad picture costs that picture only. Or one video (video.py).
 
+    `progress` hears the share that is done of the picture that is restored, from 0 to 1, between two events.
     Yields one Started, then a Restored per picture; in a dry run, which writes nothing, a Planned. Raises UserError
     before any work where the request is wrong, and at the end where not one picture could be restored; never leaves
     a partial file.
@@ -50,10 +53,10 @@ def restore(request: Request) -> Iterator[Started | Planned | FrameDone | Restor
             yield from restore_video(request)
             return
         if request.watch:
-            yield from _watch(request)
+            yield from _watch(request, progress)
             return
         jobs = _jobs(request)
-        stage = make_stage(request)
+        stage = make_stage(request, progress)
         started = stage.started(jobs)
         if missing := left_out(request.sources, READABLE_VIDEOS, is_earlier_out, request.target):
             started = replace(started, left_out=missing)
@@ -70,7 +73,7 @@ def restore(request: Request) -> Iterator[Started | Planned | FrameDone | Restor
     yield from _judged(request, jobs, events if team is None else _gathered(events, team, jobs))
 
 
-def _watch(request: Request) -> Iterator[Started | Restored]:
+def _watch(request: Request, progress: Callable[[float], None] | None) -> Iterator[Started | Restored]:
     """Everything that appears in the folder; ends by an exception only."""
     check_watch(request)
     _check_names(request)
@@ -78,7 +81,7 @@ def _watch(request: Request) -> Iterator[Started | Restored]:
     if request.mask is not None and not request.mask.is_file():
         raise UserError(f"--mask {request.mask}: no such file; a watched folder takes one mask for all pictures")
     request = watching(request)
-    stage = make_stage(request)
+    stage = make_stage(request, progress)
     yield replace(stage.started([]), watching=True)
     sweep(request.target)
 

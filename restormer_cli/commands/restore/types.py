@@ -155,6 +155,10 @@ class FrameDone:
     frames: int
     total: int | None
     seconds: float
+    new: int = 0
+    """Those of this run, which may have gone on with an earlier one's."""
+    kept: int = 0
+    """Those that a later run would find."""
 
 
 @dataclass(frozen=True)

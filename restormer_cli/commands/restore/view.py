@@ -16,11 +16,17 @@ if TYPE_CHECKING:
     from restormer_cli.commands.restore.types import Diagnosis, FrameDone, Planned, Restored, Started
 
 
-def show_restoring(events: Iterable[object]) -> int:
+DRAWN = 0.2
+"""Seconds between two steps of the bar within a picture."""
+TOLD = 10.0
+"""Seconds between two lines about one picture, or a film, where there is no bar."""
+
+
+def show_restoring(events: Iterable[object], view: "RestoringView | None" = None) -> int:
     """Show a restoration as it goes; returns how many pictures failed. Draws the end of an interrupted one too."""
     from restormer_cli.commands.restore.types import FrameDone, Planned, Restored, Started
 
-    view = RestoringView()
+    view = view or RestoringView()
     try:
         for event in events:
             if isinstance(event, Started):
@@ -37,7 +43,10 @@ def show_restoring(events: Iterable[object]) -> int:
             watched = view.started.watching
             words = ("ended", "") if watched else ("interrupted", "; go on with --skip-existing")
             if view.frames:
-                words = ("interrupted", f" after {view.frames:,} frames; a video starts again at its first frame")
+                words = (
+                    "interrupted",
+                    f" after {view.frames:,} frames; the same command goes on at frame {view.kept + 1:,}",
+                )
             stderr.print(Text(f"{words[0]}: {view.summary()}{words[1]}"))
         raise
     finally:
@@ -58,7 +67,7 @@ class RestoringView:
         self.started: Started | None = None
         self.done = self.planned = self.skipped = self.failed = 0
         self.megapixels = 0.0
-        self.frames = 0
+        self.frames = self.kept = self._events = 0
         self.peak = 0
         self.plans: Counter[str] = Counter()
         self.tasks: Counter[str] = Counter()
@@ -67,6 +76,8 @@ class RestoringView:
         self._left: dict[str, int] = {}
         self._read: dict[str, int] = {}
         self._pixels: dict[str, int] = {}
+        self._share = 0.0
+        self._picture_begun = self._drawn = self._begun
         self._live: Live | None = None
         self._bar = Progress(BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), console=stderr)
         self._task: TaskID | None = None
@@ -84,7 +95,8 @@ class RestoringView:
 
     def add(self, event: "Restored") -> None:
         """A picture that is done, skipped or failed."""
-        self.frames = 0
+        self.frames, self._share = 0, 0.0
+        self._events += 1
         self._count(event)
         alone = self.started is not None and self.started.pictures == 1
         if event.error is not None and not alone:  # of a single picture the error itself follows
@@ -97,7 +109,7 @@ class RestoringView:
         for note in event.notes:
             stderr.print(Text(printable(f"note: {event.source}: {note}"), style="yellow"))
         if self._task is not None:
-            self._bar.update(self._task, advance=1, description=self.rates())
+            self._bar.update(self._task, completed=self._events, description=self.rates())
 
     def plan(self, event: "Planned") -> None:
         """A picture of a dry run."""
@@ -118,16 +130,38 @@ class RestoringView:
 
     def advance(self, event: "FrameDone") -> None:
         """A frame of a video: on a terminal the bar counts frames, else there is a line now and then."""
-        self.frames = event.frames
-        rate = event.frames / max(event.seconds, 1e-9)
+        self.frames, self.kept = event.frames, event.kept
+        rate = event.new / max(event.seconds, 1e-9)
         left = "" if event.total is None else f" · {duration(max(0, event.total - event.frames) / rate)} left"
         if self._task is not None:
             description = f"{rate:.2f} frames/s{left}"
             self._bar.update(self._task, total=event.total, completed=event.frames, description=description)
-        elif time.monotonic() - self._told > 10:
+        elif time.monotonic() - self._told > TOLD:
             self._told = time.monotonic()
             of = "" if event.total is None else f" of {event.total:,}"
             stderr.print(Text(f"frame {event.frames:,}{of}  {rate:.2f} frames/s{left}"))
+
+    def progress(self, share: float) -> None:
+        """A share of one picture: the bar moves; without a terminal there is a line now and then."""
+        now = time.monotonic()
+        if share == 0 or share < self._share:  # another picture, or this one from its beginning
+            self._picture_begun = self._told = now
+        self._share = share
+        if self._task is not None and now - self._drawn > DRAWN:
+            self._drawn = now
+            self._bar.update(self._task, completed=self._events + share, description=self.of_picture(now))
+        elif self._task is None and now - self._told > TOLD and 0 < share < 1:
+            self._told = now
+            stderr.print(Text(self.of_picture(now)))
+
+    def of_picture(self, now: float) -> str:
+        """How much of the picture is done, and when the rest of it will be."""
+        spent = now - self._picture_begun
+        left = f" · {duration(spent * (1 - self._share) / self._share)} left" if self._share > 0 else ""
+        alone = self.started is not None and self.started.pictures == 1
+        if alone or not self.megapixels:
+            return f"{self._share:.0%} of this picture{left}"
+        return f"{self._share:.0%} of this picture · {self.rates()}"
 
     def _count(self, event: "Restored") -> None:
         kind = event.source.suffix.lower()
@@ -210,7 +244,7 @@ def _started_lines(event: "Started") -> list[str]:
     if event.automatic:
         return [f"{pictures} · for each the task that it needs · {event.device}, {event.precision}", *_notes(event)]
     if event.weights is None:
-        return [f"{pictures} · made worse by {event.degradation}"]
+        return [f"{pictures} · made worse by {event.degradation}", *_notes(event)]
     how = f"{event.device}, {event.precision}, " + (f"tiles of {event.tile}" if event.tile else "whole pictures")
     lines = [f"{pictures} · {event.weights.name} · {how}"]
     if event.assumed:

@@ -151,20 +151,20 @@ class NativePasses:
         self.workspace = workspace
         self.borders = [torch.tensor(axis.borders) for axis in (cells.rows, cells.columns)]
 
-    def run(self, block: NativeBlock) -> None:
-        """One block."""
+    def run(self, block: NativeBlock, done: Sequence[Callable[[], None] | None] = (None, None)) -> None:
+        """One block; `done` hears of every piece, in the first pass and in the second."""
         struct = BlockStruct.from_buffer_copy(block.struct)
         struct.height, struct.width = self.x.shape[:2]
         struct.cell_rows, struct.cell_columns = self.cells.shape
         struct.row_borders, struct.column_borders = (border.data_ptr() for border in self.borders)
         struct.x, struct.v = self.x.data_ptr(), pointer(self.v)
-        totals = self._gather(block, struct)
+        totals = self._gather(block, struct, done[0])
         matrices = self.cells.means(block.attention.matrix(self.cells.windows(totals)))
         mix = panels(matrices)
         struct.mix = mix.data_ptr()
-        self._apply(block, struct)
+        self._apply(block, struct, done[1])
 
-    def _gather(self, block: NativeBlock, struct: BlockStruct) -> Gram:
+    def _gather(self, block: NativeBlock, struct: BlockStruct, done: Callable[[], None] | None) -> Gram:
         """The first pass: the sums of every cell, (cells, …), in float32."""
         down, across = self.cells.shape
         heads, d = block.heads, block.channels // block.heads
@@ -187,12 +187,12 @@ class NativePasses:
             self._call(block, "gather", struct, part)
             return (rows, columns), sums
 
-        for place, sums in self.workers.map(job, self.pieces):
+        for place, sums in self.workers.map(job, self.pieces, done):
             for total, more in zip(totals, sums, strict=True):
                 total[place] += more
         return Gram(*(total.flatten(0, 1) for total in totals))
 
-    def _apply(self, block: NativeBlock, struct: BlockStruct) -> None:
+    def _apply(self, block: NativeBlock, struct: BlockStruct, done: Callable[[], None] | None) -> None:
         """The second pass: every piece keeps what lies around it, then changes what is its own."""
         parts = [self._struct(piece) for piece in self.pieces]
         reach = 1 if self.v is not None else 2
@@ -201,7 +201,7 @@ class NativePasses:
         for part, halo in zip(parts, halos, strict=True):
             part.halo = halo.data_ptr()
             block.kernels.save_halo(ctypes.byref(struct), ctypes.byref(part))
-        self.workers.map(lambda part: self._call(block, "apply", struct, part), parts)
+        self.workers.map(lambda part: self._call(block, "apply", struct, part), parts, done)
 
     def _struct(self, piece: Piece) -> PieceStruct:
         return PieceStruct(top=piece.rows[0], bottom=piece.rows[1], left=piece.columns[0], right=piece.columns[1])

@@ -86,54 +86,153 @@ def _jxl_box(data: bytes, wanted: bytes) -> bytes | None:
 
 
 def encode_jxl(raster: Raster, options: Options) -> bytes:
-    """A picture that libjxl boxed, with the EXIF in a box behind it where there is one.
+    """A picture that libjxl boxed, with EXIF and XMP in boxes behind it where there are any.
 
-    The binding declares samples beyond 8 bits as linear light. So the header is put right, and for a lossy file, in
-    which libjxl converts the numbers by what was declared, the numbers are made linear first
-    (test_deep_jpeg_xl_is_declared_as_what_it_is).
+    The binding takes numbers for sRGB's, or beyond 8 bits for linear light, and cannot be told. A lossless file's
+    numbers are what they are, so that only the header is put right. A lossy file holds colours as they are seen, and
+    the header says what a decoder makes of them: its numbers go in as linear light of sRGB's primaries, in floats that
+    may lie beyond [0, 1] (test_jpeg_xl_says_what_its_colours_are).
     """
     import imagecodecs
 
-    level = None if options.lossless else options.quality
-    samples, wanted = raster.samples, (cicp_of(raster.colour) or SRGB)[1]
-    linear = samples.dtype != np.uint8 and wanted == SRGB[1] and not options.lossless
+    primaries, transfer = cicp_of(raster.colour) or SRGB
+    samples, plain = raster.samples, (primaries, transfer) == SRGB
+    if not options.lossless and not plain:
+        samples = _linear_floats(samples, primaries, transfer)
+    elif not options.lossless and samples.dtype != np.uint8:
+        samples = _srgb_to_linear(samples)
     boxed = bytes(
         imagecodecs.jpegxl_encode(
-            _srgb_to_linear(samples) if linear else samples,
-            level=level,
+            samples,
+            level=None if options.lossless else options.quality,
             lossless=options.lossless,
             usecontainer=True,
             numthreads=1,
         )
     )
-    if linear or options.lossless:
-        boxed = _declared(boxed, wanted)
+    if not plain or raster.samples.dtype != np.uint8:
+        boxed = b"".join(
+            box(kind, _declared(bytes(body), raster.bits, primaries, transfer) if kind == b"jxlc" else bytes(body))
+            for kind, body in boxes(boxed)
+        )
     if raster.exif:
         boxed += box(b"Exif", b"\0\0\0\0" + raster.exif)
     return boxed + box(b"xml ", raster.beside.xmp) if raster.beside.xmp else boxed
 
 
 def jxl_keeps(colour: tuple[tuple[bytes, bytes], ...], bits: int, lossless: bool) -> bool:
-    """Whether a file that we write says what these colours mean: sRGB's primaries, any transfer that CICP numbers."""
+    """Whether a file that we write says what these colours mean: primaries and transfers that JPEG XL numbers.
+
+    Of a lossy file those whose light we know as decoders do: not HLG, which depends on the screen.
+    """
     if (cicp := cicp_of(colour)) is None:
         return False
     primaries, transfer = cicp
-    if transfer == SRGB[1]:
-        return primaries == SRGB[0]
-    return primaries == SRGB[0] and bits > 8 and (lossless or transfer == LINEAR)
+    return primaries in JXL_PRIMARIES.values() and transfer in (LOSSLESS if lossless else LOSSY)
 
 
-def _declared(data: bytes, transfer: int) -> bytes:
-    """The file with another transfer in its header: the field has four bits for 2 to 17, whatever it says."""
-    jxl, start = read_jxl(data), data.index(jxl_codestream(data)[:64])
-    if jxl.transfer_at is None or not 2 <= transfer <= 17:
-        return data
-    at = 8 * (start + 2) + jxl.transfer_at
-    result = bytearray(data)
-    for place in range(4):
-        byte, bit = divmod(at + place, 8)
-        result[byte] = result[byte] & ~(1 << bit) | (transfer - 2 >> place & 1) << bit
-    return bytes(result)
+LINEAR, PQ = 8, 16
+LOSSY = (LINEAR, SRGB[1], PQ)
+LOSSLESS = (1, *LOSSY, 18)
+"""Transfers by H.273's numbers, which are JPEG XL's."""
+FULL_NITS = 255
+"""What 1 of linear light means, in candelas per square metre, where the header does not say so."""
+
+
+def _linear_floats(samples: np.ndarray, primaries: int, transfer: int) -> np.ndarray:
+    """Numbers of these colours as linear light of sRGB's primaries, float32; alpha, if there is one, from 0 to 1."""
+    from restormer_cli.images.colour import WHITE_NITS, of_code
+
+    colour = of_code(primaries, transfer)
+    assert colour is not None
+    top = 1 if samples.dtype.kind == "f" else np.iinfo(samples.dtype).max
+    result = samples.astype(np.float32) / top
+    colours = 3 if samples.shape[2] >= 3 else 1
+    values = result[..., :colours].astype(np.float64)
+    light = np.copysign(colour.curves[0].light(np.abs(values)), values)
+    if colours == 3 and colour.to_srgb is not None:
+        light = light @ colour.to_srgb.T
+    result[..., :colours] = light * (WHITE_NITS / FULL_NITS if transfer == PQ else 1)
+    return result
+
+
+def _declared(codestream: bytes, depth: int, primaries: int, transfer: int) -> bytes:
+    """A codestream of the binding's with another depth (32: floats), primaries and transfer in its header."""
+    bits, head = _Bits(codestream[2:JXL_HEADER]), _Header()
+    _jxl_size(bits)
+    head.copy(bits, 0)
+    alone = bits(1)  # all_default
+    gray = False
+    head.add(0, 1)
+    if not alone:
+        if bits(1):
+            raise damaged("its header is not as it was written")
+        _jxl_depth(bits)
+    head.add(0, 1)  # no extra fields
+    head.depth(depth)
+    if alone:
+        head.add(1, 1)  # modular_16_bit_buffers
+        head.add(0, 2)  # no extra channels
+        head.add(1, 1)  # XYB
+    else:
+        begin, seen = bits.at, Jxl(1, 1, 8)
+        bits(1)
+        for _ in range(bits.u32(0, 1, (2, 4), (1, 12))):
+            _jxl_extra_channel(bits, seen)
+        bits(1)
+        head.copy(bits, begin)
+        if not bits(1):
+            bits(1)
+            gray = bits.u32(*ENUM) == 1
+            _jxl_colours(bits, seen, int(gray))
+            bits.u32(*ENUM)  # rendering intent
+        if bits(2) or not bits(1):  # extensions, and a transform of its own
+            raise damaged("its header is not as it was written")
+    own = next(number for number, known in JXL_PRIMARIES.items() if known == primaries)
+    head.add(0, 2)  # neither the default nor ICC
+    for value in (int(gray), 1, *(() if gray else (own,))):  # space, white of D65, primaries
+        head.enum(value)
+    head.add(0, 1)  # no gamma
+    head.enum(transfer)
+    head.enum(1)  # relative intent
+    head.add(0, 2)  # no extensions
+    head.add(1, 1)  # no transform of its own
+    end = 2 + -(-(bits.at + 3 * alone) // 8)  # frames begin with a byte
+    return codestream[:2] + head.bytes() + codestream[end:]
+
+
+class _Header:
+    """Bits being written, from the least significant one up."""
+
+    def __init__(self) -> None:
+        self.value = self.length = 0
+
+    def add(self, value: int, count: int) -> None:
+        self.value |= value << self.length
+        self.length += count
+
+    def copy(self, bits: "_Bits", begin: int) -> None:
+        """What has been read since a place."""
+        self.add(bits.whole >> begin & (1 << bits.at - begin) - 1, bits.at - begin)
+
+    def enum(self, value: int) -> None:
+        """As `_Bits.u32(*ENUM)` reads it."""
+        if value < 2:
+            self.add(value, 2)
+        elif value < 18:
+            self.add(2 | value - 2 << 2, 6)
+        else:
+            self.add(3 | value - 18 << 2, 8)
+
+    def depth(self, bits: int) -> None:
+        if bits == FLOAT_BITS:
+            self.add(1 | 0 << 1 | 7 << 3, 7)  # floats: 32 bits, of them 8 of exponent, less one
+        else:
+            self.add(0, 1)
+            self.add(*((0, 2) if bits == 8 else (3 | bits - 1 << 2, 8)))
+
+    def bytes(self) -> bytes:
+        return self.value.to_bytes(-(-self.length // 8), "little")
 
 
 def _srgb_to_linear(samples: np.ndarray) -> np.ndarray:
@@ -184,7 +283,6 @@ def box(kind: bytes, body: bytes) -> bytes:
 # --- JPEG XL (ISO/IEC 18181-1, annex D) ---------------------------------------------------------------------
 
 JXL_CODESTREAM = b"\xff\x0a"
-LINEAR = 8
 
 
 @dataclass
@@ -201,7 +299,6 @@ class Jxl:
     lossy: bool = True  # XYB-encoded
     icc: bool = False
     cicp: tuple[int, int] | None = SRGB  # primaries and transfer by ITU-T H.273; None: it has no number for them
-    transfer_at: int | None = None  # bits from the beginning of the header to its transfer, where that has four
 
 
 class _Bits:
@@ -209,7 +306,12 @@ class _Bits:
 
     def __init__(self, data: bytes) -> None:
         self.value, self.left = int.from_bytes(data, "little"), 8 * len(data)
-        self.length = self.left
+        self.length, self.whole = self.left, self.value
+
+    @property
+    def at(self) -> int:
+        """Bits that have been read."""
+        return self.length - self.left
 
     def __call__(self, count: int) -> int:
         if count > self.left:
@@ -303,9 +405,7 @@ def _jxl_colours(bits: _Bits, jxl: Jxl, space: int) -> None:
         transfer = None
     else:
         choice = bits(2)
-        before = bits.left
         transfer = (0, 1)[choice] if choice < 2 else 2 + bits(4) if choice == 2 else 18 + bits(6)
-        jxl.transfer_at = bits.length - before if choice == 2 else None
     known = white == 1 and primaries in JXL_PRIMARIES and transfer not in (None, 0, 2)
     jxl.cicp = (JXL_PRIMARIES[primaries], int(transfer or 0)) if known else None
 

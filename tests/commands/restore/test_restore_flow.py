@@ -624,3 +624,25 @@ def test_two_runs_into_one_folder_share_the_work(folder, colour_weights, monkeyp
     assert "2 restored, 0 failed" in result.stderr
     assert order[0], "c.png is restored while a.png is another's"
     assert sorted(path.name for path in (folder / "out").iterdir()) == ["a.png", "c.png"]
+
+
+def test_after_ctrl_c_the_account_is_what_is_on_the_disk(tmp_path, colour_weights, write_png, monkeypatch):
+    """The interrupt comes while the third picture is computed, and the first two are being written."""
+    for name in "abcde":
+        write_png(tmp_path / "in" / f"{name}.png")
+    seen = iter(range(5))
+
+    def third(self, picture, **_):
+        if next(seen) == 2:
+            raise KeyboardInterrupt
+        return picture
+
+    monkeypatch.setattr(Restorer, "__call__", third)
+    result = restore(tmp_path / "in", tmp_path / "out", "--weights", colour_weights, "--json")
+    assert result.exit_code == 130
+    document = json.loads(result.stdout)
+    there = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert there == ["a.png", "b.png"]
+    assert sorted(Path(file["output"]).name for file in document["files"]) == there
+    assert document["summary"]["restored"] == 2
+    assert "interrupted: 2 restored" in result.stderr

@@ -92,3 +92,46 @@ def test_one_picture_is_one(capsys):
     assert isinstance(started, Started)
     show_restoring([Started(**{**vars(started), "pictures": 1, "tile": None, "assumed": False})])
     assert "1 picture · denoise.safetensors · cpu, fp32, whole pictures" in capsys.readouterr().err
+
+
+def test_a_large_picture_tells_how_much_of_it_is_done(capsys, clock):
+    view = RestoringView()
+    view.start(replace(restoring_started(), pictures=1, assumed=False, notes=()))
+    for share in (0.0, 0.1, 0.2, 0.3, 0.4):
+        view.progress(share)
+        clock.now += 6
+    assert capsys.readouterr().err.splitlines()[1:] == [
+        "20% of this picture · 48 s left",
+        "40% of this picture · 36 s left",
+    ]
+
+
+def test_the_bar_moves_within_a_picture(clock, monkeypatch):
+    view = RestoringView()
+    view.start(replace(restoring_started(), pictures=2))
+    view._task = view._bar.add_task("", total=2)
+    view.add(Restored(Path("a.png"), Path("b.png"), 1000, 1000, 1.0))
+    for share in (0.0, 0.25, 0.5):
+        view.progress(share)
+        clock.now += 5
+    (task,) = view._bar.tasks
+    assert task.completed == 1.5
+    assert task.description.startswith("50% of this picture · 0.1 pictures/s · 0.10 megapixels/s")
+    view.add(Restored(Path("c.png"), Path("d.png"), 1000, 1000, 1.0))
+    assert task.completed == 2
+
+
+def test_the_verb_tells_shares_between_its_events(tmp_path, colour_weights, write_png):
+    from restormer_cli.commands.restore.run import restore
+    from restormer_cli.commands.restore.types import Request
+
+    write_png(tmp_path / "in" / "a.png")
+    write_png(tmp_path / "in" / "b.png")
+    heard: list[object] = []
+    request = Request(tmp_path / "in", tmp_path / "out", weights=str(colour_weights), device="cpu")
+    for event in restore(request, heard.append):
+        heard.append(type(event).__name__)
+    assert heard[0] == "Started"
+    shares = [each for each in heard if isinstance(each, float)]
+    assert shares.count(0.0) == 2
+    assert max(shares) == pytest.approx(1)
