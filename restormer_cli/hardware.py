@@ -6,8 +6,9 @@ import os
 import platform
 import re
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -81,6 +82,28 @@ def multiplies_bf16(device: "torch.device") -> bool:
         asked = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
         return any(ask() for ask in asked if ask is not None)
     return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+@contextmanager
+def usual_priority() -> Iterator[None]:
+    """Give threads their scheduling back that a library changes in the block: this thread, and those that it begins.
+
+    SVT-AV1 takes real time for itself and for who calls it, where it may (as root, in most containers); all other
+    programs of the machine then stand still. Nothing is done where the system has no such thing.
+    """
+    if not hasattr(os, "sched_setscheduler"):
+        yield
+        return
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        tasks = Path("/proc/self/task")
+        threads = [int(task.name) for task in tasks.iterdir()] if tasks.is_dir() else [threading.get_native_id()]
+        for thread in threads:
+            with suppress(OSError):  # it has ended
+                if os.sched_getscheduler(thread) != policy:
+                    os.sched_setscheduler(thread, policy, parameters)
 
 
 def available_cores() -> int:

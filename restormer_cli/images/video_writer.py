@@ -25,6 +25,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from restormer_cli.errors import Failed, UserError, one_line
+from restormer_cli.hardware import usual_priority
 from restormer_cli.images import segments
 from restormer_cli.images.segments import Segments
 from restormer_cli.images.video import (
@@ -232,7 +233,8 @@ class Writer:
         if told:
             note(told)
         try:
-            codec.open()
+            with usual_priority():
+                codec.open()
         except (FFmpegError, ValueError) as error:
             size = f"{source.width} × {source.height}, {codec.pix_fmt}"
             raise UserError(

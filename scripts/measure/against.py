@@ -2,9 +2,11 @@
 
     python scripts/measure/against.py OLD_CHECKOUT [--weights W.safetensors] [--sides 128 512 1024] [--threads 2]
         [--dtype bfloat16]
+    python scripts/measure/against.py OLD_CHECKOUT --train 4 --sides 128
 
 Each build runs in a process of its own, on the same pictures; `paper` as weights is the paper's network with random
 ones. Beside them: twelve 3×3 convolutions of 96 channels at half resolution (FFDNet's work) in plain PyTorch.
+With --train: forward and backward passes of that many pictures at once, and the most memory that the processes took.
 """
 
 import argparse
@@ -17,8 +19,8 @@ from pathlib import Path
 HERE = Path(__file__).parents[2]
 
 WORKER = """
-import sys, time, torch
-weights, kind, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
+import resource, sys, time, torch
+weights, kind, threads, batch = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[5])
 torch.set_num_threads(threads)
 torch.manual_seed(0)
 if kind == "ffdnet":
@@ -35,12 +37,15 @@ else:
     from restormer_cli.engine import strips
     run = getattr(strips, "StripNetwork", None) or strips.Strips
     run = run(model, getattr(torch, sys.argv[4])).run
+    if batch:
+        model.train()
+        run = lambda x: (model(x) - x).abs().mean().backward()
 for line in sys.stdin:
     side = int(line)
-    x = torch.rand(1, 3, side, side)
+    x = torch.rand(batch or 1, 3, side, side)
     begun = time.perf_counter()
     run(x)
-    print(time.perf_counter() - begun, flush=True)
+    print(time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, flush=True)
 """
 
 
@@ -52,37 +57,46 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--train", type=int, default=0, metavar="BATCH")
     options = parser.parse_args()
 
     def start(checkout: Path, kind: str) -> subprocess.Popen:
         environment = {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": str(options.threads)}
         command = [sys.executable, "-c", WORKER, options.weights, kind, str(options.threads), options.dtype]
+        command.append(str(options.train))
         return subprocess.Popen(
             command, env=environment, cwd="/", text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
 
-    workers = {"old": start(options.old.resolve(), "own"), "new": start(HERE, "own"), "ffdnet": start(HERE, "ffdnet")}
+    workers = {"old": start(options.old.resolve(), "own"), "new": start(HERE, "own")}
+    if not options.train:
+        workers["ffdnet"] = start(HERE, "ffdnet")
 
-    def seconds(worker: subprocess.Popen, side: int) -> float:
+    def measured(worker: subprocess.Popen, side: int) -> tuple[float, float]:
+        """Seconds, and gigabytes at the most until now."""
         assert worker.stdin is not None
         assert worker.stdout is not None
         worker.stdin.write(f"{side}\n")
         worker.stdin.flush()
-        return float(worker.stdout.readline())
+        taken, most = worker.stdout.readline().split()
+        return float(taken), float(most)
 
     for side in options.sides:
         taken: dict[str, list[float]] = {name: [] for name in workers}
+        most: dict[str, float] = {}
         for turn in range(options.turns + 1):
             for name, worker in workers.items():
-                value = seconds(worker, side)
+                value, most[name] = measured(worker, side)
                 if turn:  # the first is a warm-up
                     taken[name].append(value)
         median = {name: statistics.median(values) for name, values in taken.items()}
         ratios = [old / new for old, new in zip(taken["old"], taken["new"], strict=True)]
+        beside = f"at most {most['old']:.2f} and {most['new']:.2f} GB"
+        if "ffdnet" in workers:
+            beside = f"FFDNet's work {median['ffdnet']:.3f} s, new / that {median['new'] / median['ffdnet']:.2f}"
         print(
             f"{options.weights} {side}²: old {median['old']:.3f} s, new {median['new']:.3f} s, "
-            f"ratio {median['old'] / median['new']:.2f} ({min(ratios):.2f} to {max(ratios):.2f}); "
-            f"FFDNet's work {median['ffdnet']:.3f} s, new / that {median['new'] / median['ffdnet']:.2f}",
+            f"ratio {median['old'] / median['new']:.2f} ({min(ratios):.2f} to {max(ratios):.2f}); {beside}",
             flush=True,
         )
     for worker in workers.values():

@@ -26,6 +26,7 @@ import tifffile
 
 from restormer_cli import __version__
 from restormer_cli.errors import Failed, UserError
+from restormer_cli.hardware import usual_priority
 from restormer_cli.images.io import check_writable, decode_picture, encode_picture
 from restormer_cli.images.provenance import signed
 from restormer_cli.images.segments import Segments
@@ -93,6 +94,7 @@ def _gain() -> dict[str, bytes]:
     return {name: (HERE / "files" / name).read_bytes() for name in ("ultrahdr.jpg", "motion.jpg")}
 
 
+@usual_priority()  # SVT-AV1 would keep this process at real time
 def _film() -> dict[str, bytes]:
     files = {path.name: path.read_bytes() for path in sorted((HERE / "films").iterdir())}
     import av
