@@ -95,7 +95,7 @@ def failing(monkeypatch):
     """Make `restore` raise something before its first picture."""
 
     def make(error: BaseException) -> None:
-        def fail(_):
+        def fail(*_):
             raise error
 
         monkeypatch.setattr("restormer_cli.commands.restore.run.restore", fail)

@@ -125,7 +125,7 @@ def test_how_a_picture_ran_is_known_after_memory_ran_out(monkeypatch, tiny_netwo
     run = StripNetwork.run
     asked = []
 
-    def short_of_memory(strips, picture, keep_v=True):
+    def short_of_memory(strips, picture, keep_v=True, *rest):
         asked.append(keep_v)
         if keep_v:
             raise MemoryError

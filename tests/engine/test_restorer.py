@@ -333,11 +333,11 @@ def test_memory_that_runs_out_loses_no_picture(tiny_network, monkeypatch):
     pixels, said, sides = picture(200, 160), [], []
     run = StripNetwork.run
 
-    def short(self, x, keep_v=True):
+    def short(self, x, keep_v=True, *rest):
         sides.append((max(x.shape[-2:]), keep_v))
         if max(x.shape[-2:]) > 64:
             raise RuntimeError("CUDA out of memory. Tried to allocate 20 MiB")
-        return run(self, x, keep_v)
+        return run(self, x, keep_v, *rest)
 
     monkeypatch.setattr(StripNetwork, "run", short)
     restored = Restorer(tiny_network(), device="cpu")(pixels, said.append)
@@ -351,10 +351,10 @@ def test_memory_that_runs_out_loses_no_picture(tiny_network, monkeypatch):
 def test_smaller_tiles_for_want_of_memory_overlap_less(tiny_network, monkeypatch, overlap):
     run = StripNetwork.run
 
-    def short(self, x, keep_v=True):
+    def short(self, x, keep_v=True, *rest):
         if max(x.shape[-2:]) > 32:
             raise RuntimeError("CUDA out of memory")
-        return run(self, x, keep_v)
+        return run(self, x, keep_v, *rest)
 
     monkeypatch.setattr(StripNetwork, "run", short)
     said = []
@@ -364,7 +364,7 @@ def test_smaller_tiles_for_want_of_memory_overlap_less(tiny_network, monkeypatch
 
 
 def test_other_errors_are_not_taken_for_want_of_memory(tiny_network, monkeypatch):
-    def broken(self, x, keep_v=True):
+    def broken(self, x, keep_v=True, *rest):
         raise RuntimeError("shapes differ")
 
     monkeypatch.setattr(StripNetwork, "run", broken)
@@ -377,8 +377,8 @@ def test_what_overflows_in_low_precision_is_done_again_in_fp32(tiny_network, mon
     exact = Restorer(network, device="cpu", precision="fp32")(pixels)
     run = StripNetwork.run
 
-    def overflow(self, x, keep_v=True):
-        return run(self, x, keep_v) * (float("inf") if self.dtype == torch.bfloat16 else 1)
+    def overflow(self, x, keep_v=True, *rest):
+        return run(self, x, keep_v, *rest) * (float("inf") if self.dtype == torch.bfloat16 else 1)
 
     monkeypatch.setattr(StripNetwork, "run", overflow)
     restored = Restorer(network, device="cpu", precision="bf16")(pixels, said.append)
