@@ -259,7 +259,7 @@ def test_frames_are_taken_from_all_of_a_film(tmp_path, monkeypatch):
     with open_video(film) as video:
         assert len(video.spread(50)) == FRAMES - 1  # none twice; the first is over when its part begins
     (tmp_path / "torn.mkv").write_bytes(film.read_bytes()[:900])
-    with pytest.raises(UserError, match="torn.mkv: what its pictures are made of"), open_video(tmp_path / "torn.mkv"):
+    with pytest.raises(UserError, match=r"torn\.mkv: what its pictures are made of"), open_video(tmp_path / "torn.mkv"):
         pass
     monkeypatch.setattr(room.Video, "_decoded", lambda _: iter(()))
     with open_video(film) as video, pytest.raises(UserError, match="not one frame can be decoded"):
