@@ -1,6 +1,9 @@
 """The flags of `restore`."""
 
+import _thread
 import signal
+import sys
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -32,6 +35,10 @@ def _printed(document: "RestoreDocument | None") -> Iterator[None]:
             typer.echo(document.text())
 
 
+AGAIN = 0.05
+"""Seconds until an interrupt that was lost is given again: not at once, or it would fall into the same place."""
+
+
 @contextmanager
 def _terminated_like_interrupted() -> Iterator[None]:
     """SIGTERM, by which schedulers and launchers stop a run, is Ctrl-C: finish the file at hand, say what is done."""
@@ -40,10 +47,19 @@ def _terminated_like_interrupted() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # launchers send one behind a Ctrl-C, while we clean up
         raise KeyboardInterrupt
 
+    def unheard(lost: "sys.UnraisableHookArgs") -> None:
+        """An interrupt that fell into a finaliser, where Python only prints exceptions, is given again."""
+        if lost.exc_type is KeyboardInterrupt:
+            threading.Timer(AGAIN, _thread.interrupt_main).start()
+        else:
+            hook(lost)
+
+    hook, sys.unraisablehook = sys.unraisablehook, unheard
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
 

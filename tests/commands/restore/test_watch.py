@@ -6,12 +6,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from restormer_cli.cli import app
+from restormer_cli.commands.restore import cli as verb
 from restormer_cli.commands.restore import watch as module
 from restormer_cli.commands.restore.jobs import Job
 from restormer_cli.commands.restore.run import restore
@@ -121,3 +123,15 @@ def test_a_signal_ends_it_cleanly_and_each_picture_was_a_line(folder, write_png,
     assert process.returncode == 0, errors
     assert "ended: 1 restored, 0 failed" in errors
     assert [path.name for path in (folder / "out").iterdir()] == ["a.png"]
+
+
+def test_an_interrupt_that_falls_into_a_finaliser_is_not_lost():
+    class Falling:
+        def __del__(self):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), verb._terminated_like_interrupted():
+        falling = Falling()
+        del falling
+        for _ in range(1000):
+            time.sleep(0.01)
