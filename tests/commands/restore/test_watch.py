@@ -130,8 +130,12 @@ def test_an_interrupt_that_falls_into_a_finaliser_is_not_lost():
         def __del__(self):
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), verb._terminated_like_interrupted():
-        falling = Falling()
-        del falling
-        for _ in range(1000):
-            time.sleep(0.01)
+    def work():
+        with verb._terminated_like_interrupted():
+            falling = Falling()
+            del falling
+            for _ in range(1000):
+                time.sleep(0.01)
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
