@@ -5,9 +5,9 @@
 
 The recipe gives the network, the optimiser, the loss, the average and the stages; the iterations of its stages are
 shares of the time, and the learning rate follows the time that is left, so that the leg always ends with its decay:
-a warm-up, `schedule.constant` : `schedule.cosine` of the time, `schedule.lr_min` at the end. Photographs stay on
-the device; patches are cut, turned and made noisy there (restormer_cli/degradations/on_device.py). A step is one
-CUDA graph.
+a warm-up, `schedule.constant` : `schedule.cosine` of the time, `schedule.lr_min` at the end. Samples of the task
+denoise are made on the device, half white noise and half a camera's; for other tasks processes make them by the
+recipe's [degrade] (samples.py). A step is one CUDA graph.
 
 Written to OUT: NAME.safetensors, the average, every minute and at the end (NAME is the recipe's);
 NAME-last.safetensors, the weights without average, at the end; NAME.jsonl, a line every few seconds. On a CPU
@@ -20,6 +20,7 @@ import argparse
 import io
 import json
 import math
+import os
 import sys
 import time
 import zipfile
@@ -37,11 +38,12 @@ import torch  # noqa: E402
 import torch._dynamo  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-from restormer_cli.degradations.on_device import MARGIN, Mixture, noisy_batch  # noqa: E402
+from samples import MadeByProcesses, NoisySamples, Samples  # noqa: E402
+
 from restormer_cli.model.restormer import Block, Restormer  # noqa: E402
 from restormer_cli.model.weights import load_weights  # noqa: E402
 from restormer_cli.model.weights_file import save_weights  # noqa: E402
-from restormer_cli.recipe import Recipe  # noqa: E402
+from restormer_cli.recipe import Recipe, Stage  # noqa: E402
 from restormer_cli.recipe_files import read_recipe  # noqa: E402
 from restormer_cli.training.losses import LOSSES  # noqa: E402
 
@@ -62,6 +64,9 @@ def main() -> int:
     parser.add_argument("--init", help="weights to start from, instead of the recipe's")
     parser.add_argument("--steps", type=int, help="end after so many steps")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    cores = len(os.sched_getaffinity(0))
+    parser.add_argument("--processes", type=int, default=max(1, cores - 1), help="that make samples")
+    parser.add_argument("--pairs", type=int, default=8192, help="that the device holds")
     parser.add_argument("--no-compile", action="store_true")
     parser.add_argument("--no-graph", action="store_true")
     arguments = parser.parse_args()
@@ -93,6 +98,15 @@ class Leg:
         self.path = arguments.out / recipe.name
         self.log = (arguments.out / f"{recipe.name}.jsonl").open("w")
         torch.manual_seed(recipe.seed)
+        self.tiles = read_tiles(arguments.photographs)
+        self.tell(event="read", tiles=len(self.tiles), seconds=self.elapsed())
+        self.processes = None  # started before the device is
+        if recipe.task != "denoise":
+            if len(recipe.stage) > 1:
+                raise SystemExit("one stage only, where processes make the samples")
+            self.processes = MadeByProcesses(
+                self.tiles.numpy(), recipe.stage[0], recipe, arguments.processes, arguments.pairs
+            )
         if self.device.type == "cuda":
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # the network is in bf16
             torch.backends.cudnn.benchmark = True
@@ -106,8 +120,6 @@ class Leg:
                 if isinstance(module, Block):
                     module.compile(dynamic=False)
             torch._dynamo.config.recompile_limit = 64
-        self.tiles = read_tiles(arguments.photographs).to(self.device)
-        self.tell(event="read", tiles=len(self.tiles), seconds=self.elapsed())
 
     def elapsed(self) -> float:
         return time.monotonic() - self.started
@@ -126,10 +138,12 @@ class Leg:
         for stage in self.recipe.stage:
             passed += stage.iterations
             end = begun + (self.seconds - begun) * passed / total
-            step = self.prepared(stage.patch, stage.batch)
+            step = self.prepared(stage)
             self.tell(event="stage", patch=stage.patch, batch=stage.batch, seconds=self.elapsed())
             while self.elapsed() < end and done != self.steps:
                 self.state.rate.fill_(self.rate(self.elapsed(), begun, done))
+                if self.processes is not None:
+                    self.processes.refresh()
                 loss = step()
                 done += 1
                 pixels += stage.batch * stage.patch**2
@@ -140,6 +154,7 @@ class Leg:
                         loss=round(float(loss), 4),  # waits for the device, and so keeps the clock honest
                         rate=float(self.state.rate),
                         megapixels=round(pixels / 1e6),
+                        **({"made": self.processes.made} if self.processes is not None else {}),
                     )
                     if self.elapsed() - saved > 60:
                         self.save(done, pixels)
@@ -147,6 +162,8 @@ class Leg:
         self.save(done, pixels)
         last = {"task": self.recipe.task, "training": {"iterations": done, "without_average": True}}
         save_weights(self.path.with_name(f"{self.recipe.name}-last.safetensors"), self.state.network, last)
+        if self.processes is not None:
+            self.processes.close()
         self.tell(event="end", step=done, megapixels=round(pixels / 1e6), seconds=self.elapsed())
 
     def rate(self, now: float, begun: float, done: int) -> float:
@@ -161,16 +178,22 @@ class Leg:
         rate = schedule.lr_min + (high - schedule.lr_min) * (1 + math.cos(math.pi * fallen)) / 2
         return rate * min(1.0, (done + 1) / WARM_UP)
 
-    def prepared(self, patch: int, batch: int) -> Callable[[], Tensor]:
-        """One step for a patch and batch, as a CUDA graph where that can be captured."""
-        sample = Sampler(self.tiles, patch, batch, self.recipe)
+    def samples(self, stage: Stage) -> Samples:
+        """Where a stage's batches come from."""
+        if self.processes is None:
+            return NoisySamples(self.tiles.to(self.device), stage, self.recipe)
+        self.processes.to(self.device)
+        return self.processes
+
+    def prepared(self, stage: Stage) -> Callable[[], Tensor]:
+        """One step of a stage, as a CUDA graph where that can be captured."""
+        samples = self.samples(stage)
         loss_of = LOSSES[self.recipe.loss.kind]
         half = self.device.type == "cuda"
-        mixture = Mixture()
 
         def step() -> Tensor:
             with torch.no_grad():
-                degraded, clean = noisy_batch(sample(), mixture)
+                degraded, clean = samples()
             # Without autocast's cache: a graph would keep the first step's cast weights.
             with torch.autocast("cuda", torch.bfloat16, cache_enabled=False) if half else nullcontext():
                 output = self.state.network(degraded)
@@ -267,47 +290,6 @@ class FlatState:
         for p, place in zip(network.parameters(), self.places, strict=True):
             p.data = values[place].view(p.shape).clone()
         return network
-
-
-class Sampler:
-    """Clean samples with a margin, cut and turned on the device: half of them at half their size."""
-
-    def __init__(self, tiles: Tensor, patch: int, batch: int, recipe: Recipe) -> None:
-        self.tiles, self.batch, self.recipe = tiles, batch, recipe
-        self.side = patch + 2 * MARGIN
-        share = recipe.augment.shrink if 2 * self.side <= tiles.shape[1] else 0.0
-        device = tiles.device
-        # Spread over the batch, since places in the batch decide what kind of noise a sample gets.
-        self.halved = (torch.arange(batch) * share).floor().diff(append=torch.tensor([batch * share]).floor()) > 0
-        self.halved = self.halved[torch.from_numpy(np.random.default_rng(recipe.seed).permutation(batch))]
-        self.places = self.halved.nonzero()[:, 0].to(device), (~self.halved).nonzero()[:, 0].to(device)
-
-    def __call__(self) -> Tensor:
-        """(batch, 3, side, side) float32."""
-        halved, whole = self.places
-        result = torch.empty((self.batch, 3, self.side, self.side), device=self.tiles.device)
-        if len(halved):
-            result[halved] = torch.nn.functional.avg_pool2d(self._cut(len(halved), 2 * self.side), 2)
-        result[whole] = self._cut(len(whole), self.side)
-        strength = self.recipe.augment.balance or 0.0
-        if strength:
-            light = torch.rand((self.batch, 1, 1, 1), device=result.device) * strength
-            result *= 1 - light * torch.rand((self.batch, 3, 1, 1), device=result.device)
-        return result
-
-    def _cut(self, count: int, side: int) -> Tensor:
-        device, (number, height, width, _) = self.tiles.device, self.tiles.shape
-        tile = torch.randint(number, (count, 1, 1), device=device)
-        steps = torch.arange(side, device=device)
-        lines = []
-        for length in (height, width):
-            start = torch.randint(length - side + 1, (count, 1), device=device)
-            turned = torch.randint(2, (count, 1), device=device)
-            lines.append(start + torch.where(turned > 0, side - 1 - steps, steps))
-        patches = self.tiles[tile, lines[0][:, :, None], lines[1][:, None, :]]
-        mirrored = torch.randint(2, (count, 1, 1, 1), device=device) > 0
-        patches = torch.where(mirrored, patches.transpose(1, 2), patches)
-        return patches.permute(0, 3, 1, 2).float() / 255
 
 
 def read_tiles(path: Path) -> Tensor:
