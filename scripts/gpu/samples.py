@@ -138,7 +138,7 @@ class MadeByProcesses:
 
     def refresh(self) -> None:
         """Take over the blocks that are full."""
-        for block in np.flatnonzero(self.full):
+        for block in np.flatnonzero(self.full.copy()):  # processes write to it
             start = self.made % self.held
             self.pool[start : start + self.BLOCK].copy_(torch.from_numpy(self.blocks[block]))
             self.full[block] = 0

@@ -34,6 +34,9 @@ MORE = {
     "shake": ("shake:4-20,path=2,layers=1-2", "gaussian:2", "round8"),
     "motion": ("motion:4-15", "gaussian:2", "round8"),
     "defocus": ("defocus:2-5", "gaussian:2", "round8"),
+    "lens": ("lens:2-10,blades=8-9", "gaussian:2", "round8"),
+    "rainfall": ("rainfall:2-10,kind=3", "round8"),
+    "rain": ("rain:0.1-0.4", "round8"),
 }
 """Rows beside Gaussian noise: a camera's noise, by another implementation than the one that trains; none at all; and
 what other tasks mend, a shaken camera with the paths that training leaves out."""
