@@ -73,7 +73,9 @@ def test_output_and_gradients_equal_the_textbook(norm: Any, bias: bool, dual_pix
 @pytest.mark.parametrize("feed_forward", ["gdfn", "gfn", "dfn", "fn"])
 @pytest.mark.parametrize("concat", [True, False])
 def test_every_variant_equals_the_textbook(attention: Any, feed_forward: Any, concat: bool) -> None:
-    for norm, bias, dual_pixel in itertools.product(("with-bias", "bias-free"), (False, True), (False, True)):
+    """With half of the combinations of the other three: of any two, all four meet."""
+    for norm, bias in itertools.product(("with-bias", "bias-free"), (False, True)):
+        dual_pixel = bias == (norm == "with-bias")
         config = ModelConfig(
             **SMALL,
             **CHANNELS[dual_pixel],
