@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cache, cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,11 @@ class Opening:
 def is_video(path: Path) -> bool:
     """Whether a name is a video's."""
     return path.suffix.lower() in READABLE_VIDEOS
+
+
+def can_open_videos() -> bool:
+    """Whether PyAV is there; it is not imported."""
+    return find_spec("av") is not None
 
 
 @contextmanager

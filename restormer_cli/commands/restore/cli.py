@@ -132,7 +132,7 @@ def restore(
         list[Path],
         typer.Argument(
             metavar="IN... OUT",
-            help="Pictures, folders of them, a video, or - for stdin; last a folder, or, for one picture, a file or -. "
+            help="Pictures, videos, folders of them, or - for stdin; last a folder, or, for one picture, a file or -. "
             "With --preview no OUT.",
         ),
     ],

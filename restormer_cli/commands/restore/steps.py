@@ -42,7 +42,7 @@ def run_step(name: str, stage: Callable[..., None], *arguments: object) -> Pictu
         except RestormerError as error:
             work.error = error
         except Exception as error:  # ours, or a library's: it costs this picture, and the last line tells
-            work.error = Failed(f"{work.job.source}: a defect of restormer-cli, please report it: {_told(error)}")
+            work.error = Failed(f"{work.job.source}: a defect of restormer-cli, please report it: {told(error)}")
             work.error.__cause__ = error
         work.seconds[name] = time.perf_counter() - begun
     if name == "write" or work.error is not None or work.skipped:
@@ -51,7 +51,7 @@ def run_step(name: str, stage: Callable[..., None], *arguments: object) -> Pictu
     return work
 
 
-def _told(error: Exception) -> str:
+def told(error: Exception) -> str:
     """Kind, message and place of a defect, for a report."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})"

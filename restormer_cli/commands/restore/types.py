@@ -108,6 +108,7 @@ class Started:
     """Run, before the first picture."""
 
     pictures: int
+    """Videos are counted among them."""
     weights: Path | None
     """None where pictures are degraded instead."""
     task: str | None
@@ -122,6 +123,8 @@ class Started:
     left_out: str | None = None
     """Files of the folder that are not restored with it, with what to do."""
     watching: bool = False
+    videos: int = 0
+    """Those of `pictures` that are videos, which come last."""
     automatic: bool = False
     """Each picture gets the task that it needs, or none; `weights` and `task` are None."""
     reason: str | None = None
