@@ -213,6 +213,8 @@ class Writer:
         source = self._source
         name = _encoder(source.codec, container.format.name)
         options, told = _options(name, self.quality, self.video.opening)
+        if self.video.deinterlace:
+            options["field_order"] = "progressive"
         os.environ.setdefault("SVT_LOG", "1")  # else its encoder writes a page about itself to stderr, each time
         stream: Any = container.add_stream(name, rate=source.rate, options=options)
         codec = stream.codec_context

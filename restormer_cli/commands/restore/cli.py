@@ -218,6 +218,9 @@ def restore(
     salvage: Annotated[
         bool, typer.Option("--salvage", help="Restore truncated JPEGs too; what is missing is gray.")
     ] = False,
+    deinterlace: Annotated[
+        bool, typer.Option("--deinterlace", help="Videos: make whole frames of interlaced ones, one for each.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace pictures that exist in OUT.")] = False,
     skip_existing: Annotated[
         bool, typer.Option("--skip-existing", help="Leave pictures alone that exist in OUT.")

@@ -65,6 +65,8 @@ def restore(
         started = stage.started(jobs)
         if missing := left_out(request.sources, _videos_left_out(request), is_earlier_out, request.target):
             started = replace(started, left_out=missing)
+        if request.deinterlace and not started.videos:
+            started = replace(started, notes=(*started.notes, "--deinterlace is for videos, and there is none"))
         yield started
         if request.dry_run:
             yield from _dry_run(request, stage, jobs)

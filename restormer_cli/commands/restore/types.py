@@ -73,6 +73,8 @@ class Request:
     """Results get the times of their inputs."""
     salvage: bool = False
     """Restore what is there of a JPEG that ends too early."""
+    deinterlace: bool = False
+    """Make whole frames of a video's interlaced ones, before they are restored."""
     compare: bool = False
     """Write before and after side by side too, beside each result."""
 

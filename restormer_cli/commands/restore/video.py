@@ -128,11 +128,12 @@ def frame_pixels(path: Path) -> int:
 def _opened(request: Request, job: Job, shared: Stage | None = None) -> "Iterator[_Run]":
     """A video, open, with what is to be done to it. `shared`: the network that its folder's pictures have."""
     skipped = request.skip_existing and job.target.exists()
-    with open_video(job.source) as video:
+    with open_video(job.source, deinterlace=request.deinterlace) as video:
         diagnosis = None if request.task != AUTO or skipped else _diagnose(request)
         stage = _stage(request, diagnosis, shared)
         started = _ALONE if stage is None else stage.started([job])
         alone = stage is None and job.source.suffix.lower() == job.target.suffix.lower() and not request.strip
+        alone = alone and not (request.deinterlace and video.opening.interlaced)
         settings = _settings(request, job, stage, started, video)
         yield _Run(request, job, video, stage, diagnosis, started, settings, skipped, alone)
 
@@ -185,7 +186,7 @@ def _diagnose(request: Request) -> Diagnosis:
     """What the whole film needs, by frames that are spread over it."""
     check_knobs(request)
     check_automatic(request)
-    with open_video(request.source) as video:
+    with open_video(request.source, deinterlace=request.deinterlace) as video:
         frames = [_shown(video, frame)[0] for frame in video.spread(LOOKED_AT)]
     return diagnose_film(frames)
 
@@ -253,7 +254,9 @@ def _restore(
     notices = dict.fromkeys(notice for values in store.told for notice in values["notices"])  # each once, in order
     notes = [*anew, *out.notes, *video.notes, *notices, f"{count:,} frames"]
     if stage is None:
-        notes.append(f"needs nothing, and is only coded anew for {job.target.suffix}")
+        fields = request.deinterlace and video.opening.interlaced
+        why = "deinterlaced" if fields else f"coded anew for {job.target.suffix}"
+        notes.append(f"needs nothing, and is only {why}")
     if video.damaged:
         notes.append(f"{video.damaged:,} damaged packets are left out; all else keeps its time")
     seconds, computed = time.perf_counter() - begun, sum(values["seconds"] for values in store.told)
