@@ -17,6 +17,7 @@ from restormer_cli.commands.restore.earlier import is_earlier_out, record
 from restormer_cli.commands.restore.jobs import STANDARD, Job, find_jobs, names_of
 from restormer_cli.commands.restore.operations import Stage, make_stage
 from restormer_cli.commands.restore.pipeline import overlapped
+from restormer_cli.commands.restore.settings import SettingsRecord, settings_of
 from restormer_cli.commands.restore.side_by_side import check_comparisons
 from restormer_cli.commands.restore.steps import diagnose, read_stage, release, run_step, write_stage
 from restormer_cli.commands.restore.types import AUTO, FrameDone, PictureTask, Planned, Request, Restored, Started
@@ -63,10 +64,9 @@ def restore(
         jobs = _jobs(request)
         stage = make_stage(request, progress)
         started = stage.started(jobs)
+        started = replace(started, notes=(*started.notes, *_notes(request, stage, jobs, started)))
         if missing := left_out(request.sources, _videos_left_out(request), is_earlier_out, request.target):
             started = replace(started, left_out=missing)
-        if request.deinterlace and not started.videos:
-            started = replace(started, notes=(*started.notes, "--deinterlace is for videos, and there is none"))
         yield started
         if request.dry_run:
             yield from _dry_run(request, stage, jobs)
@@ -97,6 +97,20 @@ def _watch(request: Request, progress: Callable[[float], None] | None) -> Iterat
         return _run(request, stage, jobs)
 
     yield from watch(request, run)
+
+
+def _notes(request: Request, stage: Stage, jobs: list[Job], started: Started) -> Iterator[str]:
+    """What is to be told before the work."""
+    if request.deinterlace and not started.videos:
+        yield "--deinterlace is for videos, and there is none"
+    if request.skip_existing and (record := _settings_record(request, stage)) and (told := record.others(jobs)):
+        yield told
+
+
+def _settings_record(request: Request, stage: Stage) -> SettingsRecord | None:
+    """With which settings results are made; of a single picture or video nothing is written down."""
+    several = request.more or request.source.is_dir()
+    return SettingsRecord(request.target, settings_of(request, stage)) if several else None
 
 
 def _jobs(request: Request) -> list[Job]:
@@ -154,6 +168,14 @@ def _dry_run(request: Request, stage: Stage, jobs: list[Job]) -> Iterator[Planne
 
 def _run(request: Request, stage: Stage, jobs: list[Job]) -> Iterator[FrameDone | Restored]:
     """The events of this process's own pictures, then of its videos."""
+    settings = _settings_record(request, stage)
+    for event in _run_all(request, stage, jobs):
+        if settings and isinstance(event, Restored) and event.error is None and event.seconds is not None:
+            settings.add(event.target)
+        yield event
+
+
+def _run_all(request: Request, stage: Stage, jobs: list[Job]) -> Iterator[FrameDone | Restored]:
     if pictures := [job for job in jobs if not job.video]:
         yield from _run_pictures(request, stage, pictures)
     videos = [job for job in jobs if job.video]
