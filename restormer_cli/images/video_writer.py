@@ -356,7 +356,7 @@ def _encoder(codec: str, container: str) -> str:
     name = ENCODERS.get(codec, "libx264")
     if container == "webm" and name not in ("libvpx-vp9", "libsvtav1"):
         return "libvpx-vp9"
-    if container == "mp4" and name in ("ffv1", "prores_ks"):
+    if name in {"mp4": ("ffv1", "prores_ks"), "mov": ("libsvtav1", "libvpx-vp9", "ffv1")}.get(container, ()):
         return "libx264"
     return name
 

@@ -189,6 +189,38 @@ def test_a_turned_film_stays_turned(tmp_path):
         assert next(one.frames()).original.rotation == next(two.frames()).original.rotation
 
 
+@pytest.mark.parametrize("codec", ["libsvtav1", "libvpx-vp9", "ffv1"])
+def test_codings_that_quicktime_does_not_hold_become_another(tmp_path, codec):
+    through(make(tmp_path / "a.mkv", codec, "yuv420p", None), tmp_path / "b.mov")
+    assert len(frames(tmp_path / "b.mov")) == FRAMES
+
+
+def test_a_turned_film_in_av1_with_sound_goes_on_where_it_was(tmp_path, monkeypatch):
+    monkeypatch.setattr(segments, "LENGTH", 3)
+    source, target = tmp_path / "a.mp4", tmp_path / "b.mp4"
+    with av.open(str(make(tmp_path / "plain.mp4"))) as one, av.open(str(source), "w") as two, usual_priority():
+        pictures = two.add_stream("libsvtav1", rate=25, options={"crf": "20"})
+        pictures.width, pictures.height, pictures.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        pictures.time_base = pictures.codec_context.time_base = Fraction(1, 1000)
+        pictures.set_display_rotation(90)
+        sound = two.add_stream_from_template(one.streams.audio[0])
+        for packet in one.demux():
+            if packet.stream.type == "video":
+                for frame in packet.decode():
+                    two.mux(pictures.encode(frame))
+            elif packet.dts is not None:
+                packet.stream = sound
+                two.mux(packet)
+        two.mux(pictures.encode(None))
+    assert interrupted(source, target, 7) == 6
+    assert "goes on at frame 7\n" in restore(source, target, "--degrade", "gaussian:9").stderr
+    assert restore(source, tmp_path / "whole.mp4", "--degrade", "gaussian:9").exit_code == 0
+    assert target.read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+    assert packets(target, "audio") == packets(source, "audio")
+    with open_video(source) as one, open_video(target) as two:
+        assert one.opening.rotation == two.opening.rotation == 90
+
+
 def test_sound_that_does_not_fit_is_refused_before_any_work(tmp_path):
     source = make(tmp_path / "a.mkv", "ffv1", "gray", "flac")
     with pytest.raises(UserError, match=r"its sound, flac, does not fit in there: name a .mkv"):
