@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image, ImageCms
+from typer.testing import CliRunner
 
+from restormer_cli import cli
 from restormer_cli.errors import UserError
-from restormer_cli.images.io import decode_picture
+from restormer_cli.images.io import decode_picture, read_pages
 
 
 @pytest.fixture(scope="module")
@@ -116,3 +118,42 @@ def test_cie_lab_agrees_with_little_cms(rgb):
 def test_float_lab_is_refused_in_a_line(rgb):
     with pytest.raises(UserError, match="CIE Lab of 32 bits is not supported"):
         decode_picture(by_tifffile(rgb.astype(np.float32), photometric="cielab"), "a.tif")
+
+
+def test_all_pages_are_restored_when_asked(tmp_path, rgb):
+    source, out = tmp_path / "in" / "a.tif", tmp_path / "out"
+    source.parent.mkdir()
+    pages = [rgb, rgb[:24, :32, 0], (rgb[::-1].astype(np.uint16) * 257)]
+    with tifffile.TiffWriter(source) as file:
+        for page in pages:
+            file.write(page, photometric="rgb" if page.ndim == 3 else "minisblack", resolution=(300, 300))
+        file.write(rgb[::2, ::2], photometric="rgb", subfiletype=1)
+
+    def restore(*flags: object) -> str:
+        arguments = ["restore", tmp_path / "in", out, "--overwrite", "--device", "cpu", *flags]
+        result = CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+        assert result.exit_code == 0, result.output
+        return result.stderr
+
+    assert "3 pages" in restore("--strength", "0", "--pages", "all")
+    with tifffile.TiffFile(out / "a.tif") as file:
+        assert len(file.pages) == 3
+        for page, wanted in zip(file.pages, pages, strict=True):
+            assert np.array_equal(page.asarray(), wanted)
+            assert page.asarray().dtype == wanted.dtype
+            assert page.tags["XResolution"].value == (300_000, 1000)  # pyright: ignore
+    restore("--degrade", "gaussian:9", "--pages", "all")
+    changes = [tifffile.imread(out / "a.tif", key=key).astype(float) - pages[key] for key in (0, 1)]
+    assert all(change.std() > 5 for change in changes)
+    assert not np.array_equal(changes[0][:24, :32, 0], changes[1])  # each page has noise of its own
+    assert "only the first is read" in restore("--strength", "0")
+    assert "only the first is read" in restore("--strength", "0", "--pages", "all", "--ext", "png")
+    flags = ["restore", str(source), str(out), "--overwrite", "--pages", "2"]
+    assert "write --pages first or --pages all" in CliRunner().invoke(cli.app, flags).stderr
+
+
+def test_all_pages_together_are_held_to_the_limit(tmp_path, rgb):
+    (tmp_path / "a.tif").write_bytes(by_tifffile(np.stack([rgb] * 3), photometric="rgb"))
+    assert len(read_pages(tmp_path / "a.tif", max_pixels=3 * 40 * 56)) == 3
+    with pytest.raises(UserError, match="more than the limit"):
+        read_pages(tmp_path / "a.tif", max_pixels=2 * 40 * 56)

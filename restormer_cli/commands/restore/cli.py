@@ -218,6 +218,7 @@ def restore(
     salvage: Annotated[
         bool, typer.Option("--salvage", help="Restore truncated JPEGs too; what is missing is gray.")
     ] = False,
+    pages: Annotated[str, typer.Option(metavar="first|all", help="Pages of a TIFF that go into a TIFF.")] = "first",
     deinterlace: Annotated[
         bool, typer.Option("--deinterlace", help="Videos: make whole frames of interlaced ones, one for each.")
     ] = False,

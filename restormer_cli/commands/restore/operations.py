@@ -235,6 +235,8 @@ def check_knobs(request: Request) -> None:
         if not 0 <= value <= 1:  # not a number is neither
             meant = f"; {value:g} % is {value / 100:g}" if 1 < value <= 100 else ""
             raise UserError(f"--{knob} {value:g}: is a share: give a number from 0 to 1{meant}")
+    if request.pages not in ("first", "all"):
+        raise UserError(f"--pages {request.pages}: unknown; write --pages first or --pages all")
     given = [f"--{knob}" for knob in ("detail", "grain") if getattr(control, knob) > 0]
     if given and control.luma == 0:
         raise UserError(f"{given[0]}: gives back what was taken from luminance, and --luma 0 takes nothing")

@@ -19,7 +19,7 @@ from restormer_cli.commands.restore.operations import Stage, make_stage
 from restormer_cli.commands.restore.pipeline import overlapped
 from restormer_cli.commands.restore.settings import SettingsRecord, settings_of
 from restormer_cli.commands.restore.side_by_side import check_comparisons
-from restormer_cli.commands.restore.steps import diagnose, read_stage, release, run_step, write_stage
+from restormer_cli.commands.restore.steps import compute_pages, diagnose, read_stage, release, run_step, write_stage
 from restormer_cli.commands.restore.types import AUTO, FrameDone, PictureTask, Planned, Request, Restored, Started
 from restormer_cli.commands.restore.video import (
     Elsewhere,
@@ -226,7 +226,7 @@ def _overlapped(
     works = overlapped(
         jobs,
         read=read,
-        compute=lambda work: run_step("compute", stage.compute, work),
+        compute=lambda work: run_step("compute", compute_pages, stage.compute, work),
         write=lambda work: run_step("write", write_stage, request, work),
         size=PictureTask.bytes,
         room=stage.room,

@@ -20,7 +20,7 @@ from restormer_cli.files import cache_folder, sha256_of
 from restormer_cli.images.formats.table import WRITABLE
 from restormer_cli.images.video import is_video
 
-KNOBS = ("strength", "luma", "chroma", "detail", "grain", "protect", "ensemble", "window", "strip", "sign")
+KNOBS = ("strength", "luma", "chroma", "detail", "grain", "protect", "ensemble", "window", "strip", "sign", "pages")
 LOSSY = ("quality", "subsampling")
 LOSSLESS = frozenset({"png", "tif", "bmp", "dng"})
 """Formats that these do not concern."""
@@ -118,6 +118,7 @@ def _size(path: Path) -> int | None:
 def _differences(before: dict[str, Any], now: dict[str, Any], target: Path) -> list[str]:
     """The flags by which two runs would make something else of this target."""
     idle = {"deinterlace"} if not is_video(target) else {"subsampling"}
+    idle |= {"pages"} if WRITABLE.get(target.suffix.lower()) != "tif" else set()
     if WRITABLE.get(target.suffix.lower()) in LOSSLESS:
         idle |= set(LOSSY)
     keys = [key for key in {**now, **before} if before.get(key) != now.get(key) and key not in idle]

@@ -73,6 +73,8 @@ class Request:
     """Results get the times of their inputs."""
     salvage: bool = False
     """Restore what is there of a JPEG that ends too early."""
+    pages: str = "first"
+    """"all": of a TIFF all pages, where the result is a TIFF."""
     deinterlace: bool = False
     """Make whole frames of a video's interlaced ones, before they are restored."""
     compare: bool = False
@@ -219,6 +221,8 @@ class PictureTask:
 
     job: Job
     picture: Picture | None = None
+    pages: list["PictureTask"] = field(default_factory=list)
+    """The pages behind this one, which go into the same file."""
     right: Picture | None = None
     pixels: np.ndarray | None = None
     weight: np.ndarray | None = None
@@ -243,7 +247,7 @@ class PictureTask:
 
     def bytes(self) -> int:
         arrays = [self.pixels, self.weight, *(view.pixels for view in (self.picture, self.right) if view is not None)]
-        return sum(array.nbytes for array in arrays if array is not None)
+        return sum(array.nbytes for array in arrays if array is not None) + sum(page.bytes() for page in self.pages)
 
     def event(self) -> Restored:
         height, width, channels = self.shape

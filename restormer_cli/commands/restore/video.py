@@ -317,7 +317,7 @@ def _busy(job: Job, holder: str) -> Elsewhere:
 
 ELSEWHERE = (
     *("source", "target", "more", "weights", "extension", "suffix", "overwrite", "skip_existing", "fail_fast"),
-    *("dry_run", "watch", "profile", "keep_time", "analyse", "mask"),
+    *("pages", "dry_run", "watch", "profile", "keep_time", "analyse", "mask"),
 )
 """What of a request does not decide what the frames become, or is said by files' contents."""
 

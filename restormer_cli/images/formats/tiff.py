@@ -82,27 +82,51 @@ Directory = dict[int, tuple[int, int, bytes]]  # tag -> type, count, values as s
 
 
 def decode_tiff(data: bytes, max_pixels: int) -> Raster:
-    """The first page of a TIFF: gray, RGB, palette or CMYK; 1 to 16-bit integers or floats."""
+    """The first page of a TIFF: gray, RGB, palette, CMYK or Lab; 1 to 16-bit integers or floats."""
     from tifffile import TiffFile
 
     with TiffFile(BytesIO(data)) as tiff:
         page, skipped = _main_page(tiff)
-        _check_page(page, len(data), max_pixels)
-        if page.compression in (JPEG_2000, WEBP):
-            _check_codestreams(page, data)
-        samples, bits, notes = _samples(page)
         several = skipped > 0 or bool(page._nextifd())
+        raster = _decode_page(data, tiff, page, several, max_pixels)
         if skipped:
-            notes.append("its first page is a thumbnail; the picture behind it is read")
+            raster.notes += ("its first page is a thumbnail; the picture behind it is read",)
         elif several:
-            notes.append("the file has several pages; only the first is read")
-        raster = Raster(samples, bits, lossless=_lossless(page, data))
-        profile = page.tags.valueof(ICC_PROFILE)
-        raster.icc = bytes(profile) if profile else None
-        raster.orientation = _orientation(page)
-        raster.dpi = _dpi(page)
-        order, big, offset = tiff.byteorder, tiff.is_bigtiff, page.offset
-        first_offset = tiff.pages.first.offset
+            raster.notes += ("the file has several pages; only the first is read",)
+        return raster
+
+
+def decode_pages(data: bytes, max_pixels: int) -> list[Raster]:
+    """Every page of a TIFF but for reduced copies of others and masks, all of them at most `max_pixels` together."""
+    from tifffile import TiffFile, TiffPage
+
+    rasters: list[Raster] = []
+    with TiffFile(BytesIO(data)) as tiff:
+        several = len(tiff.pages) > 1
+        for page in tiff.pages:
+            if len(rasters) == MAX_PAGES:
+                raise Unreadable(f"more than {MAX_PAGES:,} pages; split it first")
+            if isinstance(page, TiffPage) and not page.subfiletype & 5:
+                rasters.append(_decode_page(data, tiff, page, several, max_pixels))
+                max_pixels -= page.imagewidth * page.imagelength
+    return rasters
+
+
+MAX_PAGES = 10_000
+
+
+def _decode_page(data: bytes, tiff: "TiffFile", page: "TiffPage", several: bool, max_pixels: int) -> Raster:
+    _check_page(page, len(data), max_pixels)
+    if page.compression in (JPEG_2000, WEBP):
+        _check_codestreams(page, data)
+    samples, bits, notes = _samples(page)
+    raster = Raster(samples, bits, lossless=_lossless(page, data))
+    profile = page.tags.valueof(ICC_PROFILE)
+    raster.icc = bytes(profile) if profile else None
+    raster.orientation = _orientation(page)
+    raster.dpi = _dpi(page)
+    order, big, offset = tiff.byteorder, tiff.is_bigtiff, page.offset
+    first_offset = tiff.pages.first.offset
     colours, lab = COLOURS[page.photometric], page.photometric in (CIELAB, ICCLAB) and int(page.photometric)
     if colours == 4:
         alpha, raster.samples = samples[..., 4:], cmyk_to_rgb(samples[..., :4], raster.icc, bits)
@@ -446,6 +470,30 @@ def write_tiff(raster: Raster, more: ImageTags, *, deflate: bool = True) -> byte
     exif, entries = _leading_exif(raster)
     order = "<" if exif[:2] == b"II" else ">"
     out = bytearray(exif)
+    struct.pack_into(order + "I", out, 4, _append_page(out, raster, entries, order, more, deflate=deflate))
+    return bytes(out)
+
+
+def encode_pages(rasters: list[Raster]) -> bytes:
+    """A TIFF of several pages; of what is said beside them, the EXIF of the first."""
+    first, *others = rasters
+    exif, entries = _leading_exif(first)
+    order = "<" if exif[:2] == b"II" else ">"
+    out = bytearray(exif)
+    place = _append_page(out, first, entries, order, {})
+    struct.pack_into(order + "I", out, 4, place)
+    for raster in others:
+        (count,) = struct.unpack_from(order + "H", out, place)
+        following = _append_page(out, raster, {}, order, {})
+        struct.pack_into(order + "I", out, place + 2 + 12 * count, following)
+        place = following
+    return bytes(out)
+
+
+def _append_page(
+    out: bytearray, raster: Raster, entries: "Entries", order: str, more: ImageTags, *, deflate: bool = True
+) -> int:
+    """Append a page, its directory with these entries; where that begins."""
     offsets, sizes, rows = _write_strips(out, raster, order, deflate=deflate)
 
     def add(tag: int, code: str, *values: int) -> None:
@@ -488,8 +536,7 @@ def write_tiff(raster: Raster, more: ImageTags, *, deflate: bool = True) -> byte
         assert kind is not None
         body = struct.pack(f"{order}{len(values)}{ {'r': 'I'}.get(code, code) }", *values)
         entries[tag] = (kind, len(values) // size, _inline_or_appended(out, body, order))
-    _write_directory(out, entries, order)
-    return bytes(out)
+    return _append_directory(out, entries, order)
 
 
 Entries = dict[int, tuple[int, int, bytes]]  # tag -> type, count, the four bytes of value or offset
@@ -550,11 +597,6 @@ def _append(out: bytearray, data: bytes) -> int:
 def _inline_or_appended(out: bytearray, packed: bytes, order: str) -> bytes:
     """The value field of an entry: the value itself when it fits in four bytes, else where it is."""
     return packed.ljust(4, b"\0") if len(packed) <= 4 else struct.pack(order + "I", _append(out, packed))
-
-
-def _write_directory(out: bytearray, entries: Entries, order: str) -> None:
-    """Append the directory and point the header to it."""
-    struct.pack_into(order + "I", out, 4, _append_directory(out, entries, order))
 
 
 def _append_directory(out: bytearray, entries: Entries, order: str) -> int:
