@@ -12,7 +12,7 @@ from restormer_cli.engine.backend import PRECISIONS, Backend, Notice, OwnBackend
 from restormer_cli.engine.memory_plan import Plan
 from restormer_cli.engine.progress import Progress, part_of, silent
 from restormer_cli.errors import UserError
-from restormer_cli.hardware import choose_device, give_back, held, parse_memory
+from restormer_cli.hardware import choose_device, give_back, held, multiplies_bf16, parse_memory
 from restormer_cli.model.padding import multiple_of_8, pad_to_multiple_of_8
 from restormer_cli.model.restormer import Restormer
 
@@ -198,10 +198,24 @@ def _check_as_it_is(backend: Backend, device: str, precision: str, window: int |
         raise UserError(f"--compile: {graph}: leave --compile out, or export with it")
 
 
+LARGEST_LOSS = 0.02
+"""In dB, that `auto` accepts for speed."""
+
+
+def automatic_precision(header: dict[str, object], device: torch.device) -> str:
+    """bf16 on a GPU that multiplies in it, where the weights' header says that it costs them no more than 0.02 dB.
+
+    On a CPU fp32, whatever the header: the compiled kernels are in fp32, the operators that bf16 runs through are not
+    compiled, and which of the two is faster where a processor multiplies in bf16 has not been measured.
+    """
+    loss = header.get("bf16_loss")
+    little = isinstance(loss, int | float) and not isinstance(loss, bool) and loss <= LARGEST_LOSS
+    return "bf16" if little and device.type == "cuda" and multiplies_bf16(device) else "fp32"
+
+
 def _choose_precision(name: str, device: torch.device) -> str:
     if name == "auto":
-        # bf16 cost the denoiser's second leg 0.048 dB (scripts/measure/precision.py), more than the 0.02 that we allow.
-        return "fp32"
+        return "fp32"  # what bf16 costs is known of files, not of networks: `automatic_precision`
     if name not in PRECISIONS:
         raise UserError(f"--precision {name}: unknown; choose auto, {', '.join(PRECISIONS)}")
     if name == "fp16" and device.type == "cpu":

@@ -28,7 +28,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -36,21 +38,23 @@ sys.path.insert(0, str(ROOT))
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 import torch._dynamo  # noqa: E402
+from samples import MadeByProcesses, NoisySamples, Samples  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-from samples import MadeByProcesses, NoisySamples, Samples  # noqa: E402
-
 from restormer_cli.model.restormer import Block, Restormer  # noqa: E402
-from restormer_cli.model.weights import load_weights  # noqa: E402
+from restormer_cli.model.weights import find_weights, load_weights  # noqa: E402
 from restormer_cli.model.weights_file import save_weights  # noqa: E402
 from restormer_cli.recipe import Recipe, Stage  # noqa: E402
-from restormer_cli.recipe_files import read_recipe  # noqa: E402
+from restormer_cli.recipe_files import read_recipe, resolved  # noqa: E402
 from restormer_cli.training.losses import LOSSES  # noqa: E402
+from restormer_cli.training.provenance import legs_behind, training_record  # noqa: E402
 
 WARM_UP = 100
 """Steps in which the rate rises; optimiser state is not kept from leg to leg."""
 ALIGNED = 64
 """Numbers between the beginnings of two parameters, or a multiple."""
+LIST = "scripts/sharp_photographs.csv"
+"""Where the photographs come from."""
 EVERY = 50
 """Steps between two looks at the loss, each of which waits for the device."""
 
@@ -98,7 +102,7 @@ class Leg:
         self.path = arguments.out / recipe.name
         self.log = (arguments.out / f"{recipe.name}.jsonl").open("w")
         torch.manual_seed(recipe.seed)
-        self.tiles = read_tiles(arguments.photographs)
+        self.tiles, self.data = read_tiles(arguments.photographs)
         self.tell(event="read", tiles=len(self.tiles), seconds=self.elapsed())
         self.processes = None  # started before the device is
         if recipe.task != "denoise":
@@ -110,7 +114,7 @@ class Leg:
         if self.device.type == "cuda":
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # the network is in bf16
             torch.backends.cudnn.benchmark = True
-        init = arguments.init or recipe.init
+        self.init = init = arguments.init or recipe.init
         network = load_weights(init).model if init else Restormer(recipe.model)
         if network.config != recipe.model:
             raise SystemExit(f"{init}: is another network than the recipe's")
@@ -228,19 +232,26 @@ class Leg:
         return replay
 
     def save(self, done: int, pixels: int) -> None:
-        """The average, as the bundled files are: half precision, with what is known of the training in the header."""
-        training = {
+        """The average, with what is known of the training in the header."""
+        phase = {
             "iterations": done,
+            "of": done,
             "seconds": round(self.elapsed()),
-            "megapixels": round(pixels / 1e6),
+            "seed": self.recipe.seed,
             "precision": "bf16",
             "machines": [torch.cuda.get_device_name() if self.device.type == "cuda" else "CPU"],
+            "megapixels": round(pixels / 1e6),
+            "data": self.data,
         }
-        header = {"task": self.recipe.task, "training": training}
-        if self.recipe.licence:
-            header["licence"] = self.recipe.licence
         path = self.path.with_name(f"{self.recipe.name}.safetensors")
-        save_weights(path, self.state.averaged(), header, dtype=torch.float32)
+        save_weights(path, self.state.averaged(), header(self.recipe, self.init, phase), dtype=torch.float32)
+
+
+def header(recipe: Recipe, init: str | None, phase: dict[str, Any]) -> dict[str, Any]:
+    """What a file of weights says of itself, as `restormer train` writes it."""
+    earlier = legs_behind(find_weights(init)) if init else []
+    values = {"task": recipe.task, "training": training_record(phase, earlier), "recipe": json.loads(resolved(recipe))}
+    return values | ({"licence": recipe.licence} if recipe.licence else {})
 
 
 class FlatState:
@@ -292,19 +303,23 @@ class FlatState:
         return network
 
 
-def read_tiles(path: Path) -> Tensor:
-    """The archive's tiles: (n, h, w, 3) uint8."""
+def read_tiles(path: Path) -> tuple[Tensor, dict[str, Any]]:
+    """The archive's tiles, (n, h, w, 3) uint8, and what is to be said of them."""
     from PIL import Image
 
     with zipfile.ZipFile(path) as archive:
-        files = [archive.read(name) for name in sorted(archive.namelist()) if name.endswith(".avif")]
+        names = sorted(name for name in archive.namelist() if name.endswith(".avif"))
+        files = [archive.read(name) for name in names]
 
     def decode(data: bytes) -> np.ndarray:
         with Image.open(io.BytesIO(data)) as picture:
             return np.asarray(picture.convert("RGB"))
 
     with ThreadPoolExecutor() as pool:
-        return torch.from_numpy(np.stack(list(pool.map(decode, files))))
+        tiles = torch.from_numpy(np.stack(list(pool.map(decode, files))))
+    pictures = sum(name.endswith("-1.avif") for name in names)  # every picture's best tile is its first
+    listed = sha256((ROOT / LIST).read_bytes()).hexdigest()
+    return tiles, {"pictures": pictures, "tiles": len(tiles), "list": LIST, "list_sha256": listed}
 
 
 if __name__ == "__main__":

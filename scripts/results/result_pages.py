@@ -222,6 +222,7 @@ def write_results(rows: list[dict[str, Any]], measured: dict[str, Measured], kep
     text = replace_block(text, "verdicts", verdicts(rows, measured, kept, block(text, "verdicts")))
     text = replace_block(text, "conditions", conditions(measured, kept, block(text, "conditions")))
     text = replace_block(text, "validation", validation_list())
+    text = replace_block(text, "tasks", task_table())
     for row in rows:
         if row["key"] in kept:
             continue
@@ -237,6 +238,36 @@ def write_results(rows: list[dict[str, Any]], measured: dict[str, Measured], kep
             content += f"\n\n![{words}](results/{row['key']}.jpg)"
         text = replace_block(text, row["key"], content)
     path.write_text(text, encoding="utf-8")
+
+
+SHARP = {
+    "shake": ("a camera that shook, in strokes", ("motion-deblur",)),
+    "motion": ("lines of 4 to 15 pixels", ("motion-deblur",)),
+    "lens": ("scenes in depth through 8 and 9 blades, 2 to 10 pixels", ("defocus",)),
+    "defocus": ("a disc of 2 to 5 pixels", ("defocus",)),
+    "rainfall": ("streaks of all kinds at once", ("derain",)),
+    "rain": ("drops near and far", ("derain",)),
+    "noisy": ("white noise, σ 15", ("denoise",)),
+    "sensor": ("a camera's noise, ISO 400 to 6400", ("denoise",)),
+}
+"""Rows of scripts/results/peers.py in words, and the tasks that are made for them."""
+
+
+def task_table() -> str:
+    """Every checkpoint on every kind of picture, its own and the others': from docs/results/rows-TASK.json."""
+    found = {path.stem.removeprefix("rows-"): json.loads(path.read_text()) for path in DOCS.glob("results/rows-*.json")}
+    tasks = [task for task in ("denoise", "motion-deblur", "defocus", "derain") if task in found]
+    lines = [f"| dB | input | {' | '.join(f'`{task}`' for task in tasks)} |", "|---" * (2 + len(tasks)) + "|"]
+    for row, (words, own) in SHARP.items():
+        before = next(found[task][row]["input"]["psnr"] for task in tasks)
+        cells = []
+        for task in tasks:
+            gain = f"{found[task][row]['ours']['psnr'] - before:+.2f}"
+            cells.append(f"**{gain}**" if task in own else gain)
+        lines.append(f"| {words} | {before:.2f} | {' | '.join(cells)} |")
+    kept = [f"{found[task]['clean']['ours']['psnr']:.1f}" for task in tasks]
+    lines.append(f"| clean: kept at | | {' | '.join(kept)} |")
+    return "\n".join(lines)
 
 
 def write_measured(

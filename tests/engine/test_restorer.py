@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from restormer_cli.engine import restorer
 from restormer_cli.engine.restorer import Restorer, _spans
 from restormer_cli.engine.strips import StripNetwork
 from restormer_cli.errors import UserError
@@ -396,3 +397,19 @@ def test_a_window_changes_the_answer_only_where_the_picture_is_larger(tiny_netwo
 def test_an_impossible_window_is_told(tiny_network):
     with pytest.raises(UserError, match="the smallest window is 8"):
         Restorer(tiny_network(), device="cpu", window=7)
+
+
+@pytest.mark.parametrize(
+    ("header", "device", "native", "chosen"),
+    [
+        ({"bf16_loss": 0.005}, "cuda", True, "bf16"),
+        ({"bf16_loss": 0.05}, "cuda", True, "fp32"),
+        ({}, "cuda", True, "fp32"),
+        ({"bf16_loss": "none"}, "cuda", True, "fp32"),
+        ({"bf16_loss": 0.005}, "cuda", False, "fp32"),
+        ({"bf16_loss": 0.005}, "cpu", True, "fp32"),
+    ],
+)
+def test_auto_takes_bf16_only_where_it_is_native_and_costs_little(header, device, native, chosen, monkeypatch):
+    monkeypatch.setattr(restorer, "multiplies_bf16", lambda _: native)
+    assert restorer.automatic_precision(header, torch.device(device)) == chosen

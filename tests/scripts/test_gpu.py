@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from skimage import data
 
@@ -71,3 +72,82 @@ def test_the_sharpest_tiles_are_packed_first(tmp_path: Path, monkeypatch: pytest
     data_, loss = pack.encode(np.ascontiguousarray(data.coffee()[:256, :256]), 94)
     assert len(data_) > 1000
     assert loss > 38
+
+
+@pytest.fixture
+def stage_of_pairs(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(GPU))
+    import samples
+
+    from restormer_cli.recipe import Stage
+    from restormer_cli.recipe_files import read_recipe
+
+    recipe = read_recipe(str(ROOT / "recipes/gpu/motion-deblur.toml"))
+    tiles = np.stack([data.astronaut()[:128, :128], data.coffee()[:128, :128]])
+    stage = Stage(iterations=1, patch=32, batch=6)
+    made = samples.MadeByProcesses(tiles, stage, recipe, processes=2, held=32)
+    yield samples, tiles, recipe, stage, made
+    made.close()
+
+
+def test_processes_make_the_pairs_that_training_makes(stage_of_pairs) -> None:
+    samples, tiles, recipe, stage, made = stage_of_pairs
+    from restormer_cli.data.batches import TrainingBatches
+    from restormer_cli.degradations.spec import parse_degradation
+
+    made.LEAST = 16
+    made.to(torch.device("cpu"))
+    batches = TrainingBatches(
+        samples.TilePictures(tiles),
+        samples.places(tiles),
+        parse_degradation(recipe.degrade.steps),
+        seed=recipe.seed,
+        augment=recipe.augment,
+        textured=True,
+    )
+    # Each process begins with a batch of its own: the first and the second.
+    known = [(np.stack(batches.batch(n, stage, range(8)), 1).clip(0, 1) * 255).round() for n in range(1, 9)]
+    blocks = made.pool[: made.made].numpy().reshape(-1, 8, 2, 32, 32, 3)
+    places = [[n for n, block in enumerate(known) if np.array_equal(block, found)] for found in blocks[:2]]
+    assert all(places)
+    assert places[0] != places[1]
+
+
+def test_a_batch_turns_both_sides_alike_and_draws_only_what_is_there(stage_of_pairs) -> None:
+    made = stage_of_pairs[-1]
+    made.LEAST = 8
+    made.to(torch.device("cpu"))
+    made.close()
+    made.pool.zero_()
+    ramp = torch.arange(32, dtype=torch.uint8)
+    made.pool[0, 0], made.pool[0, 1] = ramp[:, None, None], ramp[:, None, None] + 100
+    made.filled.fill_(1)
+    degraded, clean = made()
+    assert degraded.shape == clean.shape == (6, 3, 32, 32)
+    torch.testing.assert_close(clean - degraded, torch.full_like(clean, 100 / 255))
+    orders = {tuple((sample[0, :, 0] * 255).round().int().tolist()) for _ in range(6) for sample in made()[0]}
+    assert len(orders) > 2  # upright, on its head, lying
+
+
+@pytest.mark.slow
+def test_a_leg_of_another_task_runs_through(tmp_path: Path) -> None:
+    archive, out, recipe = tmp_path / "tiles.zip", tmp_path / "out", tmp_path / "tiny.toml"
+    with zipfile.ZipFile(archive, "w") as file:
+        stream = io.BytesIO()
+        Image.fromarray(np.ascontiguousarray(data.astronaut()[:128, :128])).save(stream, "AVIF", quality=95)
+        file.writestr("0000-astronaut-1.avif", stream.getvalue())
+    text = (ROOT / "recipes/gpu/defocus.toml").read_text()
+    for old, new in (
+        ("dim = 24", "dim = 8"),
+        ("[0, 5, 2, 1]", "[0, 1, 1, 1]"),
+        ("192", "16"),
+        ("batch = 16", "batch = 2"),
+    ):
+        text = text.replace(old, new)
+    recipe.write_text(text)
+    options = ("--steps", "2", "--pairs", "16", "--processes", "1", "--photographs", archive, "--out", out)
+    run(GPU / "learn.py", recipe, "--minutes", "2", *options)
+    header = load_weights(out / "tiny.safetensors").header
+    assert header["task"] == "defocus"
+    assert header["training"]["data"]["pictures"] == 1
+    assert header["recipe"]["seed"] == 402

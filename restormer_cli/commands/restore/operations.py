@@ -45,7 +45,7 @@ class Restoring:
     def __init__(self, request: Request, progress: "Progress | None" = None) -> None:
         import torch
 
-        from restormer_cli.engine.restorer import Restorer
+        from restormer_cli.engine.restorer import Restorer, automatic_precision
         from restormer_cli.engine.runtimes import Exported
         from restormer_cli.hardware import choose_device
 
@@ -68,10 +68,13 @@ class Restoring:
             raise UserError(f"--right: {self.weights.path.name} takes one picture; two views need dual-pixel weights")
         graph = isinstance(self.weights, Exported)
         device = torch.device("cpu") if graph and request.device == "auto" else choose_device(request.device)
+        precision = request.precision
+        if precision == "auto" and not isinstance(self.weights, Exported):
+            precision = automatic_precision(self.weights.header, device)
         self.restorer = Restorer(
             self.weights if isinstance(self.weights, Exported) else self.weights.model,
             device=f"cuda:{place}" if processes > 1 and device.type == "cuda" and device.index is None else str(device),
-            precision=request.precision,
+            precision=precision,
             tile=request.tile,
             overlap=request.overlap,
             window=_window(request.window, self.weights),
