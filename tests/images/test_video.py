@@ -4,6 +4,7 @@ import gc
 import io
 import json
 import os
+import shutil
 import signal
 import struct
 import subprocess
@@ -746,6 +747,15 @@ def test_a_deinterlaced_film_says_so_and_goes_on_where_it_was(tmp_path, monkeypa
     assert interrupted(source, tmp_path / "c.mkv", 5) == 3
     result = restore(source, tmp_path / "c.mkv", *flags)
     assert "with other settings: it starts again" in " ".join(result.stderr.split())
+
+
+@pytest.mark.skipif(shutil.which("ffprobe") is None, reason="no ffprobe")
+def test_a_deinterlaced_film_is_called_progressive(tmp_path, monkeypatch):
+    monkeypatch.setitem(writer_room.ENCODERS, "h264", "ffv1")  # which says it in no other way
+    target = tmp_path / "b.mkv"
+    assert restore(weave(tmp_path / "a.mkv"), target, "--degrade", "gaussian:9", "--deinterlace").exit_code == 0
+    told = subprocess.run(["ffprobe", "-v", "error", "-show_streams", target], capture_output=True, text=True).stdout
+    assert "field_order=progressive" in told
 
 
 def test_a_film_that_needs_nothing_else_is_deinterlaced(tmp_path, monkeypatch, write_png):
