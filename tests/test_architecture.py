@@ -7,6 +7,7 @@ run nowhere.
 import ast
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1] / "restormer_cli"
@@ -37,7 +38,13 @@ def modules() -> dict[str, Path]:
     return names
 
 
-def imports_of(path: Path) -> Iterator[str]:
+@cache
+def imports_of(path: Path) -> tuple[str, ...]:
+    """As `_imports`, read once for all tests."""
+    return tuple(_imports(path))
+
+
+def _imports(path: Path) -> Iterator[str]:
     """Everything that a file imports, by full name; nothing below `if TYPE_CHECKING:`."""
     nodes: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
     while nodes:
@@ -53,6 +60,7 @@ def imports_of(path: Path) -> Iterator[str]:
         nodes.extend(ast.iter_child_nodes(node))
 
 
+@cache
 def graph() -> dict[str, set[str]]:
     """Module -> the modules of ours that it imports. The front door's own lazy imports are nobody's arrows."""
     known = modules()

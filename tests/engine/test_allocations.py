@@ -1,6 +1,7 @@
 """The table of allocations against what the engine really allocates, byte by byte."""
 
 import weakref
+from itertools import product
 
 import pytest
 import torch
@@ -66,13 +67,21 @@ def test_the_table_is_what_is_allocated(config, keep_v, window):
     assert 0.94 * table.peak <= counted.peak <= 1.01 * table.peak + (1 << 18)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
-@pytest.mark.parametrize("size", [(32, 40), (128, 256)])
+def operators() -> list:
+    """Every configuration, size and precision; where bf16 is emulated two of them take most of the time."""
+    cases = []
+    for name, size, dtype in product(CONFIGS, ((32, 40), (128, 256)), (torch.float32, torch.bfloat16)):
+        long = dtype == torch.bfloat16 and size == (128, 256) and name in ("paper's shape", "dual-pixel")
+        label = f"{name}, {size[0]}×{size[1]}, {dtype}".replace("torch.", "")
+        cases.append(pytest.param(name, size, dtype, id=label, marks=[pytest.mark.slow] if long else []))
+    return cases
+
+
 @pytest.mark.parametrize("keep_v", [True, False], ids=["v kept", "v recomputed"])
-@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
-def test_the_operators_stay_within_the_table(config, keep_v, size, dtype):
+@pytest.mark.parametrize(("name", "size", "dtype"), operators())
+def test_the_operators_stay_within_the_table(name, size, dtype, keep_v):
     """Their strips are counted roughly, by what is the most."""
-    model = Restormer(ModelConfig(**config)).eval()
+    model = Restormer(ModelConfig(**CONFIGS[name])).eval()
     strips = StripNetwork(model, dtype, threads=1, native=False)
     picture = torch.rand(1, model.config.in_channels, *size)
     with Counted() as counted:

@@ -125,12 +125,19 @@ def test_they_can_be_switched_off(anew, monkeypatch):
     assert not anew.exists()
 
 
-@compiled
-def test_they_are_compiled_once_and_a_damaged_file_is_compiled_anew(anew, monkeypatch):
+@pytest.fixture
+def hasty(anew, monkeypatch):
+    """As `anew`, by one compiler that does not optimise, which takes a tenth of the time."""
     compiler = build._compilers()[:1]
     monkeypatch.setattr(build, "_compilers", lambda: compiler)
+    monkeypatch.setattr(build, "FLAGS", tuple(flag for flag in build.FLAGS if flag != "-O3"))
+    return anew
+
+
+@compiled
+def test_they_are_compiled_once_and_a_damaged_file_is_compiled_anew(hasty, monkeypatch):
     assert build.library() is not None
-    (made,) = anew.iterdir()
+    (made,) = hasty.iterdir()
     build.library.cache_clear()
     with monkeypatch.context() as patch:
         patch.setattr(subprocess, "run", None)  # nobody may compile now
@@ -147,11 +154,9 @@ def test_they_are_compiled_once_and_a_damaged_file_is_compiled_anew(anew, monkey
 
 @compiled
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="POSIX")
-def test_a_library_that_others_may_write_to_is_not_loaded(anew, monkeypatch):
-    compiler = build._compilers()[:1]
-    monkeypatch.setattr(build, "_compilers", lambda: compiler)
+def test_a_library_that_others_may_write_to_is_not_loaded(hasty):
     assert build.library() is not None
-    (made,) = anew.iterdir()
+    (made,) = hasty.iterdir()
     made.chmod(0o666)
     with pytest.raises(PermissionError):
         build._load(made)

@@ -23,23 +23,24 @@ def test_the_papers_own_figures(config, parameters, conv, everything):
     assert work.flops == 2 * work.macs
 
 
-def test_a_network_counted_by_hand():
-    """dim 2, one block a level, no gate, no depth-wise convolution, at 8×8: every product written out."""
-    config = ModelConfig(
-        dim=2, blocks=(1, 1, 1, 1), heads=(1, 1, 1, 1), refinement=0, expansion=1.0, attention="mta", feed_forward="fn"
-    )
+@pytest.mark.parametrize(("blocks", "refinement"), [((1, 1, 1, 1), 0), ((2, 3, 5, 7), 4), ((0, 2, 0, 1), 1)])
+def test_a_network_counted_by_hand(blocks, refinement):
+    """dim 2, no gate, no depth-wise convolution, at 8×8: every product written out."""
+    plain = {"heads": (1, 1, 1, 1), "expansion": 1.0, "attention": "mta", "feed_forward": "fn"}
+    config = ModelConfig(dim=2, blocks=blocks, refinement=refinement, **plain)
 
     def block(c: int, pixels: int) -> int:
         return pixels * (3 * c * c + c * c + c * c + c * c)  # qkv, projection, and two layers of c -> c
 
     conv = 64 * 9 * 3 * 2 + 64 * 9 * 4 * 3  # patch embedding, output
-    conv += sum(block(2 << level, 64 >> 2 * level) for level in range(4))  # encoder, latent
-    conv += block(8, 4) + block(4, 16) + block(4, 64)  # decoder; level 1 keeps 2C
+    conv += sum(blocks[level] * block(2 << level, 64 >> 2 * level) for level in range(4))  # encoder, latent
+    # Decoder; level 1 and refinement keep 2C.
+    conv += blocks[2] * block(8, 4) + blocks[1] * block(4, 16) + (blocks[0] + refinement) * block(4, 64)
     conv += sum((64 >> 2 * level) * 9 * (2 << level) * (1 << level) for level in range(3))  # down: n -> n/2
     conv += sum((64 >> 2 * level) * 9 * (2 << level) * (4 << level) for level in range(1, 4))  # up: n -> 2n
     conv += 4 * 16 * 8 + 16 * 8 * 4  # reductions at levels 3 and 2
-    attention = sum(2 * (2 << level) ** 2 * (64 >> 2 * level) for level in range(4))  # q kᵀ and A v
-    attention += 2 * (8 * 8 * 4 + 4 * 4 * 16 + 4 * 4 * 64)
+    attention = sum(2 * blocks[level] * (2 << level) ** 2 * (64 >> 2 * level) for level in range(4))  # q kᵀ and A v
+    attention += 2 * (blocks[2] * 8 * 8 * 4 + blocks[1] * 4 * 4 * 16 + (blocks[0] + refinement) * 4 * 4 * 64)
     work = count_operations(config, 8, 8)
     assert (work.conv_macs, work.attention_macs) == (conv, attention)
 

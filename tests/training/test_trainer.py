@@ -5,6 +5,7 @@ import json
 import math
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -256,11 +257,19 @@ def test_an_abandoned_run_resumes_from_its_newest_checkpoint(
     assert [line["iteration"] for line in metrics(tmp_path / "run") if "iteration" in line] == list(range(1, 9))
 
 
+@pytest.fixture(scope="module")
+def stopped(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run stopped after 6 of 8 iterations; take a copy."""
+    folder = tmp_path_factory.mktemp("stopped") / "run"
+    run(recipe(pictures), folder, stop_after=6)
+    return folder
+
+
 @pytest.mark.parametrize("damage", ["half", "empty", "zeros", "text", "gone"])
 def test_a_torn_newest_checkpoint_falls_back_to_the_one_before(
-    straight: tuple[Path, Logs], pictures: Path, tmp_path: Path, damage: str
+    straight: tuple[Path, Logs], pictures: Path, stopped: Path, tmp_path: Path, damage: str
 ) -> None:
-    run(recipe(pictures), tmp_path / "run", stop_after=6)
+    shutil.copytree(stopped, tmp_path / "run")
     newest = tmp_path / "run" / "checkpoints" / "00000006.pt"
     data = newest.read_bytes()
     contents = {"half": data[: len(data) // 2], "empty": b"", "zeros": bytes(len(data)), "text": b"hello there"}

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -36,24 +37,76 @@ def fresh_accelerator() -> Iterator[None]:
     PartialState._reset_state()
 
 
+def made_up(started, arms) -> Iterator[InferenceCost]:
+    yield from (InferenceCost(arm.name, 0.5 + index, 10**8, 512) for index, arm in enumerate(arms))
+
+
 @pytest.fixture(autouse=True)
 def prices(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fresh processes for timing take seconds each; one slow test has them."""
-
-    def made_up(started, arms):
-        yield from (InferenceCost(arm.name, 0.5 + index, 10**8, 512) for index, arm in enumerate(arms))
-
     monkeypatch.setattr("restormer_cli.commands.ablate.ablation.price", made_up)
+
+
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figure and page take as long as the trainings here; `ablation` has them."""
+    for name in ("write_figure", "write_page"):
+        monkeypatch.setattr(f"restormer_cli.commands.ablate.page.{name}", lambda *_: None)
+
+
+def fill(folder: Path, write_png) -> Path:
+    """A folder with photographs to train on and to score on."""
+    for role, count in (("train", 2), ("validate", 3)):
+        for number in range(count):
+            write_png(folder / role / f"p{number}.png", 40 + 8 * number, 48)
+    return folder
 
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_png) -> Path:
-    """A folder to be in, with photographs to train on and to score on."""
+    """A folder to be in."""
     monkeypatch.chdir(tmp_path)
-    for role, count in (("train", 2), ("validate", 3)):
-        for number in range(count):
-            write_png(tmp_path / role / f"p{number}.png", 40 + 8 * number, 48)
-    return tmp_path
+    return fill(tmp_path, write_png)
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """One that several tests look at."""
+
+    folder: Path
+    document: dict
+    batches: list[tuple[int, dict[int, float]]]
+    """A seed, and what was seen at each iteration, of every training."""
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory, write_png) -> Ablation:
+    """Two arms and two seeds with figure and page, the prices made up, and the batches watched."""
+    folder = fill(tmp_path_factory.mktemp("ablation"), write_png)
+    seen: dict[tuple[int, int], dict[int, float]] = {}
+    batch = TrainingBatches.batch
+
+    def watched(self, iteration, stage, rows):
+        pair = batch(self, iteration, stage, rows)
+        seen.setdefault((self.seed, id(self)), {})[iteration] = float(pair[0].sum() + 3 * pair[1].sum())
+        kept.append(self)
+        return pair
+
+    kept: list[TrainingBatches] = []  # alive, so that no other has its id
+    AcceleratorState._reset_state(True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr("restormer_cli.commands.ablate.ablation.price", made_up)
+        patch.setattr(TrainingBatches, "batch", watched)
+        document = answer(ablate(*TWO, "--json"))
+    return Ablation(folder, document, [(seed, batches) for (seed, _), batches in seen.items()])
+
+
+@pytest.fixture
+def ablation(done: Ablation, monkeypatch: pytest.MonkeyPatch) -> Ablation:
+    """The same, and one is in its folder."""
+    monkeypatch.chdir(done.folder)
+    return done
 
 
 def ablate(*arguments: object, iterations: int = 4) -> Result:
@@ -79,8 +132,8 @@ def refused(result: Result) -> str:
 # --- The whole of it ------------------------------------------------------------------------------------------
 
 
-def test_two_arms_end_in_two_finite_psnrs_a_verdict_a_figure_and_weights_that_restore(here):
-    document = answer(ablate(*TWO, "--json", "--out", "run"))
+def test_two_arms_end_in_two_finite_psnrs_a_verdict_a_figure_and_weights_that_restore(ablation, tmp_path):
+    document, run = ablation.document, ablation.folder / "runs" / "narrow-vs-wide"
     assert [arm["name"] for arm in document["arms"]] == ["narrow", "wide"]
     assert all(np.isfinite(arm["psnr"]) for arm in document["arms"])
     assert document["schema"] == "restormer-ablate/1"
@@ -88,53 +141,42 @@ def test_two_arms_end_in_two_finite_psnrs_a_verdict_a_figure_and_weights_that_re
     assert document["seeds"] == [100, 101]
     (difference,) = document["differences"]
     assert difference["low"] < difference["mean"] < difference["high"]
-    assert document == json.loads((here / "run" / "result.json").read_text())
-    assert (here / "run" / "figure.png").read_bytes().startswith(b"\x89PNG")
-    assert "narrow" in (here / "run" / "report.html").read_text(encoding="utf-8")
+    assert document == json.loads((run / "result.json").read_text())
+    assert (run / "figure.png").read_bytes().startswith(b"\x89PNG")
+    assert "narrow" in (run / "report.html").read_text(encoding="utf-8")
     for arm in document["arms"]:
-        for run in arm["runs"]:
-            assert len(run["pictures"]) == 3
-            assert run["curve"][-1][0] == run["iterations"] == 4
-            assert load_weights(run["weights"]).config.to_dict() == arm["model"]
-    weights = document["arms"][1]["runs"][0]["weights"]
-    done = CliRunner().invoke(app, ["restore", "validate/p0.png", "out.png", "--weights", weights])
+        for each in arm["runs"]:
+            assert len(each["pictures"]) == 3
+            assert each["curve"][-1][0] == each["iterations"] == 4
+            assert load_weights(each["weights"]).config.to_dict() == arm["model"]
+    weights, out = document["arms"][1]["runs"][0]["weights"], tmp_path / "out.png"
+    done = CliRunner().invoke(app, ["restore", "validate/p0.png", str(out), "--weights", weights])
     assert done.exit_code == 0, done.output
-    assert (here / "out.png").is_file()
+    assert out.is_file()
 
 
-def test_the_difference_is_that_of_the_pictures_paired_by_seed(here):
-    document = answer(ablate(*TWO, "--json"))
+def test_the_difference_is_that_of_the_pictures_paired_by_seed(ablation):
+    document = ablation.document
     tables = [
         np.array([[picture["psnr"] for picture in run["pictures"]] for run in arm["runs"]]) for arm in document["arms"]
     ]
     assert tables[0].shape == (2, 3)
     assert document["differences"][0]["mean"] == pytest.approx((tables[0] - tables[1]).mean())
-    assert (here / "runs" / "narrow-vs-wide").is_dir()
 
 
-def test_arms_of_one_seed_see_the_same_patches_and_noise(here, monkeypatch):
-    seen: dict[tuple[int, int], dict[int, float]] = {}
-    batch = TrainingBatches.batch
-
-    def watched(self, iteration, stage, rows):
-        pair = batch(self, iteration, stage, rows)
-        seen.setdefault((self.seed, id(self)), {})[iteration] = float(pair[0].sum() + 3 * pair[1].sum())
-        return pair
-
-    monkeypatch.setattr(TrainingBatches, "batch", watched)
-    answer(ablate(*TWO, "--json"))
+def test_arms_of_one_seed_see_the_same_patches_and_noise(ablation):
     for seed in (100, 101):
-        first, second = (batches for (own, _), batches in seen.items() if own == seed)
+        first, second = (batches for own, batches in ablation.batches if own == seed)
         assert first == second
         assert sorted(first) == [1, 2, 3, 4]
-    assert len({tuple(sorted(batches.items())) for batches in seen.values()}) == 2
+    assert len({tuple(sorted(batches.items())) for _, batches in ablation.batches}) == 2
 
 
 def test_equal_arms_learn_the_same_to_the_bit(here):
     """The same network under two names (another run.non_finite_steps changes nothing): equal weights, equal scores."""
     twin = f"--arm=twin:{SMALL}=4,run.non_finite_steps=7"
-    document = answer(ablate(NARROW, "vs", twin, "--json", "--out", "run"))
-    first, second = (load_weights(arm["runs"][1]["weights"]).model.state_dict() for arm in document["arms"])
+    document = answer(ablate(NARROW, "vs", twin, "--json", "--out", "run", "--seeds", 1))
+    first, second = (load_weights(arm["runs"][0]["weights"]).model.state_dict() for arm in document["arms"])
     assert all(torch.equal(first[key], second[key]) for key in first)
     assert document["differences"][0]["mean"] == 0
     assert "undecided" in document["verdict"]
@@ -214,17 +256,17 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
 
 
 def test_a_stop_leaves_arms_at_equal_iterations_and_resume_ends_with_the_same_bits(here, monkeypatch):
-    whole = answer(ablate(*TWO, "--json", "--out", "whole", iterations=8))
+    whole = answer(ablate(*TWO, "--json", "--out", "whole", "--seeds", 1, iterations=6))
     monkeypatch.setattr(interleaved, "TURN", 2)
     with monkeypatch.context() as patch:
         interrupted(patch, after=5)  # 2 and 2, then one of the first arm's third and fourth
-        stopped = ablate(*TWO, "--json", "--out", "run", iterations=8)
+        stopped = ablate(*TWO, "--json", "--out", "run", "--seeds", 1, iterations=6)
     assert stopped.exit_code == 130
     assert stopped.stdout == ""
     kept = {path.parent.parent.parent.name: int(path.stem) for path in (here / "run").rglob("checkpoints/*.pt")}
     assert kept == {"narrow": 4, "wide": 3}
     assert not (here / "run" / "result.json").exists()
-    again = answer(ablate(*TWO, "--json", "--out", "run", "--resume", iterations=8))
+    again = answer(ablate(*TWO, "--json", "--out", "run", "--seeds", 1, "--resume", iterations=6))
     for one, other in zip(whole["arms"], again["arms"], strict=True):
         for a, b in zip(one["runs"], other["runs"], strict=True):
             assert a["pictures"] == b["pictures"]
@@ -268,10 +310,9 @@ def test_arms_take_turns(here, monkeypatch):
     ]
 
 
-def test_a_folder_in_use_and_another_recipe_are_refused(here):
-    answer(ablate(*TWO, "--json", "--out", "run", "--seeds", 1))
-    assert "run: is not empty: go on with --resume, or choose another --out" in refused(ablate(*TWO, "--out", "run"))
-    other = refused(ablate(*TWO, "--out", "run", "--resume", "--set", "optimizer.lr=0.1"))
+def test_a_folder_in_use_and_another_recipe_are_refused(ablation):
+    assert "narrow-vs-wide: is not empty: go on with --resume, or choose another --out" in refused(ablate(*TWO))
+    other = refused(ablate(*TWO, "--resume", "--set", "optimizer.lr=0.1"))
     assert "was trained with another recipe: optimizer.lr 0.001 -> 0.1. Undo that, or choose another --out" in other
 
 
@@ -311,8 +352,8 @@ def test_a_slow_machine_shortens_every_training_alike_and_says_so(here, monkeypa
 
 def test_only_what_nobody_chose_is_shortened(here, monkeypatch):
     monkeypatch.setattr(interleaved, "_time_step", lambda *_: 3600.0)
-    document = answer(ablate(*TWO, "--json"))
-    assert [run["iterations"] for arm in document["arms"] for run in arm["runs"]] == [4] * 4
+    document = answer(ablate(*TWO, "--json", "--seeds", 1))
+    assert [run["iterations"] for arm in document["arms"] for run in arm["runs"]] == [4] * 2
     for words, minutes in (
         (("--deep-narrow", "vs", "--middle"), 13),
         (("--deep-narrow", "vs", "--middle", "--minutes", "0"), None),

@@ -326,10 +326,8 @@ def test_the_defocus_recipe_literally_cut_short_leaves_weights_that_restore(dpdd
         ),
         *TINY,
     )
-    sets = [part for change in changes for part in ("--set", change)]
-    command = [SCRIPT, "train", "recipes/defocus.toml", *sets, "--device", "cpu"]
-    done = subprocess.run([*command, "--stop-after", "4"], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
+    done = train("recipes/defocus.toml", "--stop-after", "4", changes=changes)
+    assert done.exit_code == 0, done.output
     assert "training defocus (defocus) for 6 iterations into runs/defocus" in done.stderr
     run = empty / "runs" / "defocus"
     lines = [entry for entry in metrics(run) if "iteration" in entry]
