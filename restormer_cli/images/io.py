@@ -58,7 +58,7 @@ from restormer_cli.images.formats.raster import (
 from restormer_cli.images.formats.raw import is_raw, raw_size
 from restormer_cli.images.formats.sniff import sniff
 from restormer_cli.images.formats.table import CODECS, READABLE, WRITABLE, Codec, missing_extra
-from restormer_cli.images.formats.tiff import tiff_size
+from restormer_cli.images.formats.tiff import decode_pages, encode_pages, tiff_size
 
 MAX_PIXELS = 512_000_000
 """The largest picture that is read unless told otherwise: 512 megapixels, 6 GB as float32 RGB."""
@@ -143,6 +143,30 @@ def read_picture(path: str | Path, *, max_pixels: int = MAX_PIXELS, salvage: boo
             raise
     picture = _decode(whole_jpeg(data), path, max_pixels)
     return replace(picture, notes=(*picture.notes, "it ends too early: what is missing is gray or a repetition"))
+
+
+def read_pages(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> list[Picture]:
+    """The pages of a TIFF, `max_pixels` for all of them; none of a file of another kind. Raises as `read_picture`."""
+    path = Path(path)
+    data = _read_bytes(path, _max_bytes(max_pixels))
+    with _about(path):
+        if is_raw(data) or sniff(data) != "tif":
+            return []
+        with third_party():
+            rasters = decode_pages(data, max_pixels)
+        return [_picture(raster, "tif", path) for raster in rasters]
+
+
+def write_pages(path: Path, pages: list[tuple[np.ndarray, Picture]], *, new: bool = False) -> None:
+    """`write_picture` for a TIFF of several pages: each restored, and the picture that it was."""
+    for pixels, like in pages:
+        if not np.isfinite(pixels).all():
+            raise UserError(f"{like.path}: the result is not finite (NaN); use --precision fp32, or other weights")
+    try:
+        data = encode_pages([_raster(pixels, like, CODECS["tif"]) for pixels, like in pages])
+    except Unreadable as reason:
+        raise Failed(f"{one_line(str(path))}: cannot be encoded as TIF: {reason}") from reason
+    write_atomically(Path(os.path.realpath(path)), lambda file: file.write(data), new=new)
 
 
 def decode_picture(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Picture:

@@ -3,11 +3,12 @@
 import os
 import re
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from restormer_cli.errors import UserError, one_line
 from restormer_cli.images.formats.table import READABLE, missing_extra
+from restormer_cli.images.video import is_video
 
 IGNORED = frozenset({"thumbs.db", "desktop.ini"})  # hidden files and ._* begin with a dot
 
@@ -21,6 +22,17 @@ def find_pictures(
     that loops end. Raises UserError when a folder cannot be listed; with `unlisted`, a folder below the first goes
     there with the reason instead.
     """
+    return find_files(folder, is_picture, recursive=recursive, unlisted=unlisted)
+
+
+def find_files(
+    folder: str | Path,
+    wanted: Callable[[Path], bool],
+    *,
+    recursive: bool = False,
+    unlisted: list[tuple[Path, str]] | None = None,
+) -> list[Path]:
+    """`find_pictures` for the files that are `wanted`."""
     root = Path(folder)
     found: list[Path] = []
     waiting, seen = deque([root]), set()
@@ -38,7 +50,7 @@ def find_pictures(
                 continue
             if recursive and path.is_dir():
                 waiting.append(path)
-            elif is_picture(path) and path.is_file():
+            elif wanted(path) and path.is_file():
                 found.append(path)
     return sorted(found, key=lambda path: [natural(part) for part in path.relative_to(root).parts])
 
@@ -55,19 +67,25 @@ def is_picture(path: Path) -> bool:
     return form is not None and missing_extra(form) is None
 
 
-def _cure(suffix: str) -> str:
+def is_video_of_folder(path: Path) -> bool:
+    """Whether a name is that of a video that is restored with its folder: not a GIF, which is a picture to most."""
+    return is_video(path) and path.suffix.lower() not in CURES
+
+
+def _cure(suffix: str, videos: Mapping[str, str]) -> str:
     """What to do about a kind of file that is left out."""
     if suffix in READABLE:
         return f"pip install 'restormer-cli[{missing_extra(READABLE[suffix])}]'"
-    return CURES.get(suffix, "a video: name it on its own")
+    return CURES.get(suffix) or videos[suffix]
 
 
 def left_out(
-    sources: Sequence[Path], videos: frozenset[str], is_earlier_out: Callable[[Path], bool], out: Path
+    sources: Sequence[Path], videos: Mapping[str, str], is_earlier_out: Callable[[Path], bool], out: Path
 ) -> str | None:
     """What is in folders, deep down, and is not restored with them: "3 left out: 2 .heic (…), 1 .mp4 (…)".
 
-    is_earlier_out: whether a folder holds results; out: where this run's go.
+    videos: extensions of videos that are not taken, and what to do with them; is_earlier_out: whether a folder holds
+    results; out: where this run's go.
     """
     counts: Counter[str] = Counter()
     results = 0
@@ -85,7 +103,7 @@ def left_out(
                 known = suffix in READABLE or suffix in CURES or suffix in videos
                 counts[suffix] += known and not name.startswith(".") and not is_picture(Path(name))
     counts = +counts
-    rows = [f"{count} {suffix} ({_cure(suffix)})" for suffix, count in sorted(counts.items())]
+    rows = [f"{count} {suffix} ({_cure(suffix, videos)})" for suffix, count in sorted(counts.items())]
     if results:
         rows.append(f"{results} folder{'s' * (results > 1)} of earlier results")
     return f"{counts.total() + results} left out: {', '.join(rows)}" if rows else None

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cache, cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ import numpy as np
 
 from restormer_cli.errors import UserError, one_line
 from restormer_cli.images.colour import Working, of_code, working_space
+from restormer_cli.images.deinterlace import deinterlaced
 from restormer_cli.images.io import MAX_PIXELS
 
 if TYPE_CHECKING:
@@ -64,11 +66,12 @@ class Frame:
 
 @dataclass(frozen=True)
 class Opening:
-    """What only frames tell: how far the video is turned, in degrees, and FFmpeg's structures of HDR mastering."""
+    """What only frames tell: how far the video is turned, in degrees, FFmpeg's structures of HDR mastering, fields."""
 
     rotation: int = 0
     mastering: bytes | None = None
     light: bytes | None = None
+    interlaced: bool = False
 
 
 def is_video(path: Path) -> bool:
@@ -76,9 +79,17 @@ def is_video(path: Path) -> bool:
     return path.suffix.lower() in READABLE_VIDEOS
 
 
+def can_open_videos() -> bool:
+    """Whether PyAV is there; it is not imported."""
+    return find_spec("av") is not None
+
+
 @contextmanager
-def open_video(path: Path) -> "Iterator[Video]":
-    """Open a video file. Raises UserError for one that cannot be read, or without PyAV."""
+def open_video(path: Path, *, deinterlace: bool = False) -> "Iterator[Video]":
+    """Open a video file; deinterlace: to make whole frames of interlaced ones.
+
+    Raises UserError for one that cannot be read, or without PyAV.
+    """
     try:
         import av
         from av.error import FFmpegError
@@ -98,7 +109,7 @@ def open_video(path: Path) -> "Iterator[Video]":
             raise UserError(f"{shown}: its pictures have no size that can be restored")
         if first.format is None:
             raise UserError(f"{shown}: what its pictures are made of is not told; copy or download it again")
-        yield Video(path, container, first, first.width, first.height)
+        yield Video(path, container, first, first.width, first.height, deinterlace)
 
 
 @dataclass(eq=False)
@@ -111,6 +122,8 @@ class Video:
     width: int
     height: int
     """Pixels by the header; FFmpeg's own follow the frames."""
+    deinterlace: bool = False
+    """Make whole frames of interlaced ones."""
     notes: list[str] = field(default_factory=list)
     """Notes collected while frames were read."""
     damaged: int = 0
@@ -143,9 +156,10 @@ class Video:
         with open_video(self.path) as again, suppress(UserError):
             for frame in again.originals():
                 sides: dict[str, bytes] = {side.type.name: bytes(side) for side in frame.side_data}  # pyright: ignore
-                return Opening(
-                    frame.rotation, sides.get("MASTERING_DISPLAY_METADATA"), sides.get("CONTENT_LIGHT_LEVEL")
+                mastering, light = (
+                    sides.get(f"{name}") for name in ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL")
                 )
+                return Opening(frame.rotation, mastering, light, frame.interlaced_frame)
         return Opening()
 
     def frames(self, start: int = 0) -> Iterator[Frame]:
@@ -155,11 +169,14 @@ class Video:
                 yield _to_frame(frame)
 
     def originals(self) -> "Iterator[VideoFrame]":
-        """Every frame as it is decoded, in order. Raises UserError where not one can be."""
+        """Every frame as it is decoded, or deinterlaced, in order. Raises UserError where not one can be."""
+        return deinterlaced(self._originals()) if self.deinterlace else self._originals()
+
+    def _originals(self) -> "Iterator[VideoFrame]":
         from av.error import FFmpegError
 
         self.stream.thread_type = "AUTO"
-        count, ended = 0, 0.0
+        count, fields, ended = 0, 0, 0.0
         size = (self.width, self.height)
         try:
             for packet in self.container.demux(self.stream):
@@ -173,16 +190,24 @@ class Video:
                         now = f"{frame.width} × {frame.height}"
                         self.notes.append(f"its size becomes {now} after {count:,} frames; only these are kept")
                         self.cut = ended
+                        self._tell_fields(fields)
                         return
                     count, ended = count + 1, frame.time or 0.0
-                    if count == 1 and frame.interlaced_frame:
-                        self.notes.append("it is interlaced and the result does not say so: deinterlace it first")
+                    fields += frame.interlaced_frame
                     yield frame
         except FFmpegError:  # the file ends too early: what came is kept
             self.damaged += 1
         if not count:
             raise UserError(f"{one_line(str(self.path))}: not one frame can be decoded; copy or download it again")
+        self._tell_fields(fields)
         self._check_end(count, ended)
+
+    def _tell_fields(self, count: int) -> None:
+        """Note where interlaced frames stay so, and where there are none to be made whole; `count` of them came."""
+        if count and not self.deinterlace:
+            self.notes.append("it is interlaced and the result does not say so: --deinterlace makes whole frames of it")
+        elif self.deinterlace and not count:
+            self.notes.append("none of its frames says that it is interlaced: --deinterlace leaves them alone")
 
     def spread(self, count: int) -> list[Frame]:
         """Up to `count` frames, each from its own part of the film; of one whose duration is not told, from the start.
@@ -215,7 +240,11 @@ class Video:
         return last
 
     def _decoded(self) -> "Iterator[VideoFrame]":
-        """Frames from here on in the size that the film begins with; packets that are damaged are left out."""
+        """Frames from here on as `originals` gives them; packets that are damaged are left out."""
+        return deinterlaced(self._from_here()) if self.deinterlace else self._from_here()
+
+    def _from_here(self) -> "Iterator[VideoFrame]":
+        """Frames from here on in the size that the film begins with."""
         from av.error import FFmpegError
 
         size = (self.stream.width, self.stream.height)

@@ -213,6 +213,8 @@ class Writer:
         source = self._source
         name = _encoder(source.codec, container.format.name)
         options, told = _options(name, self.quality, self.video.opening)
+        if self.video.deinterlace:
+            options["field_order"] = "progressive"
         os.environ.setdefault("SVT_LOG", "1")  # else its encoder writes a page about itself to stderr, each time
         stream: Any = container.add_stream(name, rate=source.rate, options=options)
         codec = stream.codec_context
@@ -354,7 +356,7 @@ def _encoder(codec: str, container: str) -> str:
     name = ENCODERS.get(codec, "libx264")
     if container == "webm" and name not in ("libvpx-vp9", "libsvtav1"):
         return "libvpx-vp9"
-    if container == "mp4" and name in ("ffv1", "prores_ks"):
+    if name in {"mp4": ("ffv1", "prores_ks"), "mov": ("libsvtav1", "libvpx-vp9", "ffv1")}.get(container, ()):
         return "libx264"
     return name
 

@@ -364,8 +364,8 @@ def patched_tiff(name: str, **values: int) -> bytes:
         ("lzw <", {"StripByteCounts": 0}, "lie outside the file"),
         ("tiles", {"TileWidth": 60_000, "TileLength": 60_000}, "it claims tiles of 60000 × 60000 pixels"),
         ("tiles", {"TileWidth": 0}, "damaged"),
-        ("None <", {"Compression": 34712}, "TIFF compression 34712 is not supported; save it as LZW"),
-        ("None <", {"PhotometricInterpretation": 8}, "TIFF colour model 8 is not supported; convert"),
+        ("None <", {"Compression": 34934}, "TIFF compression 34934 is not supported; save it as LZW"),
+        ("None <", {"PhotometricInterpretation": 10}, "TIFF colour model 10 is not supported; convert"),
         ("None <", {"SamplesPerPixel": 2}, "damaged|claims 2 channels"),
     ],
 )

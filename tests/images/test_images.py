@@ -1022,3 +1022,15 @@ def test_importing_loads_no_decoder_and_reading_a_png_only_its_own(tmp_path):
 def test_the_table_of_formats_is_complete():
     assert set(CODECS) == set(WRITABLE.values()) == set(table_module.READABLE.values())
     assert all(list(codec.depths) == sorted(codec.depths) for codec in CODECS.values())
+
+
+def test_a_jpeg_xl_of_a_jpeg_is_written_as_a_lossy_one(tmp_path):
+    """Its result cannot be a JPEG again, and without loss it would be many times as large."""
+    jpeg = imagecodecs.jpeg_encode(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8), level=85)
+    (tmp_path / "a.jxl").write_bytes(imagecodecs.jpegxl_encode_jpeg(jpeg, usecontainer=True))
+    picture = read_picture(tmp_path / "a.jxl")
+    assert not picture.lossless
+    write_picture(tmp_path / "b.jxl", picture.pixels, like=picture)
+    assert (tmp_path / "b.jxl").stat().st_size < 2 * (tmp_path / "a.jxl").stat().st_size
+    write_picture(tmp_path / "c.jxl", picture.pixels, like=picture, lossless=True)
+    assert read_picture(tmp_path / "c.jxl").lossless

@@ -13,7 +13,7 @@ import rawpy
 import tifffile
 from PIL import Image
 
-from restormer_cli.commands.restore.jobs import renamed
+from restormer_cli.commands.restore.jobs import Names
 from restormer_cli.errors import UserError
 from restormer_cli.images.colour import curve_both_ways
 from restormer_cli.images.formats import table
@@ -151,8 +151,8 @@ def test_any_picture_becomes_a_linear_dng():
 
 
 def test_names_of_results():
-    assert renamed(Path("IMG_1.NEF"), None, "_x") == "IMG_1_x.dng"
-    assert renamed(Path("IMG_1.DNG"), ".jpg", "") == "IMG_1.jpg"
+    assert Names(suffix="_x").of(Path("IMG_1.NEF")) == "IMG_1_x.dng"
+    assert Names(".jpg").of(Path("IMG_1.DNG")) == "IMG_1.jpg"
 
 
 def test_without_the_extra_it_is_told_and_counted(tmp_path, monkeypatch):
@@ -164,7 +164,7 @@ def test_without_the_extra_it_is_told_and_counted(tmp_path, monkeypatch):
     try:
         with pytest.raises(UserError, match=r"needs rawpy: pip install 'restormer-cli\[raw\]'"):
             decode_picture(data, "a.dng")
-        told = left_out([tmp_path], frozenset(), lambda folder: False, tmp_path / "out")
+        told = left_out([tmp_path], {}, lambda folder: False, tmp_path / "out")
         assert told == "1 left out: 1 .nef (pip install 'restormer-cli[raw]')"
     finally:
         monkeypatch.undo()

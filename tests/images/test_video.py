@@ -4,6 +4,7 @@ import gc
 import io
 import json
 import os
+import shutil
 import signal
 import struct
 import subprocess
@@ -187,6 +188,38 @@ def test_a_turned_film_stays_turned(tmp_path):
             assert next(film.frames()).original.rotation in (90, -90)
     with open_video(turned) as one, open_video(target) as two:
         assert next(one.frames()).original.rotation == next(two.frames()).original.rotation
+
+
+@pytest.mark.parametrize("codec", ["libsvtav1", "libvpx-vp9", "ffv1"])
+def test_codings_that_quicktime_does_not_hold_become_another(tmp_path, codec):
+    through(make(tmp_path / "a.mkv", codec, "yuv420p", None), tmp_path / "b.mov")
+    assert len(frames(tmp_path / "b.mov")) == FRAMES
+
+
+def test_a_turned_film_in_av1_with_sound_goes_on_where_it_was(tmp_path, monkeypatch):
+    monkeypatch.setattr(segments, "LENGTH", 3)
+    source, target = tmp_path / "a.mp4", tmp_path / "b.mp4"
+    with av.open(str(make(tmp_path / "plain.mp4"))) as one, av.open(str(source), "w") as two, usual_priority():
+        pictures = two.add_stream("libsvtav1", rate=25, options={"crf": "20"})
+        pictures.width, pictures.height, pictures.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        pictures.time_base = pictures.codec_context.time_base = Fraction(1, 1000)
+        pictures.set_display_rotation(90)
+        sound = two.add_stream_from_template(one.streams.audio[0])
+        for packet in one.demux():
+            if packet.stream.type == "video":
+                for frame in packet.decode():
+                    two.mux(pictures.encode(frame))
+            elif packet.dts is not None:
+                packet.stream = sound
+                two.mux(packet)
+        two.mux(pictures.encode(None))
+    assert interrupted(source, target, 7) == 6
+    assert "goes on at frame 7\n" in restore(source, target, "--degrade", "gaussian:9").stderr
+    assert restore(source, tmp_path / "whole.mp4", "--degrade", "gaussian:9").exit_code == 0
+    assert target.read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+    assert packets(target, "audio") == packets(source, "audio")
+    with open_video(source) as one, open_video(target) as two:
+        assert one.opening.rotation == two.opening.rotation == 90
 
 
 def test_sound_that_does_not_fit_is_refused_before_any_work(tmp_path):
@@ -576,7 +609,7 @@ def test_a_film_of_quicktime_keeps_its_place_and_maker(tmp_path):
 
 
 def test_an_interlaced_film_is_told(tmp_path):
-    assert "interlaced" in told(FILMS / "inter.mp4", tmp_path / "b.mp4")
+    assert "interlaced and the result does not say so: --deinterlace" in told(FILMS / "inter.mp4", tmp_path / "b.mp4")
 
 
 def test_a_film_that_ends_early_is_told(tmp_path):
@@ -640,6 +673,103 @@ def test_films_by_other_names_are_films(tmp_path):
     assert is_video(Path("a.mxf"))
     told(FILMS / "anim.gif", tmp_path / "b.mkv")
     assert len(frames(tmp_path / "b.mkv")) > 1
+
+
+# --- Fields ---------------------------------------------------------------------------------------------------
+
+
+def weave(path: Path, count: int = 7) -> Path:
+    """A film of fields, the lower first: a bar that moves by four pixels from each to the next, at uneven times."""
+    with av.open(str(path), "w") as film:
+        stream = film.add_stream("libx264", rate=25, options={"x264-params": "bff=1", "qp": "0"})
+        stream.width, stream.height, stream.pix_fmt = 64, 32, "yuv420p"
+        stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
+        rows, columns = np.mgrid[0:32, 0:64]
+        for number in range(count):
+            left = 4 * (2 * number + 1 - rows % 2)
+            bar = np.where((columns >= left) & (columns < left + 9), 200, 60).astype(np.uint8)
+            frame = av.VideoFrame.from_ndarray(np.stack([bar] * 3, axis=2)).reformat(format="yuv420p")
+            frame.pts, frame.time_base = 40 * number + number % 2, Fraction(1, 1000)
+            film.mux(stream.encode(frame))
+        film.mux(stream.encode(None))
+    return path
+
+
+def combed(pixels: np.ndarray) -> float:
+    """How far rows lie from the mean of their neighbours."""
+    return float(np.abs(pixels[1:-1] - (pixels[:-2] + pixels[2:]) / 2).mean())
+
+
+def test_fields_become_whole_frames_each_at_its_time(tmp_path):
+    source = weave(tmp_path / "a.mkv")
+    with open_video(source, deinterlace=True) as film:
+        whole = [(float(frame.original.time), frame.pixels) for frame in film.frames()]
+        assert film.notes == []
+    fields = frames(source)
+    assert [time for time, _ in whole] == [time for time, _ in fields]
+    for (_, was), (_, now) in zip(fields, whole, strict=True):
+        assert combed(was) > 0.05
+        assert combed(now) < combed(was) / 4
+        assert np.abs(now[1::2] - was[1::2]).max() < 0.01  # the field that is shown first is as it was
+    with open_video(source, deinterlace=True) as film:
+        assert all(combed(frame.pixels) < 0.03 for frame in film.spread(3))
+
+
+@pytest.mark.parametrize(
+    ("form", "colours"),
+    [("yuv420p", {"colorspace": 1, "color_range": 2}), ("yuv422p10le", {"colorspace": 9}), ("gray", {}), ("bgr0", {})],
+)
+def test_whole_frames_stay_as_they_are(tmp_path, form, colours):
+    source = make(tmp_path / "a.mkv", "ffv1", form, None, **colours)
+    found = []
+    for flag in (False, True):
+        with open_video(source, deinterlace=flag) as film:
+            originals = list(film.originals())
+            found.append(([f.time for f in originals], [(f.colorspace, f.color_range) for f in originals]))
+            found[-1] += ([room._to_frame(f).pixels for f in originals],)
+            assert ("leaves them alone" in " ".join(film.notes)) == flag
+    assert found[0][:2] == found[1][:2]
+    assert np.array_equal(found[0][2], found[1][2])
+
+
+def test_a_deinterlaced_film_says_so_and_goes_on_where_it_was(tmp_path, monkeypatch):
+    monkeypatch.setattr(segments, "LENGTH", 3)
+    source = weave(tmp_path / "a.mkv")
+    flags = ("--degrade", "gaussian:9", "--deinterlace")
+    assert interrupted(source, tmp_path / "b.mkv", 5, deinterlace=True) == 3
+    other = restore(source, tmp_path / "whole.mkv", *flags)
+    assert "it is interlaced" not in other.stderr
+    result = restore(source, tmp_path / "b.mkv", *flags)
+    assert "goes on at frame 4\n" in result.stderr
+    assert (tmp_path / "b.mkv").read_bytes() == (tmp_path / "whole.mkv").read_bytes()
+    with open_video(tmp_path / "b.mkv") as film:
+        assert not any(frame.interlaced_frame for frame in film.originals())
+    assert interrupted(source, tmp_path / "c.mkv", 5) == 3
+    result = restore(source, tmp_path / "c.mkv", *flags)
+    assert "with other settings: it starts again" in " ".join(result.stderr.split())
+
+
+@pytest.mark.skipif(shutil.which("ffprobe") is None, reason="no ffprobe")
+def test_a_deinterlaced_film_is_called_progressive(tmp_path, monkeypatch):
+    monkeypatch.setitem(writer_room.ENCODERS, "h264", "ffv1")  # which says it in no other way
+    target = tmp_path / "b.mkv"
+    assert restore(weave(tmp_path / "a.mkv"), target, "--degrade", "gaussian:9", "--deinterlace").exit_code == 0
+    told = subprocess.run(["ffprobe", "-v", "error", "-show_streams", target], capture_output=True, text=True).stdout
+    assert "field_order=progressive" in told
+
+
+def test_a_film_that_needs_nothing_else_is_deinterlaced(tmp_path, monkeypatch, write_png):
+    monkeypatch.setattr("restormer_cli.analysis.decision.choose_task", lambda findings: Choice(None, "left alone"))
+    source = weave(tmp_path / "a.mkv")
+    result = restore(source, tmp_path / "b.mkv", "--task", "auto", "--deinterlace")
+    assert "needs nothing, and is only deinterlaced" in result.stderr
+    assert all(combed(pixels) < 0.03 for _, pixels in frames(tmp_path / "b.mkv"))
+    plain = make(tmp_path / "plain.mkv", sound=None)
+    assert restore(plain, tmp_path / "copy.mkv", "--task", "auto", "--deinterlace").exit_code == 0
+    assert (tmp_path / "copy.mkv").read_bytes() == plain.read_bytes()
+    picture = write_png(tmp_path / "p.png")
+    result = restore(picture, tmp_path / "q.png", "--degrade", "gaussian:9", "--deinterlace")
+    assert "note: --deinterlace is for videos, and there is none" in result.stderr
 
 
 # --- The film's own range -------------------------------------------------------------------------------------

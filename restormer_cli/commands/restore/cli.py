@@ -132,7 +132,7 @@ def restore(
         list[Path],
         typer.Argument(
             metavar="IN... OUT",
-            help="Pictures, folders of them, a video, or - for stdin; last a folder, or, for one picture, a file or -. "
+            help="Pictures, videos, folders of them, or - for stdin; last a folder, or, for one picture, a file or -. "
             "With --preview no OUT.",
         ),
     ],
@@ -217,6 +217,10 @@ def restore(
     keep_time: Annotated[bool, typer.Option("--keep-time", help="Give results the times of their inputs.")] = False,
     salvage: Annotated[
         bool, typer.Option("--salvage", help="Restore truncated JPEGs too; what is missing is gray.")
+    ] = False,
+    pages: Annotated[str, typer.Option(metavar="first|all", help="Pages of a TIFF that go into a TIFF.")] = "first",
+    deinterlace: Annotated[
+        bool, typer.Option("--deinterlace", help="Videos: make whole frames of interlaced ones, one for each.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace pictures that exist in OUT.")] = False,
     skip_existing: Annotated[

@@ -50,7 +50,8 @@ class RestoreDocument:
 
     def values(self) -> dict[str, Any]:
         """The document."""
-        pixels = sum(file["width"] * file["height"] for file in self.files if file["status"] == "restored")
+        done = [file for file in self.files if file["status"] == "restored"]
+        pixels = sum(file["width"] * file["height"] * file.get("frames", 1) for file in done)
         counts = dict.fromkeys(("restored", "skipped", "failed", "planned"), 0)
         left_alone = sum(file["task"] == "none" for file in self.files)
         for file in self.files:
@@ -78,6 +79,7 @@ class RestoreDocument:
             "files": self.files,
             "summary": {
                 "pictures": started.pictures if started else 0,
+                "videos": started.videos if started else 0,
                 **counts,
                 "left_alone": left_alone,
                 "megapixels": pixels / 1e6,
@@ -124,6 +126,7 @@ def _restored(event: Restored, started: Started | None) -> dict[str, Any]:
         "height": event.height,
         "channels": event.channels,
         "bits": event.bits,
+        "frames": event.frames,
         "seconds": {
             "total": None if event.seconds is None else round(event.seconds, 4),
             "read": round(event.read_seconds, 4),

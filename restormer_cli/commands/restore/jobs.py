@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from restormer_cli.commands.restore.earlier import is_earlier_out, recorded
 from restormer_cli.errors import UserError
 from restormer_cli.files import check_folder
-from restormer_cli.images.formats.table import READABLE, WRITABLE
-from restormer_cli.images.listing import find_pictures
+from restormer_cli.images.formats.table import READABLE, WRITABLE, missing_extra
+from restormer_cli.images.listing import find_files, find_pictures, is_picture, is_video_of_folder
+from restormer_cli.images.video import can_open_videos, is_video
+from restormer_cli.images.video_writer import WRITABLE_VIDEOS
 
 if TYPE_CHECKING:
     from restormer_cli.commands.restore.types import Request
@@ -25,7 +27,7 @@ MAX_NAME = 255
 
 @dataclass(frozen=True)
 class Job:
-    """One picture to restore: where from, where to, and its second view for dual-pixel weights."""
+    """One picture or video to restore: where from, where to, and its second view for dual-pixel weights."""
 
     source: Path
     target: Path
@@ -34,6 +36,11 @@ class Job:
     """Known before the work: why this one cannot be done."""
     mask: Path | None = None
     """The picture that says where to restore."""
+
+    @property
+    def video(self) -> bool:
+        """Whether it is a video, by its name."""
+        return is_video(self.source)
 
     def to_json(self) -> list[str | None]:
         """For another process; `from_json` reads it back."""
@@ -49,35 +56,77 @@ class Job:
         return cls(Path(str(source)), Path(str(target)), second, trouble, where)
 
 
+@dataclass(frozen=True)
+class Names:
+    """Which files of a folder are taken, and how their results are called.
+
+    extension, video_extension: of results, such as ".png"; None keeps each one's own. suffix: appended to each name,
+    before the extension. videos: whether videos are taken.
+    """
+
+    extension: str | None = None
+    video_extension: str | None = None
+    suffix: str = ""
+    videos: bool = False
+
+    def takes(self, path: Path) -> bool:
+        """Whether a file of a folder is restored with it."""
+        return is_picture(path) or (self.videos and is_video_of_folder(path))
+
+    def of(self, source: Path) -> str:
+        """The name of a result: `photo.jpg` with "_restored" and ".png" becomes `photo_restored.png`."""
+        if is_video(source):
+            kept = source.suffix if source.suffix.lower() in WRITABLE_VIDEOS else ".mkv"
+            return f"{source.stem}{self.suffix}{self.video_extension or kept}"
+        written = READABLE.get(source.suffix.lower()) != "dng" or source.suffix.lower() == ".dng"
+        kept = source.suffix if written else ".dng"  # no program writes a camera's own
+        return f"{source.stem}{self.suffix}{self.extension or kept}"
+
+
+def names_of(request: "Request") -> Names:
+    """What a request makes of names. Raises UserError for a format that is not written, and for an odd suffix."""
+    if "/" in request.suffix or "\0" in request.suffix:
+        raise UserError(f"--suffix {request.suffix}: becomes part of file names, which hold no slash")
+    names = Names(suffix=request.suffix, videos=request.right is None and can_open_videos())
+    if request.extension == "same":
+        return names
+    extension = "." + request.extension.lower().removeprefix(".")
+    if extension in WRITABLE_VIDEOS and names.videos:
+        return replace(names, video_extension=extension)
+    if extension not in WRITABLE:
+        known = ", ".join(name[1:] for name in WRITABLE)
+        raise UserError(f"--ext {request.extension}: not a format that can be written; choose same, {known}")
+    if extra := missing_extra(WRITABLE[extension]):
+        raise UserError(f"--ext {request.extension}: needs a package: pip install 'restormer-cli[{extra}]'")
+    return replace(names, extension=extension)
+
+
 def find_jobs(
     source: Path | Sequence[Path],
     target: Path,
     *,
-    extension: str | None = None,
-    suffix: str = "",
     right: str | None = None,
     mask: Path | None = None,
     may_exist: bool = False,
+    **naming: Any,
 ) -> list[Job]:
-    """The pictures of a file, a folder or standard input, and their targets, in natural order.
+    """The pictures (and videos) of a file, a folder or standard input, and their targets, in natural order.
 
     source: several are what shells make of `*.jpg`; of several, a folder becomes a folder of its name in `target`.
-    extension: of the results, such as ".png"; None keeps each picture's own.
-    suffix: appended to each name, before the extension.
     right: a folder with the second views under the same names, or "LEFT=RIGHT", what to replace in a name.
     mask: a picture that says where to restore, or a folder with one for each picture under its name.
-    may_exist: whether targets may be there already.
+    may_exist: whether targets may be there already. naming: the fields of `Names`.
 
     Raises UserError for everything that can be refused before a picture is read.
     """
     sources = [source] if isinstance(source, Path) else list(source)
-    several = len(sources) > 1
+    several, names = len(sources) > 1, Names(**naming)
     if several:
         check_several(sources, target)
     jobs = []
     for one in sources:
         try:
-            found = _jobs_of(one, target, extension, suffix, several)
+            found = _jobs_of(one, target, names, several)
         except NoPictures:
             if not several:
                 raise
@@ -111,19 +160,20 @@ def check_several(sources: Sequence[Path], target: Path) -> None:
     check_named(target)
 
 
-def _jobs_of(source: Path, target: Path, extension: str | None, suffix: str, several: bool) -> list[Job]:
+def _jobs_of(source: Path, target: Path, names: Names, several: bool) -> list[Job]:
     """One input's."""
+    extension = names.extension
     if STANDARD in (source, target):
-        return _standard(source, target, extension, suffix)
+        return _standard(source, target, names)
     if not source.exists():
         raise UserError(_missing(source))
     if source.is_dir():
-        return _in_folder(source, target / source.resolve().name if several else target, target, extension, suffix)
+        return _in_folder(source, target / source.resolve().name if several else target, target, names)
     check_named(target)
     named_as_file = not target.is_dir() and target.suffix.lower() in {*READABLE, *WRITABLE}
-    if named_as_file and (suffix or (extension and WRITABLE.get(target.suffix.lower()) != WRITABLE[extension])):
+    if named_as_file and (names.suffix or (extension and WRITABLE.get(target.suffix.lower()) != WRITABLE[extension])):
         raise UserError(f"{target}: --ext and --suffix make names in a folder; name a folder to write to")
-    return [Job(source, target if named_as_file else target / renamed(source, extension, suffix))]
+    return [Job(source, target if named_as_file else target / names.of(source))]
 
 
 def check_named(target: Path) -> None:
@@ -154,38 +204,31 @@ def _missing(source: Path) -> str:
     return f"{source}: no such file or folder: {hint}"
 
 
-def renamed(source: Path, extension: str | None, suffix: str) -> str:
-    """The name of a result: `photo.jpg` with "_restored" and ".png" becomes `photo_restored.png`."""
-    written = READABLE.get(source.suffix.lower()) != "dng" or source.suffix.lower() == ".dng"
-    kept = source.suffix if written else ".dng"  # no program writes a camera's own
-    return f"{source.stem}{suffix}{extension or kept}"
-
-
-def _standard(source: Path, target: Path, extension: str | None, suffix: str) -> list[Job]:
+def _standard(source: Path, target: Path, names: Names) -> list[Job]:
     if source != STANDARD and source.is_dir():
         raise UserError(f"{source}: is a folder; only one picture fits through standard output: name a folder instead")
     if source != STANDARD and not source.exists():
         raise UserError(_missing(source))
     if target != STANDARD and (target.is_dir() or target.suffix.lower() not in {*READABLE, *WRITABLE}):
         raise UserError(f"{target}: a picture from standard input has no name: name a file such as restored.png")
-    if suffix or (extension and target != STANDARD):
+    if names.suffix or (names.extension and target != STANDARD):
         raise UserError("--ext and --suffix make names in a folder: leave them out, or name a folder to write to")
     return [Job(source, target)]
 
 
-def _in_folder(source: Path, target: Path, out: Path, extension: str | None, suffix: str) -> list[Job]:
+def _in_folder(source: Path, target: Path, out: Path, names: Names) -> list[Job]:
     """target: where this folder's results go; out: the OUT that was named, which may lie above."""
     if target.is_file():
         raise UserError(f"{target}: is a file, but {source} is a folder: name a folder to write to")
     unlisted: list[tuple[Path, str]] = []
-    found = find_pictures(source, recursive=True, unlisted=unlisted)
+    found = find_files(source, names.takes, recursive=True, unlisted=unlisted)
     here, results = source.resolve(), out.resolve()
     if here in results.parents:  # OUT lies inside IN: what is in it are results
         found = [path for path in found if results not in _location(path).parents]
     found = _without_results(found, source, own=here == target.resolve())
     if not found and not unlisted:
         raise NoPictures(f"{source}: no pictures in it (looked for {', '.join(sorted(READABLE))})")
-    jobs = [Job(path, target / path.relative_to(source).parent / renamed(path, extension, suffix)) for path in found]
+    jobs = [Job(path, target / path.relative_to(source).parent / names.of(path)) for path in found]
     return jobs + [Job(path, target / path.relative_to(source), trouble=reason) for path, reason in unlisted]
 
 
@@ -219,14 +262,14 @@ COMPARED = ".compare"
 def jobs_of_folder(request: "Request") -> list[Job]:
     """Jobs of a watched folder now: no refusals, since one file must not end the watch for others."""
     source, target = request.source, request.target
-    extension = None if request.extension == "same" else "." + request.extension.lower().removeprefix(".")
+    names = names_of(request)
     try:
-        found = find_pictures(source, recursive=True, unlisted=[])
+        found = find_files(source, names.takes, recursive=True, unlisted=[])
     except UserError:  # gone between two looks
         return []
     results, jobs, taken = target.resolve(), [], set()
     for path in _without_results(found, source, own=source.resolve() == results):
-        place = target / path.relative_to(source).parent / renamed(path, extension, request.suffix)
+        place = target / path.relative_to(source).parent / names.of(path)
         inside = source.resolve() in results.parents and results in _location(path).parents
         if not inside and place not in taken and not _places(place) & _places(path):
             taken.add(place)
@@ -311,9 +354,10 @@ def _check_targets(jobs: Sequence[Job], may_exist: bool) -> None:
             raise UserError(f"{job.target}: is an input, which is never overwritten: {other} another place to write to")
         first = taken.setdefault(_location(job.target), job)
         if first is not job:
+            cure = "rename one" if job.video else "--ext same keeps them apart"
             raise UserError(
                 f"{first.source} and {job.source.name} would both become {job.target}: "
-                "--ext same keeps them apart, or restore them into two folders"
+                f"{cure}, or restore them into two folders"
             )
         if len(os.fsencode(job.target.name)) > MAX_NAME:
             raise UserError(

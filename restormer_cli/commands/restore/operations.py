@@ -108,6 +108,7 @@ class Restoring:
             tile=restorer.tile,
             notes=tuple(notes),
             threads=self.threads,
+            videos=sum(job.video for job in jobs),
             bytes_by_format=_lengths(jobs, self.request.skip_existing),
         )
 
@@ -208,9 +209,13 @@ class Choosing:
         if task is None:
             work.pixels = work.picture.pixels
             return
+        self.stage_of(task).compute(work)
+
+    def stage_of(self, task: str) -> Restoring:
+        """The network of a bundled task."""
         if task not in self.stages:
             self.stages[task] = Restoring(replace(self.request, task=task, analyse=True), self.progress)
-        self.stages[task].compute(work)
+        return self.stages[task]
 
 
 def check_automatic(request: Request) -> None:
@@ -233,6 +238,8 @@ def check_knobs(request: Request) -> None:
         if not 0 <= value <= 1:  # not a number is neither
             meant = f"; {value:g} % is {value / 100:g}" if 1 < value <= 100 else ""
             raise UserError(f"--{knob} {value:g}: is a share: give a number from 0 to 1{meant}")
+    if request.pages not in ("first", "all"):
+        raise UserError(f"--pages {request.pages}: unknown; write --pages first or --pages all")
     given = [f"--{knob}" for knob in ("detail", "grain") if getattr(control, knob) > 0]
     if given and control.luma == 0:
         raise UserError(f"{given[0]}: gives back what was taken from luminance, and --luma 0 takes nothing")
@@ -280,6 +287,7 @@ class Degrading:
             precision="fp32",
             tile=None,
             degradation=str(self.degradation),
+            videos=sum(job.video for job in jobs),
             bytes_by_format=_lengths(jobs, self.request.skip_existing),
         )
 
@@ -320,8 +328,8 @@ def make_stage(request: Request, progress: "Progress | None" = None) -> Stage:
 
 def _waiting(jobs: list[Job], room: int, *, diagnosed: bool) -> int:
     """The most bytes that other pictures of a run take while one is computed: read ahead, and being written."""
-    sizes = []
-    for job in jobs if len(jobs) > 1 else ():
+    sizes, pictures = [], [job for job in jobs if not job.video]
+    for job in pictures if len(pictures) > 1 else ():
         try:
             sizes.append(prod(picture_size(job.source)) * FLOATS)
         except UserError:  # reading it will say so
@@ -334,10 +342,10 @@ def _waiting(jobs: list[Job], room: int, *, diagnosed: bool) -> int:
 
 
 def _lengths(jobs: list[Job], skip_existing: bool) -> dict[str, int]:
-    """Bytes of the input files that will be read, by extension."""
+    """Bytes of the pictures that will be read, by extension."""
     lengths: dict[str, int] = {}
     for job in jobs:
-        if job.source != STANDARD and not job.trouble and not (skip_existing and job.target.exists()):
+        if not job.video and job.source != STANDARD and not job.trouble and not (skip_existing and job.target.exists()):
             kind = job.source.suffix.lower()
             try:
                 lengths[kind] = lengths.get(kind, 0) + job.source.stat().st_size

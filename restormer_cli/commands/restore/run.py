@@ -1,8 +1,8 @@
 """`restore`: degraded pictures in, restored ones out, the same names.
 
 The caller's thread computes; others read ahead and write behind (pipeline.py). Which picture becomes which file is
-settled in jobs.py, what a network makes of one picture in engine/adapter.py. Several processes split the pictures by
-their pixels, and the first one tells of all (work_sharing.py).
+settled in jobs.py, what a network makes of one picture in engine/adapter.py. Videos come after the pictures, one by one
+(video.py). Several processes split all of it by pixels, and the first one tells of all (work_sharing.py).
 """
 
 import time
@@ -14,21 +14,27 @@ from pathlib import Path
 from typing import Any
 
 from restormer_cli.commands.restore.earlier import is_earlier_out, record
-from restormer_cli.commands.restore.jobs import STANDARD, Job, find_jobs
+from restormer_cli.commands.restore.jobs import STANDARD, Job, find_jobs, names_of
 from restormer_cli.commands.restore.operations import Stage, make_stage
 from restormer_cli.commands.restore.pipeline import overlapped
+from restormer_cli.commands.restore.settings import SettingsRecord, settings_of
 from restormer_cli.commands.restore.side_by_side import check_comparisons
-from restormer_cli.commands.restore.steps import diagnose, read_stage, release, run_step, write_stage
+from restormer_cli.commands.restore.steps import compute_pages, diagnose, read_stage, release, run_step, write_stage
 from restormer_cli.commands.restore.types import AUTO, FrameDone, PictureTask, Planned, Request, Restored, Started
-from restormer_cli.commands.restore.video import restore_video
+from restormer_cli.commands.restore.video import (
+    Elsewhere,
+    frame_pixels,
+    plan_among_others,
+    restore_among_others,
+    restore_video,
+)
 from restormer_cli.commands.restore.watch import check_watch, watch, watching
 from restormer_cli.commands.restore.work_sharing import Team, split
 from restormer_cli.errors import Failed, RestormerError, UserError
 from restormer_cli.files import check_folder, sweep
-from restormer_cli.images.formats.table import WRITABLE, missing_extra
 from restormer_cli.images.io import picture_size, read_picture
 from restormer_cli.images.listing import left_out
-from restormer_cli.images.video import READABLE_VIDEOS, is_video
+from restormer_cli.images.video import EXTRA, READABLE_VIDEOS, is_video
 
 POLL = 0.2
 """Seconds between two looks at a picture that another run is restoring."""
@@ -37,7 +43,7 @@ POLL = 0.2
 def restore(
     request: Request, progress: Callable[[float], None] | None = None
 ) -> Iterator[Started | Planned | FrameDone | Restored]:
-    """Restore files or folders, picture by picture; a bad picture costs that picture only. Or one video (video.py).
+    """Restore files or folders, picture by picture, then video by video; a bad one costs that one only.
 
     `progress` hears the share that is done of the picture that is restored, from 0 to 1, between two events.
     Yields one Started, then a Restored per picture; in a dry run, which writes nothing, a Planned. Raises UserError
@@ -58,7 +64,8 @@ def restore(
         jobs = _jobs(request)
         stage = make_stage(request, progress)
         started = stage.started(jobs)
-        if missing := left_out(request.sources, READABLE_VIDEOS, is_earlier_out, request.target):
+        started = replace(started, notes=(*started.notes, *_notes(request, stage, jobs, started)))
+        if missing := left_out(request.sources, _videos_left_out(request), is_earlier_out, request.target):
             started = replace(started, left_out=missing)
         yield started
         if request.dry_run:
@@ -73,10 +80,10 @@ def restore(
     yield from _judged(request, jobs, events if team is None else _gathered(events, team, jobs))
 
 
-def _watch(request: Request, progress: Callable[[float], None] | None) -> Iterator[Started | Restored]:
+def _watch(request: Request, progress: Callable[[float], None] | None) -> Iterator[Started | FrameDone | Restored]:
     """Everything that appears in the folder; ends by an exception only."""
     check_watch(request)
-    _check_names(request)
+    names_of(request)
     check_folder(request.target)
     if request.mask is not None and not request.mask.is_file():
         raise UserError(f"--mask {request.mask}: no such file; a watched folder takes one mask for all pictures")
@@ -85,48 +92,52 @@ def _watch(request: Request, progress: Callable[[float], None] | None) -> Iterat
     yield replace(stage.started([]), watching=True)
     sweep(request.target)
 
-    def run(jobs: list[Job]) -> Iterator[Restored]:
+    def run(jobs: list[Job]) -> Iterator[FrameDone | Restored]:
         record((job.target for job in jobs), request.sources, request.target)
         return _run(request, stage, jobs)
 
     yield from watch(request, run)
 
 
+def _notes(request: Request, stage: Stage, jobs: list[Job], started: Started) -> Iterator[str]:
+    """What is to be told before the work."""
+    if request.deinterlace and not started.videos:
+        yield "--deinterlace is for videos, and there is none"
+    if request.skip_existing and (record := _settings_record(request, stage)) and (told := record.others(jobs)):
+        yield told
+
+
+def _settings_record(request: Request, stage: Stage) -> SettingsRecord | None:
+    """With which settings results are made; of a single picture or video nothing is written down."""
+    several = request.more or request.source.is_dir()
+    return SettingsRecord(request.target, settings_of(request, stage)) if several else None
+
+
 def _jobs(request: Request) -> list[Job]:
     if request.overwrite and request.skip_existing:
         raise UserError("--overwrite and --skip-existing: give only one of them")
-    extension = _check_names(request)
+    names = names_of(request)
     may_exist = request.overwrite or request.skip_existing
-    sources = [source for source in request.sources if not request.more or source.is_dir() or not is_video(source)]
+    sources = [source for source in request.sources if names.videos or source.is_dir() or not is_video(source)]
     if not sources:
-        raise UserError("a video is restored by itself: name one")
+        raise UserError(f"nothing but videos, and they are left out: {_cure_of_videos(request)}")
     jobs = find_jobs(
-        sources,
-        request.target,
-        extension=extension,
-        suffix=request.suffix,
-        right=request.right,
-        mask=request.mask,
-        may_exist=may_exist,
+        sources, request.target, right=request.right, mask=request.mask, may_exist=may_exist, **vars(names)
     )
+    if names.video_extension and not any(job.video for job in jobs):
+        raise UserError(f"--ext {request.extension}: is for videos, and there is none: choose a format of pictures")
     if request.compare:
-        check_comparisons(jobs, may_exist)
-    return jobs
+        check_comparisons([job for job in jobs if not job.video], may_exist)
+    return sorted(jobs, key=lambda job: job.video)
 
 
-def _check_names(request: Request) -> str | None:
-    """The extension of the results, such as ".png"; None keeps each picture's own."""
-    extension = None
-    if request.extension != "same":
-        extension = "." + request.extension.lower().removeprefix(".")
-        if extension not in WRITABLE:
-            known = ", ".join(name[1:] for name in WRITABLE)
-            raise UserError(f"--ext {request.extension}: not a format that can be written; choose same, {known}")
-        if extra := missing_extra(WRITABLE[extension]):
-            raise UserError(f"--ext {request.extension}: needs a package: pip install 'restormer-cli[{extra}]'")
-    if "/" in request.suffix or "\0" in request.suffix:
-        raise UserError(f"--suffix {request.suffix}: becomes part of file names, which hold no slash")
-    return extension
+def _cure_of_videos(request: Request) -> str:
+    return EXTRA if request.right is None else "a video has no second views: restore it without --right"
+
+
+def _videos_left_out(request: Request) -> dict[str, str]:
+    """Extensions of videos that are not restored, and what to do about it."""
+    return {} if names_of(request).videos else dict.fromkeys(READABLE_VIDEOS, _cure_of_videos(request))
 
 
 def _dry_run(request: Request, stage: Stage, jobs: list[Job]) -> Iterator[Planned]:
@@ -135,6 +146,9 @@ def _dry_run(request: Request, stage: Stage, jobs: list[Job]) -> Iterator[Planne
         try:
             if job.trouble:
                 raise UserError(job.trouble)
+            if job.video:
+                yield plan_among_others(request, job, stage)
+                continue
             if STANDARD in (job.source, job.target):
                 raise UserError("--dry-run: the plan is made from files; name a file or a folder")
             height, width = picture_size(job.source)
@@ -152,8 +166,35 @@ def _dry_run(request: Request, stage: Stage, jobs: list[Job]) -> Iterator[Planne
             yield Planned(job.source, job.target, error=str(error))
 
 
-def _run(request: Request, stage: Stage, jobs: list[Job]) -> Iterator[Restored]:
-    """The events of this process's own pictures."""
+def _run(request: Request, stage: Stage, jobs: list[Job]) -> Iterator[FrameDone | Restored]:
+    """The events of this process's own pictures, then of its videos."""
+    settings = _settings_record(request, stage)
+    for event in _run_all(request, stage, jobs):
+        if settings and isinstance(event, Restored) and event.error is None and event.seconds is not None:
+            settings.add(event.target)
+        yield event
+
+
+def _run_all(request: Request, stage: Stage, jobs: list[Job]) -> Iterator[FrameDone | Restored]:
+    if pictures := [job for job in jobs if not job.video]:
+        yield from _run_pictures(request, stage, pictures)
+    videos = [job for job in jobs if job.video]
+    while videos:
+        later: list[Job] = []
+        for job in videos:
+            try:
+                yield from restore_among_others(request, job, stage)
+            except Elsewhere as error:  # wait for it, or take it over where the other run ends without it
+                if request.skip_existing:
+                    later.append(job)
+                else:
+                    yield Restored(job.source, job.target, error=str(error), error_code=error.exit_code)
+        if len(later) == len(videos):
+            time.sleep(POLL)
+        videos = later
+
+
+def _run_pictures(request: Request, stage: Stage, jobs: list[Job]) -> Iterator[Restored]:
     claims: list[ExitStack] = []
 
     def read(job: Job) -> PictureTask:
@@ -185,7 +226,7 @@ def _overlapped(
     works = overlapped(
         jobs,
         read=read,
-        compute=lambda work: run_step("compute", stage.compute, work),
+        compute=lambda work: run_step("compute", compute_pages, stage.compute, work),
         write=lambda work: run_step("write", write_stage, request, work),
         size=PictureTask.bytes,
         room=stage.room,
@@ -195,7 +236,9 @@ def _overlapped(
         yield from works
 
 
-def _judged(request: Request, jobs: list[Job], events: Iterator[Restored]) -> Iterator[Restored]:
+def _judged(
+    request: Request, jobs: list[Job], events: Iterator[FrameDone | Restored]
+) -> Iterator[FrameDone | Restored]:
     """The events, and at the end, or where going on is pointless, an error that speaks for all of them."""
     for folder in {job.target.parent for job in jobs if job.target != STANDARD}:
         sweep(folder)
@@ -203,6 +246,8 @@ def _judged(request: Request, jobs: list[Job], events: Iterator[Restored]) -> It
     with closing(events):  # pyright: ignore
         for event in events:
             yield event
+            if isinstance(event, FrameDone):
+                continue
             done += event.error is None
             if event.error is None:
                 continue
@@ -210,30 +255,34 @@ def _judged(request: Request, jobs: list[Job], events: Iterator[Restored]) -> It
             kind = UserError if event.error_code == UserError.exit_code else Failed
             if len(jobs) == 1:
                 raise kind(event.error)
-            so_far = f"with {done} of {len(jobs)} pictures done"
+            so_far = f"with {done} of {_counted(jobs)} done"
             if event.no_room:
                 raise Failed(f"stopped {so_far}: make room, then go on with --skip-existing")
             if request.fail_fast:
                 raise kind(f"stopped at the first failure, {so_far} (--fail-fast)")
     if len(codes) == len(jobs):
         kind = UserError if set(codes) == {UserError.exit_code} else Failed
-        what = (
-            f"none of the {len(jobs)} pictures"
-            if request.more
-            else f"{request.source}: none of its {len(jobs)} pictures"
-        )
-        raise kind(f"{what} could be restored")
+        what = "none of the" if request.more else f"{request.source}: none of its"
+        raise kind(f"{what} {_counted(jobs)} could be restored")
+
+
+def _counted(jobs: list[Job]) -> str:
+    """How many there are of what: "3 pictures and videos"."""
+    videos = sum(job.video for job in jobs)
+    return f"{len(jobs)} {'pictures' if not videos else 'videos' if videos == len(jobs) else 'pictures and videos'}"
 
 
 # --- Several processes --------------------------------------------------------------------------------------
 
 
 def _hand_out(request: Request, jobs: list[Job], team: Team) -> list[Job]:
-    """Split the pictures by their pixels; this process keeps the first share."""
+    """Split pictures and videos by their pixels; this process keeps the first share."""
 
     def pixels(job: Job) -> int:
         if job.trouble or (request.skip_existing and job.target.exists()):
             return 0
+        if job.video:
+            return frame_pixels(job.source)
         try:
             return prod(picture_size(job.source))
         except UserError:  # reading it will say so
@@ -254,17 +303,18 @@ def _take_part(request: Request, team: Team) -> None:
         if share:
             jobs = [Job.from_json(values) for values in share]
             for event in _run(request, make_stage(request), jobs):
-                team.send(event.to_json())
+                if isinstance(event, Restored):
+                    team.send(event.to_json())
     except RestormerError as error:
         team.send({"trouble": str(error)})
     team.send(None)
 
 
-def _gathered(events: Iterator[Restored], team: Team, jobs: list[Job]) -> Iterator[Restored]:
+def _gathered(events: Iterator[FrameDone | Restored], team: Team, jobs: list[Job]) -> Iterator[FrameDone | Restored]:
     """Our own events, and between them and after them those of the other processes; in the end what the dead leave."""
     told: set[Path] = set()
 
-    def every() -> Iterator[Restored]:
+    def every() -> Iterator[FrameDone | Restored]:
         with closing(events):  # pyright: ignore
             for event in events:
                 yield event
@@ -272,7 +322,8 @@ def _gathered(events: Iterator[Restored], team: Team, jobs: list[Job]) -> Iterat
         yield from map(_received, team.remaining())
 
     for event in every():
-        told.add(event.target)
+        if isinstance(event, Restored):
+            told.add(event.target)
         yield event
     for job in jobs if team.lost else ():
         if job.target not in told:

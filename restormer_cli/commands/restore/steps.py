@@ -8,7 +8,9 @@ import traceback
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +27,9 @@ from restormer_cli.images.io import (
     check_writable,
     decode_picture,
     encode_picture,
+    read_pages,
     read_picture,
+    write_pages,
     write_picture,
 )
 from restormer_cli.images.provenance import signed, stripped
@@ -42,16 +46,25 @@ def run_step(name: str, stage: Callable[..., None], *arguments: object) -> Pictu
         except RestormerError as error:
             work.error = error
         except Exception as error:  # ours, or a library's: it costs this picture, and the last line tells
-            work.error = Failed(f"{work.job.source}: a defect of restormer-cli, please report it: {_told(error)}")
+            work.error = Failed(f"{work.job.source}: a defect of restormer-cli, please report it: {told(error)}")
             work.error.__cause__ = error
         work.seconds[name] = time.perf_counter() - begun
     if name == "write" or work.error is not None or work.skipped:
         work.claim.close()
         work.picture = work.right = work.pixels = work.weight = None
+        work.pages = []
     return work
 
 
-def _told(error: Exception) -> str:
+def compute_pages(compute: Callable[[PictureTask], None], work: PictureTask) -> None:
+    """A picture and the pages behind it."""
+    compute(work)
+    for page in work.pages:
+        compute(page)
+        work.notes = tuple(dict.fromkeys((*work.notes, *page.notes)))
+
+
+def told(error: Exception) -> str:
     """Kind, message and place of a defect, for a report."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})"
@@ -72,6 +85,8 @@ def read_stage(request: Request, work: PictureTask) -> None:
         with suppress(OSError):  # gone: reading it says so
             work.input_bytes = job.source.stat().st_size
         work.picture = picture = read_picture(job.source, salvage=request.salvage)
+        if request.pages == "all" and WRITABLE.get(job.target.suffix.lower()) == "tif" and job.right is None:
+            work.picture = picture = _with_pages(request, work, picture)
     if request.strip:
         work.picture = picture = stripped(picture)
     if job.right is not None:
@@ -84,6 +99,24 @@ def read_stage(request: Request, work: PictureTask) -> None:
     work.notes = picture.notes + check_writable(_target(request, work), picture)
     if job.target != STANDARD and not request.overwrite:
         _claim(request, work)
+
+
+def _with_pages(request: Request, work: PictureTask, picture: Picture) -> Picture:
+    """The first page, without the remark that it is the only one; the others become tasks of their own."""
+    first, *others = read_pages(work.job.source) or [picture]
+    for number, page in enumerate(others, start=2):
+        source = work.job.source
+        task = PictureTask(replace(work.job, source=source.with_name(f"{source.name}#{number}")))
+        task.picture = stripped(page) if request.strip else page
+        task.shape, task.bits = page.pixels.shape, page.bits
+        if work.job.mask is not None:
+            task.weight = read_mask(work.job.mask, *page.pixels.shape[:2])
+        if request.analyse or request.task == AUTO:
+            task.diagnosis = diagnose(page, followed=request.task == AUTO)
+        work.pages.append(task)
+    if not others:
+        return picture
+    return replace(first, notes=(*first.notes, f"{len(others) + 1} pages"))
 
 
 def _claim(request: Request, work: PictureTask) -> None:
@@ -200,7 +233,7 @@ def write_stage(request: Request, work: PictureTask) -> None:
                 write_atomically(target, lambda stream: stream.write(data), new=not request.overwrite)
                 work.notes = ()
             else:
-                write_picture(target, work.pixels, like=work.picture, **options, new=not request.overwrite)
+                _write(target, work, options, new=not request.overwrite)
         except AlreadyThere:
             if not request.skip_existing:
                 raise
@@ -210,6 +243,16 @@ def write_stage(request: Request, work: PictureTask) -> None:
             keep_time(work.job.source, target)
         if request.compare:
             work.notes += write_comparison(target, work.picture, work.pixels, **options)
+
+
+def _write(target: Path, work: PictureTask, options: dict[str, Any], *, new: bool) -> None:
+    assert work.picture is not None
+    assert work.pixels is not None
+    if not work.pages:
+        write_picture(target, work.pixels, like=work.picture, **options, new=new)
+        return
+    pages = [(page.pixels, page.picture) for page in work.pages if page.pixels is not None and page.picture is not None]
+    write_pages(target, [(work.pixels, work.picture), *pages], new=new)
 
 
 def keep_time(source: Path, target: Path) -> None:
@@ -222,7 +265,7 @@ def keep_time(source: Path, target: Path) -> None:
 def _as_it_is(work: PictureTask) -> bool:
     """Whether the result is the input's very bytes: a picture that needs nothing, in the format that it has."""
     assert work.picture is not None
-    left_alone = work.diagnosis is not None and work.diagnosis.left_alone
+    left_alone = all(task.diagnosis is not None and task.diagnosis.left_alone for task in (work, *work.pages))
     same_format = WRITABLE.get(work.job.target.suffix.lower()) == work.picture.format
     return left_alone and same_format and work.job.source != STANDARD
 

@@ -73,6 +73,10 @@ class Request:
     """Results get the times of their inputs."""
     salvage: bool = False
     """Restore what is there of a JPEG that ends too early."""
+    pages: str = "first"
+    """"all": of a TIFF all pages, where the result is a TIFF."""
+    deinterlace: bool = False
+    """Make whole frames of a video's interlaced ones, before they are restored."""
     compare: bool = False
     """Write before and after side by side too, beside each result."""
 
@@ -108,6 +112,7 @@ class Started:
     """Run, before the first picture."""
 
     pictures: int
+    """Videos are counted among them."""
     weights: Path | None
     """None where pictures are degraded instead."""
     task: str | None
@@ -122,6 +127,8 @@ class Started:
     left_out: str | None = None
     """Files of the folder that are not restored with it, with what to do."""
     watching: bool = False
+    videos: int = 0
+    """Those of `pictures` that are videos, which come last."""
     automatic: bool = False
     """Each picture gets the task that it needs, or none; `weights` and `task` are None."""
     reason: str | None = None
@@ -214,6 +221,8 @@ class PictureTask:
 
     job: Job
     picture: Picture | None = None
+    pages: list["PictureTask"] = field(default_factory=list)
+    """The pages behind this one, which go into the same file."""
     right: Picture | None = None
     pixels: np.ndarray | None = None
     weight: np.ndarray | None = None
@@ -238,7 +247,7 @@ class PictureTask:
 
     def bytes(self) -> int:
         arrays = [self.pixels, self.weight, *(view.pixels for view in (self.picture, self.right) if view is not None)]
-        return sum(array.nbytes for array in arrays if array is not None)
+        return sum(array.nbytes for array in arrays if array is not None) + sum(page.bytes() for page in self.pages)
 
     def event(self) -> Restored:
         height, width, channels = self.shape

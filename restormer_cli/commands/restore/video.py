@@ -1,4 +1,4 @@
-"""`restore` for one video: frame by frame, as pictures are restored, into one file that appears when it is whole.
+"""`restore` for a video: frame by frame, as pictures are restored, into one file that appears when it is whole.
 
 `--task auto` looks at a few frames first and does one thing to all of them.
 """
@@ -9,26 +9,27 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import asdict, replace
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from restormer_cli import __version__
-from restormer_cli.commands.restore.jobs import STANDARD, Job, renamed
+from restormer_cli.commands.restore.jobs import STANDARD, Job, Names
 from restormer_cli.commands.restore.operations import (
     Choosing,
     Degrading,
     Restoring,
+    Stage,
     check_automatic,
     check_knobs,
     make_stage,
 )
-from restormer_cli.commands.restore.steps import diagnose_film, keep_time, read_mask
+from restormer_cli.commands.restore.steps import diagnose_film, keep_time, read_mask, told
 from restormer_cli.commands.restore.types import AUTO, Diagnosis, FrameDone, Planned, Request, Restored, Started
-from restormer_cli.errors import Failed, RestormerError, UserError
+from restormer_cli.errors import AlreadyThere, Failed, NoRoom, RestormerError, UserError
 from restormer_cli.files import check_folder, locked, replacing, sha256_of, sweep, write_atomically
 from restormer_cli.images import segments
 from restormer_cli.images.colour import Working
@@ -47,40 +48,137 @@ def restore_video(request: Request) -> Iterator[Started | Planned | FrameDone | 
     Raises UserError before any work for what cannot be done; never leaves a partial file.
     """
     job = _job(request)
-    there = job.target.exists()
-    if there and not (request.overwrite or request.skip_existing):
+    if job.target.exists() and not (request.overwrite or request.skip_existing):
         raise UserError(f"{job.target}: already there: --overwrite replaces it, --skip-existing leaves it alone")
-    skipped = there and request.skip_existing
-    with open_video(job.source) as video:
+    with _opened(request, job) as run:
+        reason = None if run.diagnosis is None else run.diagnosis.reason
+        notes = (*run.started.notes, *run.going_on)
+        yield replace(run.started, notes=notes, automatic=request.task == AUTO, reason=reason)
+        if request.dry_run:
+            yield run.planned()
+            return
+        try:
+            yield from run.events()
+        except RestormerError as error:
+            yield _failed(job, error)
+            raise
+
+
+def plan_among_others(request: Request, job: Job, stage: Stage) -> Planned:
+    """What would be done to a video of a folder."""
+    with _of_folder(request, job, stage) as run:
+        return run.planned()
+
+
+def restore_among_others(request: Request, job: Job, stage: Stage) -> Iterator[FrameDone | Restored]:
+    """A video of a folder, with the folder's flags: `restore_video` without a Started.
+
+    Raises Elsewhere where another run is restoring it now; all other errors are in the Restored.
+    """
+    try:
+        if request.skip_existing and job.target.exists():
+            yield Restored(job.source, job.target)
+            return
+        with _of_folder(request, job, stage) as run:
+            notes = (*run.going_on, *(["--compare is for pictures"] if request.compare else []))
+            for event in run.events():
+                yield replace(event, notes=(*notes, *event.notes)) if isinstance(event, Restored) else event
+    except Elsewhere:
+        raise
+    except AlreadyThere as error:
+        yield Restored(job.source, job.target) if request.skip_existing else _failed(job, error)
+    except RestormerError as error:
+        yield _failed(job, error)
+    except Exception as error:  # ours, or a library's: it costs this video
+        yield _failed(job, Failed(f"{job.source}: a defect of restormer-cli, please report it: {told(error)}"))
+
+
+class Elsewhere(Failed):
+    """Another run is restoring this video now."""
+
+
+def _failed(job: Job, error: RestormerError) -> Restored:
+    return Restored(
+        job.source,
+        job.target,
+        error=str(error),
+        error_code=error.exit_code,
+        input_bytes=_length(job),
+        no_room=isinstance(error, NoRoom),
+    )
+
+
+def _of_folder(request: Request, job: Job, stage: Stage) -> "AbstractContextManager[_Run]":
+    if job.trouble:
+        raise UserError(job.trouble)
+    own = replace(request, source=job.source, target=job.target, more=(), mask=job.mask, compare=False)
+    return _opened(own, job, stage)
+
+
+def frame_pixels(path: Path) -> int:
+    """The pixels of all frames, by a video's header; 0 where it does not tell."""
+    try:
+        with open_video(path) as video:
+            return video.width * video.height * (video.length or 0)
+    except UserError:  # restoring it will say so
+        return 0
+
+
+@contextmanager
+def _opened(request: Request, job: Job, shared: Stage | None = None) -> "Iterator[_Run]":
+    """A video, open, with what is to be done to it. `shared`: the network that its folder's pictures have."""
+    skipped = request.skip_existing and job.target.exists()
+    with open_video(job.source, deinterlace=request.deinterlace) as video:
         diagnosis = None if request.task != AUTO or skipped else _diagnose(request)
-        stage = _stage(request, diagnosis)
+        stage = _stage(request, diagnosis, shared)
         started = _ALONE if stage is None else stage.started([job])
         alone = stage is None and job.source.suffix.lower() == job.target.suffix.lower() and not request.strip
+        alone = alone and not (request.deinterlace and video.opening.interlaced)
         settings = _settings(request, job, stage, started, video)
-        if not (skipped or alone) and (done := waiting_frames(_segments(job), settings)):
-            started = replace(started, notes=(*started.notes, f"goes on at frame {done + 1:,}"))
-        reason = None if diagnosis is None else diagnosis.reason
-        yield replace(started, automatic=request.task == AUTO, reason=reason)
-        size = (video.width, video.height)
-        if request.dry_run:
-            plan, predicted = ("left alone", None) if stage is None else stage.plan(video.height, video.width)
-            yield Planned(job.source, job.target, *size, plan, predicted, skipped=skipped, diagnosis=diagnosis)
-        elif skipped:
-            yield Restored(job.source, job.target, *size)
+        yield _Run(request, job, video, stage, diagnosis, started, settings, skipped, alone)
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """A video that is to be restored."""
+
+    request: Request
+    job: Job
+    video: Video
+    stage: Restoring | Degrading | None
+    diagnosis: Diagnosis | None
+    started: Started
+    settings: dict[str, Any]
+    skipped: bool
+    alone: bool
+    """It needs nothing: it is copied."""
+
+    @property
+    def going_on(self) -> tuple[str, ...]:
+        """A note where an interrupted run is gone on with."""
+        if self.skipped or self.alone or not (done := waiting_frames(_segments(self.job), self.settings)):
+            return ()
+        return (f"goes on at frame {done + 1:,}",)
+
+    def planned(self) -> Planned:
+        """Plan of a dry run."""
+        job, video, size = self.job, self.video, (self.video.width, self.video.height)
+        plan, predicted = ("left alone", None) if self.stage is None else self.stage.plan(video.height, video.width)
+        return Planned(job.source, job.target, *size, plan, predicted, skipped=self.skipped, diagnosis=self.diagnosis)
+
+    def events(self) -> Iterator[FrameDone | Restored]:
+        """A FrameDone per frame, and one Restored."""
+        job, video = self.job, self.video
+        if self.skipped:
+            yield Restored(job.source, job.target, video.width, video.height)
+        elif self.alone:
+            yield replace(_copied(self.request, video, job), diagnosis=self.diagnosis)
         else:
-            try:
-                if alone:
-                    yield replace(_copied(request, video, job), diagnosis=diagnosis)
-                    return
-                for event in _restore(request, stage, video, job, settings):
-                    yield replace(event, diagnosis=diagnosis) if isinstance(event, Restored) else event
-            except RestormerError as error:
-                code = error.exit_code
-                yield Restored(job.source, job.target, error=str(error), error_code=code, input_bytes=_length(job))
-                raise
+            for event in _restore(self.request, self.stage, video, job, self.settings):
+                yield replace(event, diagnosis=self.diagnosis) if isinstance(event, Restored) else event
 
 
-_ALONE = Started(pictures=1, weights=None, task=None, assumed=False, device="cpu", precision="fp32", tile=None)
+_ALONE = Started(1, None, task=None, assumed=False, device="cpu", precision="fp32", tile=None, videos=1)
 """The start of a film that needs nothing."""
 
 
@@ -88,18 +186,20 @@ def _diagnose(request: Request) -> Diagnosis:
     """What the whole film needs, by frames that are spread over it."""
     check_knobs(request)
     check_automatic(request)
-    with open_video(request.source) as video:
+    with open_video(request.source, deinterlace=request.deinterlace) as video:
         frames = [_shown(video, frame)[0] for frame in video.spread(LOOKED_AT)]
     return diagnose_film(frames)
 
 
-def _stage(request: Request, diagnosis: Diagnosis | None) -> Restoring | Degrading | None:
+def _stage(request: Request, diagnosis: Diagnosis | None, shared: Stage | None) -> Restoring | Degrading | None:
     """What is done to every frame; None: nothing."""
     if request.task == AUTO:
         if diagnosis is None or diagnosis.task is None:
             return None
+        if isinstance(shared, Choosing):
+            return shared.stage_of(diagnosis.task)
         request = replace(request, task=diagnosis.task)
-    stage = make_stage(request)
+    stage = shared or make_stage(request)
     assert not isinstance(stage, Choosing)
     return stage
 
@@ -136,6 +236,8 @@ def _restore(
     with ExitStack() as stack:
         folder = _segments(job)
         stack.enter_context(locked(folder.with_suffix(".claim"), lambda holder: _busy(job, holder)))
+        if job.target.exists() and not request.overwrite:
+            raise AlreadyThere(f"{job.target}: appeared while this ran, and is left as it is")
         store = Segments(folder, settings)
         anew = ["an earlier run was interrupted, but with other settings: it starts again"] if store.anew else []
         stack.callback(store.close, whole=False)
@@ -152,7 +254,9 @@ def _restore(
     notices = dict.fromkeys(notice for values in store.told for notice in values["notices"])  # each once, in order
     notes = [*anew, *out.notes, *video.notes, *notices, f"{count:,} frames"]
     if stage is None:
-        notes.append(f"needs nothing, and is only coded anew for {job.target.suffix}")
+        fields = request.deinterlace and video.opening.interlaced
+        why = "deinterlaced" if fields else f"coded anew for {job.target.suffix}"
+        notes.append(f"needs nothing, and is only {why}")
     if video.damaged:
         notes.append(f"{video.damaged:,} damaged packets are left out; all else keeps its time")
     seconds, computed = time.perf_counter() - begun, sum(values["seconds"] for values in store.told)
@@ -207,13 +311,13 @@ def _segments(job: Job) -> Path:
     return job.target.with_name(f".restormer-{digest}.video")
 
 
-def _busy(job: Job, holder: str) -> Failed:
-    return Failed(f"{job.target}: {holder} is restoring it now: wait for it, or name another place to write to")
+def _busy(job: Job, holder: str) -> Elsewhere:
+    return Elsewhere(f"{job.target}: {holder} is restoring it now: wait for it, or name another place to write to")
 
 
 ELSEWHERE = (
     *("source", "target", "more", "weights", "extension", "suffix", "overwrite", "skip_existing", "fail_fast"),
-    *("dry_run", "watch", "profile", "keep_time", "analyse", "mask"),
+    *("pages", "dry_run", "watch", "profile", "keep_time", "analyse", "mask"),
 )
 """What of a request does not decide what the frames become, or is said by files' contents."""
 
@@ -291,9 +395,8 @@ def _job(request: Request) -> Job:
     if suffix in READABLE and not target.is_dir():
         raise UserError(f"{target}: is a picture's name, but {source} is a video: use {', '.join(WRITABLE_VIDEOS)}")
     if target.is_dir() or suffix not in READABLE_VIDEOS:
-        kept = source.suffix if source.suffix.lower() in WRITABLE_VIDEOS else ".mkv"
-        extension = kept if request.extension == "same" else "." + request.extension.lower().removeprefix(".")
-        target = target / renamed(source, extension, request.suffix)
+        extension = None if request.extension == "same" else "." + request.extension.lower().removeprefix(".")
+        target = target / Names(video_extension=extension, suffix=request.suffix).of(source)
     container_of(target)
     if os.path.realpath(source) == os.path.realpath(target):
         raise UserError(f"{target}: is an input, which is never overwritten: name another place to write to")

@@ -42,7 +42,9 @@ def show_restoring(events: Iterable[object], view: "RestoringView | None" = None
         if view.started is not None:
             watched = view.started.watching
             words = ("ended", "") if watched else ("interrupted", "; go on with --skip-existing")
-            if view.frames:
+            if view.frames and view.started.pictures != 1:
+                words = (words[0], f"{words[1]}; the video goes on at frame {view.kept + 1:,}")
+            elif view.frames:
                 words = (
                     "interrupted",
                     f" after {view.frames:,} frames; the same command goes on at frame {view.kept + 1:,}",
@@ -133,7 +135,12 @@ class RestoringView:
         self.frames, self.kept = event.frames, event.kept
         rate = event.new / max(event.seconds, 1e-9)
         left = "" if event.total is None else f" · {duration(max(0, event.total - event.frames) / rate)} left"
-        if self._task is not None:
+        several = self.started is not None and self.started.pictures > 1
+        if self._task is not None and several:
+            share = 0 if event.total is None else min(1, event.frames / event.total)
+            description = f"frame {event.frames:,} of this video · {rate:.2f} frames/s{left}"
+            self._bar.update(self._task, completed=self._events + share, description=description)
+        elif self._task is not None:
             description = f"{rate:.2f} frames/s{left}"
             self._bar.update(self._task, total=event.total, completed=event.frames, description=description)
         elif time.monotonic() - self._told > TOLD:
@@ -194,7 +201,8 @@ class RestoringView:
         seconds = max(time.monotonic() - self._begun, 1e-9)
         words = [f"{self.done / seconds:.1f} pictures/s", f"{self.megapixels / seconds:.2f} megapixels/s"]
         left = self.seconds_left()
-        return " · ".join(words if left is None else [*words, f"{duration(left)} left"])
+        rest = " before the videos" if self.started is not None and self.started.videos else ""
+        return " · ".join(words if left is None else [*words, f"{duration(left)} left{rest}"])
 
     def seconds_left(self) -> float | None:
         """By the pixels still to come: their files' bytes, at the pixels per byte that their format had so far."""
@@ -235,7 +243,9 @@ class RestoringView:
 
 
 def _started_lines(event: "Started") -> list[str]:
-    pictures = f"{event.pictures} picture{'s' * (event.pictures != 1)}"
+    counts = {"picture": event.pictures - event.videos, "video": event.videos}
+    words = [f"{count} {word}{'s' * (count != 1)}" for word, count in counts.items() if count]
+    pictures = ", ".join(words) or "0 pictures"
     if event.watching:
         pictures = "watching, until Ctrl-C"
     if event.reason is not None:

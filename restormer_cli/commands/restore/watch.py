@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from restormer_cli.commands.restore.jobs import Job, jobs_of_folder
-from restormer_cli.commands.restore.types import Request, Restored
+from restormer_cli.commands.restore.types import FrameDone, Request, Restored
 from restormer_cli.errors import Failed, UserError
 
 POLL = 1.0
@@ -31,7 +31,9 @@ def check_watch(request: Request) -> None:
             raise UserError(f"--watch: restores what has no result yet: leave {flag} out")
 
 
-def watch(request: Request, restore: Callable[[list[Job]], Iterator[Restored]]) -> Iterator[Restored]:
+def watch(
+    request: Request, restore: Callable[[list[Job]], Iterator[FrameDone | Restored]]
+) -> Iterator[FrameDone | Restored]:
     """The events of everything that appears, for ever; `restore` does some jobs. Ends by an exception only.
 
     Raises UserError where the folder vanishes, Failed where nothing more can be written.
@@ -43,7 +45,7 @@ def watch(request: Request, restore: Callable[[list[Job]], Iterator[Restored]]) 
         ready = waiting.ready(jobs_of_folder(request))
         for event in restore(ready) if ready else ():
             yield event
-            if event.no_room:
+            if isinstance(event, Restored) and event.no_room:
                 raise Failed("stopped: make room, then watch again: what is done is left alone")
         if not ready:
             time.sleep(POLL)

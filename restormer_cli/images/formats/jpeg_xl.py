@@ -56,10 +56,15 @@ def decode_jxl(data: bytes, max_pixels: int) -> Raster:
         beside=Beside(xmp=_jxl_box(data, b"xml ")),
         orientation=1,
         colour=() if jxl.cicp in (None, SRGB) else ((b"cICP", bytes([*jxl.cicp, 0, 1])),),
-        lossless=not jxl.lossy,
+        lossless=not jxl.lossy and not _of_jpeg(data),
         premultiplied=jxl.premultiplied,
         notes=tuple(notes),
     )
+
+
+def _of_jpeg(data: bytes) -> bool:
+    """Whether a JPEG can be made of it again: it keeps what that had lost, and a result is written as a JPEG's is."""
+    return not data.startswith(JXL_CODESTREAM) and any(kind == b"jbrd" for kind, _ in boxes(data))
 
 
 def _jxl_exif(data: bytes) -> bytes | None:

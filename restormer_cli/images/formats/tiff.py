@@ -33,6 +33,7 @@ from restormer_cli.images.formats.raster import (
     damaged,
     peak,
 )
+from restormer_cli.images.formats.webp import read_webp
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage
@@ -40,13 +41,19 @@ if TYPE_CHECKING:
 # How many times larger than its bytes a compression can make a picture, at the very most.
 RATIO = {
     1: 1.0,  # none
+    2: 214.0,  # CCITT's runs: 12 bits for 2,560 pixels
+    3: 65536.0,  # CCITT T.4 and T.6: one bit for a row that is like the one above
+    4: 65536.0,
     5: 2731.0,  # LZW: 12-bit codes for strings of up to 4096 bytes
     7: 1536.0,  # JPEG: one bit for each 8 × 8 block
     8: 1032.0,  # deflate
     32946: 1032.0,  # deflate, by its old number
     32773: 64.0,  # PackBits
     50000: 65536.0,  # Zstandard
+    34712: float(1 << 20),  # JPEG 2000 and WebP: nothing at all for what is empty
+    50001: float(1 << 20),
 }
+CCITT, JPEG_2000, WEBP = (2, 3, 4), 34712, 50001
 COLOURS = {
     0: 1,
     1: 1,
@@ -54,8 +61,10 @@ COLOURS = {
     3: 1,
     5: 4,
     6: 3,
+    8: 3,
+    9: 3,
 }  # channels by photometric interpretation, without extra samples
-WHITE_IS_ZERO, PALETTE, CMYK, YCBCR = 0, 3, 5, 6
+WHITE_IS_ZERO, PALETTE, CMYK, YCBCR, CIELAB, ICCLAB = 0, 3, 5, 6, 8, 9
 JPEG = 7
 MAX_SEGMENTS = 1 << 20
 MAX_TILE = 1 << 26  # samples
@@ -73,30 +82,59 @@ Directory = dict[int, tuple[int, int, bytes]]  # tag -> type, count, values as s
 
 
 def decode_tiff(data: bytes, max_pixels: int) -> Raster:
-    """The first page of a TIFF: gray, RGB, palette or CMYK; 1 to 16-bit integers or floats."""
+    """The first page of a TIFF: gray, RGB, palette, CMYK or Lab; 1 to 16-bit integers or floats."""
     from tifffile import TiffFile
 
     with TiffFile(BytesIO(data)) as tiff:
         page, skipped = _main_page(tiff)
-        _check_page(page, len(data), max_pixels)
-        samples, bits, notes = _samples(page)
         several = skipped > 0 or bool(page._nextifd())
+        raster = _decode_page(data, tiff, page, several, max_pixels)
         if skipped:
-            notes.append("its first page is a thumbnail; the picture behind it is read")
+            raster.notes += ("its first page is a thumbnail; the picture behind it is read",)
         elif several:
-            notes.append("the file has several pages; only the first is read")
-        raster = Raster(samples, bits, lossless=page.compression != JPEG)
-        profile = page.tags.valueof(ICC_PROFILE)
-        raster.icc = bytes(profile) if profile else None
-        raster.orientation = _orientation(page)
-        raster.dpi = _dpi(page)
-        order, big, offset = tiff.byteorder, tiff.is_bigtiff, page.offset
-        first_offset = tiff.pages.first.offset
-    colours = COLOURS[page.photometric]
+            raster.notes += ("the file has several pages; only the first is read",)
+        return raster
+
+
+def decode_pages(data: bytes, max_pixels: int) -> list[Raster]:
+    """Every page of a TIFF but for reduced copies of others and masks, all of them at most `max_pixels` together."""
+    from tifffile import TiffFile, TiffPage
+
+    rasters: list[Raster] = []
+    with TiffFile(BytesIO(data)) as tiff:
+        several = len(tiff.pages) > 1
+        for page in tiff.pages:
+            if len(rasters) == MAX_PAGES:
+                raise Unreadable(f"more than {MAX_PAGES:,} pages; split it first")
+            if isinstance(page, TiffPage) and not page.subfiletype & 5:
+                rasters.append(_decode_page(data, tiff, page, several, max_pixels))
+                max_pixels -= page.imagewidth * page.imagelength
+    return rasters
+
+
+MAX_PAGES = 10_000
+
+
+def _decode_page(data: bytes, tiff: "TiffFile", page: "TiffPage", several: bool, max_pixels: int) -> Raster:
+    _check_page(page, len(data), max_pixels)
+    if page.compression in (JPEG_2000, WEBP):
+        _check_codestreams(page, data)
+    samples, bits, notes = _samples(page)
+    raster = Raster(samples, bits, lossless=_lossless(page, data))
+    profile = page.tags.valueof(ICC_PROFILE)
+    raster.icc = bytes(profile) if profile else None
+    raster.orientation = _orientation(page)
+    raster.dpi = _dpi(page)
+    order, big, offset = tiff.byteorder, tiff.is_bigtiff, page.offset
+    first_offset = tiff.pages.first.offset
+    colours, lab = COLOURS[page.photometric], page.photometric in (CIELAB, ICCLAB) and int(page.photometric)
     if colours == 4:
         alpha, raster.samples = samples[..., 4:], cmyk_to_rgb(samples[..., :4], raster.icc, bits)
         raster.samples, raster.icc = np.concatenate([raster.samples, alpha], axis=2), None
         notes.append("converted from CMYK to RGB")
+    if lab:
+        raster.samples[..., :3], raster.icc = _lab_to_rgb(samples[..., :3], bits, icc=lab == ICCLAB), None
+        notes.append("converted from CIE Lab to RGB")
     if page.extrasamples and raster.samples.shape[2] in (2, 4):
         raster.premultiplied = page.extrasamples[0] == 1
 
@@ -161,7 +199,7 @@ def _check_page(page: "TiffPage", size: int, max_pixels: int) -> None:
     if page.compression not in RATIO:
         raise Unreadable(f"TIFF compression {page.compression} is not supported; save it as LZW or deflate")
     colours = COLOURS.get(page.photometric)
-    if colours is None or (page.photometric == YCBCR and page.compression != JPEG):
+    if colours is None or (page.photometric == YCBCR and page.compression not in (JPEG, JPEG_2000, WEBP)):
         raise Unreadable(f"TIFF colour model {page.photometric} is not supported; convert it to RGB first")
     if page.imagedepth != 1 or not colours <= page.samplesperpixel <= colours + 64:
         raise damaged(f"it claims {page.samplesperpixel} channels and a depth of {page.imagedepth}")
@@ -171,6 +209,10 @@ def _check_page(page: "TiffPage", size: int, max_pixels: int) -> None:
         raise Unreadable(f"{page.bitspersample}-bit integers; only up to 16 bits are read; convert it first")
     if page.compression == JPEG and page.bitspersample != 8:
         raise Unreadable("JPEG inside TIFF is read at 8 bits only; convert it first")
+    if page.photometric in (CIELAB, ICCLAB) and page.bitspersample not in (8, 16):
+        raise Unreadable(f"CIE Lab of {page.bitspersample} bits is not supported; convert it to RGB first")
+    if page.compression in CCITT and (page.bitspersample, page.samplesperpixel) != (1, 1):
+        raise damaged(f"it claims {page.samplesperpixel} channels of {page.bitspersample} bits as a fax has them")
     _check_segments(page, size)
 
 
@@ -194,6 +236,64 @@ def _check_segments(page: "TiffPage", size: int) -> None:
         raise Unreadable(f"truncated: its strips or tiles lie outside the file; {COPY_AGAIN}")
     decoded = page.imagewidth * page.imagelength * page.samplesperpixel * page.bitspersample // 8
     check_plausible(sum(sizes), decoded, RATIO[page.compression], "strips or tiles")
+
+
+def _check_codestreams(page: "TiffPage", data: bytes) -> None:
+    """JPEG 2000 and WebP have headers of their own, which decoders believe: they must not exceed their segment."""
+    width, height = (page.tilewidth, page.tilelength) if page.is_tiled else (page.imagewidth, page.imagelength)
+    for offset, length in zip(page.dataoffsets, page.databytecounts, strict=False):
+        segment = data[offset : offset + length]
+        if page.compression == WEBP:
+            webp = read_webp(segment)
+            across, down = webp.width, webp.height
+        else:
+            at = segment.find(J2K, 0, J2K_HEAD)
+            if at < 0 or at + 24 > len(segment):
+                raise damaged("its JPEG 2000 has no beginning")
+            right, bottom, left, top = struct.unpack_from(">4I", segment, at + 8)
+            across, down = right - left, bottom - top
+        if not (0 < across <= width and 0 < down <= height):
+            raise damaged(f"a strip or tile claims {across} × {down} pixels within {width} × {height}")
+
+
+J2K, J2K_HEAD = b"\xff\x4f\xff\x51", 1024
+"""Beginning of a JPEG 2000 codestream, and the bytes of boxes that may stand before it."""
+
+
+def _lossless(page: "TiffPage", data: bytes) -> bool:
+    """Whether the file keeps every sample, by its compression and, where that has both kinds, its first segment."""
+    segment = data[page.dataoffsets[0] : page.dataoffsets[0] + page.databytecounts[0]]
+    if page.compression == WEBP:
+        return read_webp(segment).lossless
+    if page.compression == JPEG_2000:
+        style = segment.find(b"\xff\x52", 0, J2K_HEAD)
+        return style >= 0 and segment[style + 13 : style + 14] == b"\1"  # the reversible wavelet
+    return page.compression != JPEG
+
+
+D50 = np.array([0.9642, 1.0, 0.8251])
+TO_SRGB = np.array([
+    [3.1338561, -1.6168667, -0.4906146], [-0.9787684, 1.9161415, 0.0334540], [0.0719453, -0.2289914, 1.4052427],
+])  # fmt: skip
+"""XYZ under D50 -> sRGB's linear light under D65, by Bradford's adaptation."""
+
+
+def _lab_to_rgb(lab: np.ndarray, bits: int, *, icc: bool) -> np.ndarray:
+    """CIE Lab under D50 as TIFF stores it, uint8 or uint16 (h, w, 3), -> sRGB of the same type.
+
+    a* and b* are signed, or, as ICC counts, offset by 128; 16 bits of these have 256 steps for each of 8, and ICC's
+    L* ends at 0xFF00 (TIFF 6.0, section 23; Adobe's TIFF Technical Note 4). What sRGB does not have is clipped.
+    """
+    step = 256 if bits == 16 else 1
+    signed = lab[..., 1:].view(np.int16 if bits == 16 else np.int8)
+    ab = lab[..., 1:] / np.float32(step) - 128 if icc else signed / np.float32(step)
+    light = lab[..., :1] * np.float32(100 / (0xFF00 if icc and bits == 16 else peak(bits)))
+    middle = (light[..., 0] + 16) / 116
+    f = np.stack([middle + ab[..., 0] / 500, middle, middle - ab[..., 1] / 200], axis=2)
+    xyz = np.where(f > 6 / 29, f**3, 3 * (6 / 29) ** 2 * (f - 4 / 29)) * D50
+    linear = np.clip(xyz @ TO_SRGB.T, 0, 1)
+    srgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return np.rint(srgb * peak(bits)).astype(lab.dtype)
 
 
 def _samples(page: "TiffPage") -> tuple[np.ndarray, int, list[str]]:
@@ -370,6 +470,30 @@ def write_tiff(raster: Raster, more: ImageTags, *, deflate: bool = True) -> byte
     exif, entries = _leading_exif(raster)
     order = "<" if exif[:2] == b"II" else ">"
     out = bytearray(exif)
+    struct.pack_into(order + "I", out, 4, _append_page(out, raster, entries, order, more, deflate=deflate))
+    return bytes(out)
+
+
+def encode_pages(rasters: list[Raster]) -> bytes:
+    """A TIFF of several pages; of what is said beside them, the EXIF of the first."""
+    first, *others = rasters
+    exif, entries = _leading_exif(first)
+    order = "<" if exif[:2] == b"II" else ">"
+    out = bytearray(exif)
+    place = _append_page(out, first, entries, order, {})
+    struct.pack_into(order + "I", out, 4, place)
+    for raster in others:
+        (count,) = struct.unpack_from(order + "H", out, place)
+        following = _append_page(out, raster, {}, order, {})
+        struct.pack_into(order + "I", out, place + 2 + 12 * count, following)
+        place = following
+    return bytes(out)
+
+
+def _append_page(
+    out: bytearray, raster: Raster, entries: "Entries", order: str, more: ImageTags, *, deflate: bool = True
+) -> int:
+    """Append a page, its directory with these entries; where that begins."""
     offsets, sizes, rows = _write_strips(out, raster, order, deflate=deflate)
 
     def add(tag: int, code: str, *values: int) -> None:
@@ -412,8 +536,7 @@ def write_tiff(raster: Raster, more: ImageTags, *, deflate: bool = True) -> byte
         assert kind is not None
         body = struct.pack(f"{order}{len(values)}{ {'r': 'I'}.get(code, code) }", *values)
         entries[tag] = (kind, len(values) // size, _inline_or_appended(out, body, order))
-    _write_directory(out, entries, order)
-    return bytes(out)
+    return _append_directory(out, entries, order)
 
 
 Entries = dict[int, tuple[int, int, bytes]]  # tag -> type, count, the four bytes of value or offset
@@ -474,11 +597,6 @@ def _append(out: bytearray, data: bytes) -> int:
 def _inline_or_appended(out: bytearray, packed: bytes, order: str) -> bytes:
     """The value field of an entry: the value itself when it fits in four bytes, else where it is."""
     return packed.ljust(4, b"\0") if len(packed) <= 4 else struct.pack(order + "I", _append(out, packed))
-
-
-def _write_directory(out: bytearray, entries: Entries, order: str) -> None:
-    """Append the directory and point the header to it."""
-    struct.pack_into(order + "I", out, 4, _append_directory(out, entries, order))
 
 
 def _append_directory(out: bytearray, entries: Entries, order: str) -> int:

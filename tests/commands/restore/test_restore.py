@@ -262,16 +262,17 @@ def test_several_that_are_there_are_counted(two_pictures, colour_weights):
 # --- In and out in one another --------------------------------------------------------------------------------
 
 
-def test_several_files_and_a_folder_of_them(tmp_path, colour_weights, write_png):
+def test_several_files_and_a_folder_of_them(tmp_path, colour_weights, write_png, monkeypatch):
     paths = [write_png(tmp_path / name) for name in ("a.png", "b.png", "trip/c.png")]
     (tmp_path / "film.mp4").write_bytes(b"not opened")
+    monkeypatch.setitem(sys.modules, "av", None)
     result = restore(
         *paths[:2], tmp_path / "trip", tmp_path / "film.mp4", tmp_path / "out", "--weights", colour_weights
     )
     assert result.exit_code == 0, result.output
     assert files(tmp_path / "out") == ["a.png", "b.png", "trip/c.png"]
     assert "3 restored, 0 failed" in result.output
-    assert "note: 1 left out: 1 .mp4 (a video: name it on its own)" in result.output
+    assert "note: 1 left out: 1 .mp4 (pip install 'restormer-cli[video]')" in result.output
 
 
 def test_results_inside_the_input_are_not_read_again(tmp_path, colour_weights, write_png):
@@ -619,6 +620,7 @@ def test_a_strength_in_percent_is_told_its_share(tmp_path, picture, colour_weigh
 def test_what_a_folder_holds_and_is_not_restored_is_counted(tmp_path, colour_weights, write_png, monkeypatch):
     missing = {"heic": "heic", "dng": "raw"}
     monkeypatch.setattr("restormer_cli.images.listing.missing_extra", missing.get)
+    monkeypatch.setitem(sys.modules, "av", None)
     write_png(tmp_path / "in" / "a.png")
     for name in ("IMG_1.HEIC", "deep/IMG_2.heic", "M.MP4", "R.DNG", "notes.txt", ".hidden.heic"):
         (tmp_path / "in" / name).parent.mkdir(exist_ok=True)
@@ -627,6 +629,7 @@ def test_what_a_folder_holds_and_is_not_restored_is_counted(tmp_path, colour_wei
     assert result.exit_code == 0
     told = " ".join(result.stderr.split())
     assert "4 left out: 1 .dng (pip install 'restormer-cli[raw]'), 2 .heic (pip install 'restormer-cli[heic]')" in told
+    assert "1 .mp4 (pip install 'restormer-cli[video]')" in told
 
 
 def test_strip_sign_keep_time_and_salvage_reach_the_files(tmp_path, colour_weights):

@@ -98,7 +98,7 @@ def test_what_a_dead_process_leaves_is_told_as_missing(monkeypatch, port, tmp_pa
     monkeypatch.setattr(launcher, "JOINING", 0.0)  # it never gave a sign of life
     ours = (Restored(job.source, job.target, seconds=1.0) for job in jobs[:1])
     events = run._gathered(ours, team, jobs)
-    told = {event.source.name: event.error for event in events}
+    told = {event.source.name: event.error for event in events if isinstance(event, Restored)}
     assert told["ours"] is told["theirs"] is None
     assert str(told["lost"]).endswith("lost: missing: process 1 died before it was done; go on with --skip-existing")
 
