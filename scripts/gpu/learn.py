@@ -7,7 +7,7 @@ The recipe gives the network, the optimiser, the loss, the average and the stage
 shares of the time, and the learning rate follows the time that is left, so that the leg always ends with its decay:
 a warm-up, `schedule.constant` : `schedule.cosine` of the time, `schedule.lr_min` at the end. Samples of the task
 denoise are made on the device, half white noise and half a camera's; for other tasks processes make them by the
-recipe's [degrade] (samples.py). A step is one CUDA graph.
+recipe's [degrade] (training_samples.py). A step is one CUDA graph.
 
 Written to OUT: NAME.safetensors, the average, every minute and at the end (NAME is the recipe's);
 NAME-last.safetensors, the weights without average, at the end; NAME.jsonl, a line every few seconds. On a CPU
@@ -38,8 +38,8 @@ sys.path.insert(0, str(ROOT))
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 import torch._dynamo  # noqa: E402
-from samples import MadeByProcesses, NoisySamples, Samples  # noqa: E402
 from torch import Tensor  # noqa: E402
+from training_samples import MadeByProcesses, NoisySamples, Samples  # noqa: E402
 
 from restormer_cli.model.restormer import Block, Restormer  # noqa: E402
 from restormer_cli.model.weights import find_weights, load_weights  # noqa: E402
@@ -106,11 +106,10 @@ class Leg:
         self.tell(event="read", tiles=len(self.tiles), seconds=self.elapsed())
         self.processes = None  # started before the device is
         if recipe.task != "denoise":
-            if len(recipe.stage) > 1:
+            first, *others = recipe.stage
+            if others:
                 raise SystemExit("one stage only, where processes make the samples")
-            self.processes = MadeByProcesses(
-                self.tiles.numpy(), recipe.stage[0], recipe, arguments.processes, arguments.pairs
-            )
+            self.processes = MadeByProcesses(self.tiles.numpy(), first, recipe, arguments.processes, arguments.pairs)
         if self.device.type == "cuda":
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # the network is in bf16
             torch.backends.cudnn.benchmark = True

@@ -77,7 +77,7 @@ def test_the_sharpest_tiles_are_packed_first(tmp_path: Path, monkeypatch: pytest
 @pytest.fixture
 def stage_of_pairs(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(str(GPU))
-    import samples
+    import training_samples as samples
 
     from restormer_cli.recipe import Stage
     from restormer_cli.recipe_files import read_recipe
