@@ -97,8 +97,9 @@ def main() -> None:
         beside = f"at most {most['old']:.2f} and {most['new']:.2f} GB"
         if "ffdnet" in workers:
             beside = f"FFDNet's work {median['ffdnet']:.3f} s, new / that {median['new'] / median['ffdnet']:.2f}"
+        beside += f"; beside {options.busy} busy processes" if others else ""
         print(
-            f"{options.weights} {side}²{f' beside {options.busy} busy' * bool(others)}: old {median['old']:.3f} s, new {median['new']:.3f} s, "
+            f"{options.weights} {side}²: old {median['old']:.3f} s, new {median['new']:.3f} s, "
             f"ratio {median['old'] / median['new']:.2f} ({min(ratios):.2f} to {max(ratios):.2f}); {beside}",
             flush=True,
         )
