@@ -181,7 +181,7 @@ def paged(path: Path, rgb: np.ndarray) -> None:
             np.ascontiguousarray(array),
             exif=exif_of("<>>"[number], number + 1, f"scan {number}"),
             beside=Beside(xmp=b"<x:xmpmeta>%d</x:xmpmeta>" % number),
-            dpi=(100.0 * (number + 1),) * 2,
+            dpi=(100.0 * (number + 1), 100.0 * (number + 1)),
             icc=PROFILE if number == 1 else None,
         )
         for number, array in enumerate(arrays)

@@ -129,22 +129,22 @@ class RestorePage:
             return replace(row, notes=(*row.notes, "too large to be shown: not enough memory"))
         self._sliders += len(pages)
         row = replace(row, width=pages[0].width, height=pages[0].height)
-        return replace(row, pages=pages) if len(pages) > 1 else replace(row, comparison=pages[0].comparison)
+        return replace(row, pages=tuple(pages)) if len(pages) > 1 else replace(row, comparison=pages[0].comparison)
 
-    def _pages(self, event: "Restored", row: PictureRow) -> tuple[PictureRow, ...]:
+    def _pages(self, event: "Restored", row: PictureRow) -> list[PictureRow]:
         """Both sides of a picture, or of its pages as far as there are sliders left."""
         before = read_pages(event.source) if self.request.pages == "all" else []
         after = read_pages(event.target) if len(before) > 1 else []
         if len(after) < 2:
             only = self._sides([read_picture(event.source)], [read_picture(event.target)], self._share)
-            return (replace(row, **only),)
+            return [replace(row, **only)]
         count, share = len(after), max(LEAST_PIXELS, self._share // len(after))
         pages = []
         for number in range(1, min(count, MOST_SLIDERS - self._sliders) + 1):
             sides = self._sides(before, after, share)
             page = PictureRow(f"{row.name}, page {number} of {count}", notes=row.notes if number == 1 else (), **sides)
             pages.append(page)
-        return tuple(pages)
+        return pages
 
     def _sides(self, befores: "list[Picture]", afters: "list[Picture]", share: int) -> dict[str, Any]:
         """Size of the first of these, and its slider; they are taken out of their lists, since they are large."""
