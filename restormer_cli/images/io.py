@@ -27,7 +27,6 @@ import numpy as np
 from restormer_cli.errors import Failed, UserError, one_line
 from restormer_cli.files import write_atomically
 from restormer_cli.images.colour import (
-    HDR,
     TableColour,
     Working,
     code_of,
@@ -59,6 +58,7 @@ from restormer_cli.images.formats.raw import is_raw, raw_size
 from restormer_cli.images.formats.sniff import sniff
 from restormer_cli.images.formats.table import CODECS, READABLE, WRITABLE, Codec, missing_extra
 from restormer_cli.images.formats.tiff import decode_pages, encode_pages, tiff_pages, tiff_size
+from restormer_cli.images.light import HDR
 
 MAX_PIXELS = 512_000_000
 """The largest picture that is read unless told otherwise: 512 megapixels, 6 GB as float32 RGB."""

@@ -15,13 +15,13 @@ from PIL import Image
 
 from restormer_cli.commands.restore.jobs import Names
 from restormer_cli.errors import UserError
-from restormer_cli.images.colour import curve_both_ways
 from restormer_cli.images.formats import table
 from restormer_cli.images.formats.exif_icc import turn
 from restormer_cli.images.formats.raster import Raster
 from restormer_cli.images.formats.raw import XYZ_TO_SRGB, is_raw
 from restormer_cli.images.formats.tiff import write_tiff
 from restormer_cli.images.io import check_writable, decode_picture, encode_picture, picture_size
+from restormer_cli.images.light import curve_both_ways
 from restormer_cli.images.listing import find_pictures, left_out
 
 FROM_XYZ = np.array([[0.8, -0.2, -0.1], [-0.4, 1.2, 0.2], [-0.1, 0.2, 0.6]])

@@ -14,10 +14,10 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from restormer_cli.errors import one_line
-from restormer_cli.images.colour import SRGB_POINTS, curve_both_ways, to_xyz_d65
 from restormer_cli.images.formats.exif_icc import EXIF_PREFIX, sound_exif, turn
 from restormer_cli.images.formats.raster import COPY_AGAIN, Beside, Camera, Options, Raster, Unreadable, check_size
 from restormer_cli.images.formats.tiff import ImageTags, directory_exif, write_tiff
+from restormer_cli.images.light import SRGB_POINTS, curve_both_ways, to_xyz_d65
 
 NEEDED = "a camera's raw file, which needs rawpy: pip install 'restormer-cli[raw]'"
 FLIPS = {0: 1, 3: 3, 5: 8, 6: 6}

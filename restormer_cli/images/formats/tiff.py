@@ -36,6 +36,7 @@ from restormer_cli.images.formats.raster import (
     peak,
 )
 from restormer_cli.images.formats.webp import read_webp
+from restormer_cli.images.light import D50_XYZ, D65, SRGB, SRGB_POINTS, to_xyz_d50
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage
@@ -304,13 +305,6 @@ def _lossless(page: "TiffPage", data: bytes) -> bool:
     return page.compression != JPEG
 
 
-D50 = np.array([0.9642, 1.0, 0.8251])
-TO_SRGB = np.array([
-    [3.1338561, -1.6168667, -0.4906146], [-0.9787684, 1.9161415, 0.0334540], [0.0719453, -0.2289914, 1.4052427],
-])  # fmt: skip
-"""XYZ under D50 -> sRGB's linear light under D65, by Bradford's adaptation."""
-
-
 def _lab_to_rgb(lab: np.ndarray, bits: int, *, icc: bool) -> np.ndarray:
     """CIE Lab under D50 as TIFF stores it, uint8 or uint16 (h, w, 3), -> sRGB of the same type.
 
@@ -323,10 +317,9 @@ def _lab_to_rgb(lab: np.ndarray, bits: int, *, icc: bool) -> np.ndarray:
     light = lab[..., :1] * np.float32(100 / (0xFF00 if icc and bits == 16 else peak(bits)))
     middle = (light[..., 0] + 16) / 116
     f = np.stack([middle + ab[..., 0] / 500, middle, middle - ab[..., 1] / 200], axis=2)
-    xyz = np.where(f > 6 / 29, f**3, 3 * (6 / 29) ** 2 * (f - 4 / 29)) * D50
-    linear = np.clip(xyz @ TO_SRGB.T, 0, 1)
-    srgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return np.rint(srgb * peak(bits)).astype(lab.dtype)
+    xyz = np.where(f > 6 / 29, f**3, 3 * (6 / 29) ** 2 * (f - 4 / 29)) * D50_XYZ
+    linear = np.clip(xyz @ np.linalg.inv(to_xyz_d50(SRGB_POINTS, D65)).T, 0, 1)
+    return np.rint(SRGB.signal(linear) * peak(bits)).astype(lab.dtype)
 
 
 def _samples(page: "TiffPage") -> tuple[np.ndarray, int, list[str]]:
