@@ -195,6 +195,38 @@ def directory_exif(data: bytes, notes: list[str]) -> bytes | None:
     return _exif(data, _read_directory(data, start, order, False), order, False, notes)
 
 
+def ends_early(data: bytes) -> bool:
+    """Whether a DNG lists strips or tiles of its picture beyond its end, which decoders take for black."""
+    order = {b"II": "<", b"MM": ">"}.get(data[:2])
+    if order is None:
+        return False
+
+    def numbers(directory: Directory, tag: int) -> tuple[int, ...]:
+        kind, count, value = directory.get(tag, (0, 0, b""))
+        layout = {3: "H", 4: "I", 13: "I"}.get(kind)
+        return struct.unpack(f"{order}{count}{layout}", value) if layout else ()
+
+    main = _read_directory(data, struct.unpack_from(order + "I", data, 4)[0], order, False)
+    places = numbers(main, SUB_IFDS)[:MAX_THUMBNAILS]
+    if any(at + 2 > len(data) for at in places):
+        return True
+    for directory in (main, *(_read_directory(data, at, order, False) for at in places)):
+        if any(numbers(directory, SUBFILE_TYPE)):  # a preview
+            continue
+        rows = [(numbers(directory, offsets), numbers(directory, sizes)) for offsets, sizes in SEGMENTS]
+        if not any(offsets for offsets, _ in rows):
+            return True
+        pairs = [pair for offsets, sizes in rows for pair in zip(offsets, sizes, strict=False)]
+        if any(offset + length > len(data) for offset, length in pairs):
+            return True
+    return False
+
+
+SUBFILE_TYPE, SUB_IFDS = 254, 330
+SEGMENTS = ((273, 279), (324, 325))
+"""Offsets and lengths of strips, and of tiles."""
+
+
 def _beside(main: Directory, order: str, turned: bool, notes: list[str]) -> Beside:
     geo = tuple(
         (tag, kind, count, _little(kind, value, order)) for tag, (kind, count, value) in main.items() if tag in GEO
@@ -211,7 +243,7 @@ def _main_page(tiff: "TiffFile") -> "tuple[TiffPage, int]":
     from tifffile import TiffPage
 
     first = tiff.pages.first
-    if first.subfiletype & 1 and 330 not in first.tags:
+    if first.subfiletype & 1 and SUB_IFDS not in first.tags:
         for index in range(1, MAX_THUMBNAILS):
             try:
                 page = tiff.pages[index]
@@ -228,7 +260,7 @@ MAX_THUMBNAILS = 8
 def _check_page(page: "TiffPage", size: int, max_pixels: int) -> None:
     """Everything that a hostile directory could claim, before tifffile acts on it."""
     check_size(page.imagewidth, page.imagelength, max_pixels)
-    if 50706 in page.tags or (330 in page.tags and page.subfiletype & 1):
+    if 50706 in page.tags or (SUB_IFDS in page.tags and page.subfiletype & 1):
         raise Unreadable("a camera's raw file; develop it to a TIFF or PNG first")
     if page.compression not in RATIO:
         raise Unreadable(f"TIFF compression {page.compression} is not supported; save it as LZW or deflate")
