@@ -44,6 +44,7 @@ from restormer_cli.images.formats.png import PNG_MAGIC, png_orientation
 from restormer_cli.images.formats.raster import (
     FLOAT_BITS,
     SUBSAMPLING,
+    TRUNCATED,
     Beside,
     Camera,
     Options,
@@ -138,8 +139,11 @@ def read_picture(path: str | Path, *, max_pixels: int = MAX_PIXELS, salvage: boo
     data = _read_bytes(path, _max_bytes(max_pixels))
     try:
         return _decode(data, path, max_pixels)
-    except UserError:
-        if not (salvage and data.startswith(b"\xff\xd8\xff")):
+    except UserError as error:
+        jpeg = data.startswith(b"\xff\xd8\xff")
+        if jpeg and not salvage and str(error).endswith(TRUNCATED):
+            raise UserError(f"{error}, or take what is there of it: --salvage") from None
+        if not (jpeg and salvage):
             raise
     picture = _decode(whole_jpeg(data), path, max_pixels)
     return replace(picture, notes=(*picture.notes, "it ends too early: what is missing is gray or a repetition"))

@@ -181,7 +181,7 @@ class RestorePage:
 
     def _write(self, started: "Started") -> None:
         rows = [future.result() for future in self._rows]
-        notes = list(started.notes)
+        notes = [*started.notes, *([started.left_out] if started.left_out else [])]
         if len(rows) > MOST_SLIDERS:
             notes.append(f"The first {MOST_SLIDERS} of {len(rows):,} files are shown; the table has all of them.")
         elif self._sliders >= MOST_SLIDERS and any(row.pages for row in rows):
