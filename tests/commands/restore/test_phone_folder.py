@@ -39,14 +39,14 @@ def test_everything_in_a_phones_folder_is_restored_or_told(tmp_path, colour_weig
     assert "6 restored, 1 failed" in told
     cut_short = "cut.jpg: truncated: the file ends too early; copy or download it again, or take what is there of it:"
     assert told.count(f"{cut_short} --salvage") == 1
-    assert told.count("1 left out: 1 .gif (convert it to PNG)") == 1
+    assert told.count("1 left out: 1 .gif (convert it to PNG, or name it alone: a video)") == 1
     assert "HDR gain map is not kept" in told
     assert "motion photo is not kept" in told
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"ultrahdr.jpg", "motion.jpg", "IMG_1.HEIC", "IMG_2.DNG", "Screenshot.png", "VID_1.MP4"}
     shown = page.read_text(encoding="utf-8")
     assert "--salvage" in shown
-    assert shown.count("1 left out: 1 .gif (convert it to PNG)") == 1
+    assert shown.count("1 left out: 1 .gif (convert it to PNG, or name it alone: a video)") == 1
     assert all(name in shown for name in ("IMG_1.HEIC", "IMG_2.DNG", "cut.jpg", "VID_1.MP4"))
     salvaged = CliRunner().invoke(
         cli.app, ["restore", str(folder / "cut.jpg"), str(tmp_path / "cut.jpg"), "--salvage", *flags[:4]]
