@@ -325,7 +325,7 @@ def _card(card: Card) -> str:
         "",
         *(f"- {line}" for line in card.measured.get("results", ())),
         "",
-        "In brackets: the best classical method. How and with what else: [results](../results.md#how-these-are-measured).",
+        "In brackets: the best classical method. How, and what else: [results](../results.md#how-these-are-measured).",
         "",
         "## Limits",
         "",
