@@ -42,7 +42,7 @@ def main() -> None:
         weights = load_weights(task)
         ways = [Restorer(weights.model, device="cpu", precision=name) for name in ("fp32", "bf16")]
         losses, kept = [], 0.0
-        for spec in kinds_of(task):
+        for spec in kinds_of(weights.task or task):
             exact, rounded, between = np.mean([compared(ways, p, spec, n) for n, p in enumerate(pictures)], axis=0)
             print(f"{task} {spec}: fp32 {exact:.3f}, bf16 {rounded:.3f}, bf16 to fp32 {between:.2f} dB", flush=True)
             if spec == CLEAN:

@@ -327,7 +327,7 @@ def _card(card: Card) -> str:
         "",
         *(f"- {line}" for line in card.measured.get("results", ())),
         "",
-        "In brackets: the best classical method ([how, and more](../results.md#how-these-are-measured)).",
+        "In brackets: the best classical method. How, and what else: [results](../results.md#how-these-are-measured).",
         "",
         "## Limits",
         "",

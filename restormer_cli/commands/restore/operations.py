@@ -14,7 +14,7 @@ from restormer_cli.commands.restore.jobs import STANDARD, Job
 from restormer_cli.commands.restore.types import AUTO, PictureTask, Request, Started
 from restormer_cli.errors import RestormerError, UserError
 from restormer_cli.hardware import EMULATED, Peak, about_device, give_back, limit_threads, multiplies_bf16
-from restormer_cli.images.io import picture_size
+from restormer_cli.images.io import page_sizes, picture_size
 from restormer_cli.launcher import local_place
 
 if TYPE_CHECKING:  # they import torch, which a mistake in the request should not wait for
@@ -81,7 +81,7 @@ class Restoring:
     def started(self, jobs: list[Job]) -> Started:
         request, restorer = self.request, self.restorer
         if request.memory is not None:
-            restorer.waiting = _waiting(jobs, self.room, diagnosed=request.analyse)
+            restorer.waiting = _waiting(request, jobs, self.room)
         notes = []
         if request.tile is not None and restorer.tile != request.tile:
             notes.append(f"--tile {request.tile} rounded up to {restorer.tile}, a multiple of 8")
@@ -317,19 +317,30 @@ def make_stage(request: Request, progress: "Progress | None" = None) -> Stage:
     return Choosing(request, progress) if request.task == AUTO else Restoring(request, progress)
 
 
-def _waiting(jobs: list[Job], room: int, *, diagnosed: bool) -> int:
-    """The most bytes that other pictures of a run take while one is computed: read ahead, and being written."""
-    sizes, pictures = [], [job for job in jobs if not job.video]
-    for job in pictures if len(pictures) > 1 else ():
+def sizes_of(request: Request, job: Job) -> list[tuple[int, int]]:
+    """(height, width) of a picture, or of all its pages where these are asked for. Raises UserError for a bad file."""
+    return (page_sizes(job.source) if request.takes_pages(job) else []) or [picture_size(job.source)]
+
+
+def _waiting(request: Request, jobs: list[Job], room: int) -> int:
+    """The most bytes that other pictures of a run, and other pages of a picture, take while one is computed.
+
+    They are read ahead, or being written; pages wait for each other with their results.
+    """
+    sizes, pages, pictures = [], 0, [job for job in jobs if not job.video]
+    for job in pictures if len(pictures) > 1 or request.pages == "all" else ():
         try:
-            sizes.append(prod(picture_size(job.source)) * FLOATS)
+            areas = [prod(size) for size in sizes_of(request, job)]
         except UserError:  # reading it will say so
             continue
+        sizes.append(sum(areas) * FLOATS)
+        pages = max(pages, 2 * (sizes[-1] - min(areas) * FLOATS))
     if len(sizes) < 2:
-        return 0
+        return pages
     # `room` and one more on either side; the one that is written is there as samples and as a file too.
     waiting = min(2 * room + 2.5 * max(sizes), 1.5 * (sum(sizes) - min(sizes)))
-    return int(waiting + (DIAGNOSIS + DIAGNOSIS_PIXEL * max(sizes) / FLOATS if diagnosed else 0))
+    diagnosed = DIAGNOSIS + DIAGNOSIS_PIXEL * max(sizes) / FLOATS if request.analyse else 0
+    return int(waiting + diagnosed) + pages
 
 
 def _lengths(jobs: list[Job], skip_existing: bool) -> dict[str, int]:
