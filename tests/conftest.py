@@ -9,6 +9,7 @@ import imagecodecs
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from restormer_cli.files import cache_folder as user_cache
 from restormer_cli.model.config import ModelConfig
@@ -19,6 +20,9 @@ from restormer_cli.native.build import library
 # Two threads on a busy machine wait for each other more than they work; subprocesses inherit the variable.
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# No test depends on the clock.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session", autouse=True)

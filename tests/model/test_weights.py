@@ -320,7 +320,7 @@ def test_every_variant_is_inferred_from_the_tensors(dual_pixel: bool) -> None:
         assert infer_config(state) == config
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(half=st.integers(1, 40), hundredths=st.integers(50, 700))
 def test_any_expansion_is_inferred_to_the_same_network(half: int, hundredths: int) -> None:
     config = ModelConfig(dim=2 * half, blocks=(1, 1, 1, 1), heads=(1, 1, 1, 1), expansion=hundredths / 100)
