@@ -19,27 +19,25 @@ from functools import cache, cached_property
 import numpy as np
 
 from restormer_cli.images.formats.exif_icc import icc_space, is_adobe_rgb
+from restormer_cli.images.light import (
+    BY_CODE,
+    D50_XYZ,
+    D65,
+    LINEAR,
+    PRIMARIES,
+    SRGB,
+    SRGB_POINTS,
+    VIDEO,
+    Curve,
+    Numbers,
+    gamma_curve,
+    odd,
+    of_points,
+    to_xyz_d50,
+)
 
-Numbers = np.ndarray
-Point = tuple[float, float]
-
-D65: Point = (0.3127, 0.3290)
-SRGB_POINTS = ((0.64, 0.33), (0.30, 0.60), (0.15, 0.06))
-PRIMARIES: dict[int, tuple[Sequence[Point], Point]] = {
-    1: (SRGB_POINTS, D65),
-    5: (((0.64, 0.33), (0.29, 0.60), (0.15, 0.06)), D65),
-    6: (((0.63, 0.34), (0.31, 0.595), (0.155, 0.07)), D65),
-    9: (((0.708, 0.292), (0.170, 0.797), (0.131, 0.046)), D65),
-    11: (((0.68, 0.32), (0.265, 0.69), (0.15, 0.06)), (0.314, 0.351)),
-    12: (((0.68, 0.32), (0.265, 0.69), (0.15, 0.06)), D65),
-}
-"""Red, green, blue and white by ITU-T H.273's numbers."""
 ADOBE = ((0.64, 0.33), (0.21, 0.71), (0.15, 0.06))
 ADOBE_GAMMA = 563 / 256
-WHITE_NITS = 203.0
-"""Of a sheet of paper in PQ, and in HLG the signal 0.75 (ITU-R BT.2408)."""
-BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
-D50_XYZ = np.array([0.9642, 1.0, 0.8249])
 SAME = 0.012
 """How far two colours may lie apart and count as one: profiles round their numbers."""
 NARROW = 0.45
@@ -51,64 +49,6 @@ MARGIN = 0.1
 """Beyond [0, 1], on the scale of what is shown: where the change has faded to nothing."""
 ROWS = 1 << 20
 """Pixels that are converted at once."""
-
-
-# --- Curves -----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class Curve:
-    """A transfer: signal -> light where white is 1, and back; both odd around zero, and going on beyond one."""
-
-    light: Callable[[Numbers], Numbers]
-    signal: Callable[[Numbers], Numbers]
-
-
-def gamma_curve(gamma: float) -> Curve:
-    return Curve(lambda v: v**gamma, lambda v: v ** (1 / gamma))
-
-
-SRGB = Curve(
-    lambda v: np.where(v <= 0.04045, v / 12.92, ((v + 0.055) / 1.055) ** 2.4),
-    lambda v: np.where(v <= 0.0031308, v * 12.92, 1.055 * np.maximum(v, 1e-9) ** (1 / 2.4) - 0.055),
-)
-LINEAR = Curve(lambda v: v, lambda v: v)
-_M1, _M2, _C1, _C2, _C3 = 2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392 / 128
-
-
-def _pq_light(v: Numbers) -> Numbers:
-    """SMPTE ST 2084, in units of a sheet of paper."""
-    power = np.minimum(v, 1) ** (1 / _M2)
-    return 10_000 / WHITE_NITS * (np.maximum(power - _C1, 0) / (_C2 - _C3 * power)) ** (1 / _M1)
-
-
-def _pq_signal(light: Numbers) -> Numbers:
-    power = np.clip(light * (WHITE_NITS / 10_000), 0, 1) ** _M1
-    return ((_C1 + _C2 * power) / (1 + _C3 * power)) ** _M2
-
-
-_A, _B, _C = 0.17883277, 0.28466892, 0.55991073
-
-
-def _hlg_scene(v: Numbers) -> Numbers:
-    return np.where(v <= 0.5, v * v / 3, (np.exp((np.maximum(v, 0.5) - _C) / _A) + _B) / 12)
-
-
-_HLG_WHITE = float(_hlg_scene(np.array([0.75]))[0])
-
-
-def _hlg_signal(light: Numbers) -> Numbers:
-    scene = light * _HLG_WHITE
-    return np.where(scene <= 1 / 12, np.sqrt(3 * scene), _A * np.log(np.maximum(12 * scene, 1) - _B) + _C)
-
-
-PQ = Curve(_pq_light, _pq_signal)
-HLG = Curve(lambda v: _hlg_scene(v) / _HLG_WHITE, _hlg_signal)
-BY_CODE = {4: gamma_curve(2.2), 5: gamma_curve(2.8), 8: LINEAR, 13: SRGB, 16: PQ, 18: HLG}
-HDR = (16, 18)
-"""PQ and HLG, by H.273's numbers."""
-VIDEO = (1, 6, 14, 15)
-"""H.273's numbers for what cameras of films write and screens show as they show sRGB."""
 
 
 # --- Colours ----------------------------------------------------------------------------------------------------
@@ -207,32 +147,6 @@ def _near(one: Colour, other: Colour) -> bool:
     return all(np.abs(curve.signal(light) - other.curves[0].signal(light)).max() < SAME for curve in one.curves)
 
 
-def of_points(points: Sequence[Point], white: Point) -> np.ndarray:
-    """Linear light of these primaries -> sRGB's, 3 × 3, with white staying white."""
-    return np.linalg.inv(_to_xyz(SRGB_POINTS, D65)) @ _to_xyz(points, white)
-
-
-def _to_xyz(points: Sequence[Point], white: Point) -> np.ndarray:
-    """Linear light -> XYZ under D50."""
-    cones = (BRADFORD @ D50_XYZ) / (BRADFORD @ _xyz(white))
-    return np.linalg.inv(BRADFORD) @ np.diag(cones) @ BRADFORD @ _lights(points, white)
-
-
-def to_xyz_d65(points: Sequence[Point]) -> np.ndarray:
-    """Linear light of primaries with a white of D65 -> XYZ under D65."""
-    return _lights(points, D65)
-
-
-def _lights(points: Sequence[Point], white: Point) -> np.ndarray:
-    columns = np.stack([_xyz(point) for point in points], axis=1)
-    return columns * np.linalg.solve(columns, _xyz(white))
-
-
-def _xyz(point: Point) -> np.ndarray:
-    x, y = point
-    return np.array([x / y, 1, (1 - x - y) / y])
-
-
 def of_code(primaries: int, transfer: int) -> Colour | None:
     """By H.273's numbers; None where these leave it open or mean sRGB."""
     if primaries == 2 and transfer == 2:
@@ -306,7 +220,7 @@ def _of_icc(icc: bytes) -> Colour | TableColour | None:
     if space != "RGB" or not all(name in tags for name in (b"rXYZ", b"gXYZ", b"bXYZ", b"rTRC", b"gTRC", b"bTRC")):
         return None
     columns = [np.array(struct.unpack_from(">3i", tags[name], 8)) / 65536 for name in (b"rXYZ", b"gXYZ", b"bXYZ")]
-    matrix = np.linalg.inv(_to_xyz(SRGB_POINTS, D65)) @ np.stack(columns, axis=1)
+    matrix = np.linalg.inv(to_xyz_d50(SRGB_POINTS, D65)) @ np.stack(columns, axis=1)
     if abs(np.linalg.det(matrix)) < 1e-6:
         return None
     bodies = [tags[name] for name in (b"rTRC", b"gTRC", b"bTRC")]
@@ -323,7 +237,7 @@ def _of_tables(icc: bytes) -> TableColour | None:
     except Exception:  # lcms's own kinds: it cannot use this profile
         return None
     sound = np.isfinite(light).all() and np.isfinite(again).all()
-    srgb = np.abs(_odd(SRGB.signal, light) - tried).max() < SAME
+    srgb = np.abs(odd(SRGB.signal, light) - tried).max() < SAME
     return colour if sound and not srgb else None
 
 
@@ -382,7 +296,7 @@ def make_icc(colour: Colour, name: str) -> bytes:
 
     Light beyond white is cut off in the curves; who reads the numbers (tag `cicp`, ICC.1:2022) sees all of it.
     """
-    to_xyz = _to_xyz(SRGB_POINTS, D65) @ (np.eye(3) if colour.to_srgb is None else colour.to_srgb)
+    to_xyz = to_xyz_d50(SRGB_POINTS, D65) @ (np.eye(3) if colour.to_srgb is None else colour.to_srgb)
 
     def text(words: str) -> bytes:
         body = words.encode("utf-16-be")
@@ -463,16 +377,16 @@ class Working:
         if self.colour is None:
             return values
         if isinstance(self.colour, TableColour):
-            return _odd(SRGB.signal, self.colour.light(values))
+            return odd(SRGB.signal, self.colour.light(values))
         light = self._curved(values, back=False)
         if self.colour.to_srgb is not None and light.shape[2] == 3:
             light = light @ self.colour.to_srgb.T
-        return _odd(SRGB.signal, light)
+        return odd(SRGB.signal, light)
 
     def _back(self, shown: Numbers) -> Numbers:
         if self.colour is None:
             return shown * self.scale
-        light = _odd(SRGB.light, shown.astype(np.float64))
+        light = odd(SRGB.light, shown.astype(np.float64))
         if isinstance(self.colour, TableColour):
             return self.colour.numbers(light) * self.scale
         if self.colour.to_srgb is not None and light.shape[2] == 3:
@@ -485,19 +399,10 @@ class Working:
         curves = self.colour.curves
         parts = [values] if len(curves) == 1 else [values[..., at : at + 1] for at in range(values.shape[2])]
         done = [
-            _odd(curve.signal if back else curve.light, part)
+            odd(curve.signal if back else curve.light, part)
             for curve, part in zip(curves[: len(parts)], parts, strict=True)
         ]
         return done[0] if len(done) == 1 else np.concatenate(done, axis=2)
-
-
-def curve_both_ways(values: Numbers, *, back: bool = False) -> Numbers:
-    """sRGB's numbers -> linear light, or back: float32, of any range and shape."""
-    return _odd(SRGB.signal if back else SRGB.light, values).astype(np.float32)
-
-
-def _odd(curve: Callable[[Numbers], Numbers], values: Numbers) -> Numbers:
-    return np.copysign(curve(np.abs(values)), values)
 
 
 def working_space(colour: Colour | TableColour | None, pixels: Numbers, *, floats: bool) -> Working | None:

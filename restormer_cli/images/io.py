@@ -27,7 +27,6 @@ import numpy as np
 from restormer_cli.errors import Failed, UserError, one_line
 from restormer_cli.files import write_atomically
 from restormer_cli.images.colour import (
-    HDR,
     TableColour,
     Working,
     code_of,
@@ -45,6 +44,7 @@ from restormer_cli.images.formats.png import PNG_MAGIC, png_orientation
 from restormer_cli.images.formats.raster import (
     FLOAT_BITS,
     SUBSAMPLING,
+    TRUNCATED,
     Beside,
     Camera,
     Options,
@@ -58,7 +58,8 @@ from restormer_cli.images.formats.raster import (
 from restormer_cli.images.formats.raw import is_raw, raw_size
 from restormer_cli.images.formats.sniff import sniff
 from restormer_cli.images.formats.table import CODECS, READABLE, WRITABLE, Codec, missing_extra
-from restormer_cli.images.formats.tiff import decode_pages, encode_pages, tiff_size
+from restormer_cli.images.formats.tiff import decode_pages, encode_pages, tiff_pages, tiff_size
+from restormer_cli.images.light import HDR
 
 MAX_PIXELS = 512_000_000
 """The largest picture that is read unless told otherwise: 512 megapixels, 6 GB as float32 RGB."""
@@ -138,8 +139,11 @@ def read_picture(path: str | Path, *, max_pixels: int = MAX_PIXELS, salvage: boo
     data = _read_bytes(path, _max_bytes(max_pixels))
     try:
         return _decode(data, path, max_pixels)
-    except UserError:
-        if not (salvage and data.startswith(b"\xff\xd8\xff")):
+    except UserError as error:
+        jpeg = data.startswith(b"\xff\xd8\xff")
+        if jpeg and not salvage and str(error).endswith(TRUNCATED):
+            raise UserError(f"{error}, or take what is there of it: --salvage") from None
+        if not (jpeg and salvage):
             raise
     picture = _decode(whole_jpeg(data), path, max_pixels)
     return replace(picture, notes=(*picture.notes, "it ends too early: what is missing is gray or a repetition"))
@@ -154,6 +158,8 @@ def read_pages(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> list[Pictur
             return []
         with third_party():
             rasters = decode_pages(data, max_pixels)
+        for raster in rasters[:1]:
+            raster.notes += _misnamed(path, "tif")
         return [_picture(raster, "tif", path) for raster in rasters]
 
 
@@ -212,10 +218,14 @@ def _decode(data: bytes, path: Path, max_pixels: int) -> Picture:
             raise Unreadable(TOO_LONG.format(len(data)))
         with third_party():
             raster = CODECS[form].decode(data, max_pixels)
-        named = READABLE.get(path.suffix.lower(), form)
-        if named != form:
-            raster.notes += (f"it is a {form.upper()} in spite of its name",)
+        raster.notes += _misnamed(path, form)
         return _picture(raster, form, path)
+
+
+def _misnamed(path: Path, form: str) -> tuple[str, ...]:
+    """A note where the extension says another format."""
+    named = READABLE.get(path.suffix.lower(), form)
+    return () if named == form else (f"it is a {form.upper()} in spite of its name",)
 
 
 @contextmanager
@@ -530,11 +540,29 @@ def picture_size(path: str | Path) -> tuple[int, int]:
 
     Raises UserError, one line, where there is no picture.
     """
+    with _header(path) as file:
+        return _size(file)
+
+
+def page_sizes(path: str | Path) -> list[tuple[int, int]]:
+    """`picture_size` of all the pages that `read_pages` reads; none of a file of another kind."""
+    with _header(path) as file:
+        raw = is_raw(file)
+        file.seek(0)
+        if raw or sniff(file.read(HEAD)) != "tif":
+            return []
+        file.seek(0)
+        return tiff_pages(file)
+
+
+@contextmanager
+def _header(path: str | Path) -> Iterator[BinaryIO]:
+    """The open file; what is wrong with it is a UserError."""
     path = Path(path)
     name = one_line(str(path))
     try:
         with path.open("rb") as file, third_party():
-            return _size(file)
+            yield file
     except Unreadable as reason:
         raise UserError(f"{name}: {reason}") from None
     except OSError as error:

@@ -56,7 +56,7 @@ def find_files(
 
 
 CURES = {
-    ".gif": "convert it to PNG", ".psd": "export it as TIFF", ".jp2": "convert it to TIFF",
+    ".gif": "convert it to PNG, or name it alone: a video", ".psd": "export it as TIFF", ".jp2": "convert it to TIFF",
 }  # fmt: skip
 """Extensions of pictures that are not read, and what to do with them."""
 

@@ -26,6 +26,8 @@ from restormer_cli.images.io import MAX_PIXELS
 
 if TYPE_CHECKING:
     from av.container import InputContainer
+    from av.packet import Packet
+    from av.video.codeccontext import VideoCodecContext
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
@@ -72,6 +74,7 @@ class Opening:
     mastering: bytes | None = None
     light: bytes | None = None
     interlaced: bool = False
+    alpha: bool = False
 
 
 def is_video(path: Path) -> bool:
@@ -159,8 +162,36 @@ class Video:
                 mastering, light = (
                     sides.get(f"{name}") for name in ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL")
                 )
-                return Opening(frame.rotation, mastering, light, frame.interlaced_frame)
+                return Opening(frame.rotation, mastering, light, frame.interlaced_frame, has_alpha(frame.format))
         return Opening()
+
+    @property
+    def claims_alpha(self) -> bool:
+        """Whether Matroska's header says that frames have transparency beside them."""
+        return any(key.lower() == "alpha_mode" and value == "1" for key, value in self.stream.metadata.items())
+
+    @property
+    def loses_alpha(self) -> bool:
+        """Whether it has transparency that cannot be decoded."""
+        return self.claims_alpha and self._decoder is None and not has_alpha(self.stream.format)
+
+    @cached_property
+    def _decoder(self) -> "VideoCodecContext | None":
+        """libvpx where the header tells of transparency, which FFmpeg's own decoders of VP8 and VP9 leave out."""
+        import av
+
+        name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(self.stream.codec_context.name)
+        if name is None or not self.claims_alpha:
+            return None
+        try:
+            context: Any = av.VideoCodecContext.create(name, "r")
+        except ValueError:  # this PyAV comes without it
+            return None
+        context.extradata = self.stream.codec_context.extradata
+        return context
+
+    def _decode(self, packet: "Packet") -> "list[VideoFrame]":
+        return packet.decode() if self._decoder is None else self._decoder.decode(packet)  # pyright: ignore
 
     def frames(self, start: int = 0) -> Iterator[Frame]:
         """Every frame from number `start` on, in order. Raises UserError where not one can be decoded."""
@@ -181,7 +212,7 @@ class Video:
         try:
             for packet in self.container.demux(self.stream):
                 try:
-                    decoded = packet.decode()
+                    decoded = self._decode(packet)
                 except FFmpegError:
                     self.damaged += 1
                     continue
@@ -224,6 +255,8 @@ class Video:
             goal = start + int(seconds * (number + 0.5) / count / base)
             with suppress(FFmpegError):
                 self.container.seek(goal, stream=self.stream, backward=True, any_frame=False)
+                if self._decoder is not None:
+                    self._decoder.flush_buffers()
                 if (frame := self._frame_at(goal)) is not None:
                     found[frame.pts] = _to_frame(frame)
         if not found:
@@ -250,9 +283,9 @@ class Video:
         size = (self.stream.width, self.stream.height)
         for packet in self.container.demux(self.stream):
             with suppress(FFmpegError):
-                for frame in packet.decode():
-                    if (frame.width, frame.height) == size:  # pyright: ignore
-                        yield frame  # pyright: ignore
+                for frame in self._decode(packet):
+                    if (frame.width, frame.height) == size:
+                        yield frame
 
     def _check_end(self, count: int, ended: float) -> None:
         """Note where far less came than the file's header promises."""

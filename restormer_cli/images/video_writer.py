@@ -219,7 +219,7 @@ class Writer:
         stream: Any = container.add_stream(name, rate=source.rate, options=options)
         codec = stream.codec_context
         codec.width, codec.height = source.width, source.height
-        codec.pix_fmt = self._pixel_format(codec, note)
+        codec.pix_fmt = self._pixel_format(codec, note, alpha=container.format.name != "mp4")
         codec.time_base = stream.time_base = source.time_base
         if name == "prores_ks" and source.profile:
             note("its ProRes flavour is chosen anew")
@@ -229,7 +229,7 @@ class Writer:
             setattr(codec, what, value)
         if name == "libx265" and container.format.name in ("mp4", "mov"):
             codec.codec_tag = "hvc1"  # Apple's players take nothing else
-        if source.tags.get("alpha_mode") == "1" and not has_alpha(source.format):
+        if self.video.loses_alpha or has_alpha(source.format) > has_alpha(codec.format):
             note("its transparency is not kept")
         stream.metadata.update(_tags(source.tags, language=self.strip))
         if told:
@@ -244,12 +244,12 @@ class Writer:
             ) from None
         return stream
 
-    def _pixel_format(self, codec: Any, note: Callable[[str], None]) -> str:
-        """The source's where the encoder has it, else the one that loses least."""
+    def _pixel_format(self, codec: Any, note: Callable[[str], None], *, alpha: bool) -> str:
+        """The source's where the encoder has it, else the one that loses least. alpha: the container can hold it."""
         from av.codec import find_best_pix_fmt_of_list
 
         wanted = self._source.format
-        offered = [form.name for form in codec.codec.video_formats or ()]
+        offered = [form.name for form in codec.codec.video_formats or () if alpha or not has_alpha(form)]
         if codec.name in ("libx264", "libx265") and (whole := self._whole_chroma(wanted, offered)):
             note(f"{wanted.name} becomes {whole}, since its size is odd")
             return whole
@@ -257,7 +257,8 @@ class Writer:
             return wanted.name
         best, _ = find_best_pix_fmt_of_list(offered, wanted.name, has_alpha=has_alpha(wanted))
         assert best is not None
-        note(f"{wanted.name} becomes {best.name}")
+        if best.name != wanted.name.replace("yuva", "yuv"):
+            note(f"{wanted.name} becomes {best.name}")
         return best.name
 
     def _whole_chroma(self, wanted: Any, offered: list[str]) -> str | None:
@@ -331,9 +332,14 @@ class Pictures:
     @classmethod
     def of(cls, video: Video) -> "Pictures":
         """Of a video of which no frame has been decoded."""
+        import av
+
         stream = video.stream
         context = stream.codec_context
         names = ("color_range", "color_primaries", "color_trc", "colorspace")
+        form = stream.format
+        if video.opening.alpha and not has_alpha(form):  # the header does not tell
+            form = av.VideoFormat("yuva420p", stream.width, stream.height)
         return cls(
             codec=context.codec.canonical_name,
             profile=context.profile,
@@ -341,7 +347,7 @@ class Pictures:
             time_base=stream.time_base,
             width=stream.width,
             height=stream.height,
-            format=stream.format,
+            format=form,
             aspect=stream.sample_aspect_ratio,
             colours={name: getattr(context, name) for name in names},
             tags=dict(stream.metadata),

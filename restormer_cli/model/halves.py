@@ -263,10 +263,14 @@ def _sums(
             _call("half_forward", laid, part, scratch)
 
     _run(places, job)
-    whose = torch.tensor([place[0] for place in places])
-    totals = torch.zeros(count, heads, d, d).index_add_(0, whose, qk[:, :, :d, :d])
-    qq, kk = (torch.zeros(count, c).index_add_(0, whose, part[:, :c]).unflatten(1, (heads, d)) for part in squares)
+    totals = _by_picture(qk[:, :, :d, :d], count)
+    qq, kk = (_by_picture(part[:, :c], count).unflatten(1, (heads, d)) for part in squares)
     return totals, qq, kk
+
+
+def _by_picture(of_parts: Tensor, pictures: int) -> Tensor:
+    """The sums over each picture's parts, of which all pictures have as many, one after the other."""
+    return of_parts.unflatten(0, (pictures, -1)).sum(1)
 
 
 class _Gradients:
@@ -299,12 +303,9 @@ class _Gradients:
             of_parts(self.taps_bias.sum(0), 0),
         ]
 
-    def of_second(self, places: list[Place], pictures: int) -> Tensor:
+    def of_second(self, pictures: int) -> Tensor:
         found = self.second[:, : self.laid.inner, : self.channels]
-        if self.by_part:
-            whose = torch.tensor([place[0] for place in places])
-            return found.new_zeros(pictures, *found.shape[1:]).index_add_(0, whose, found).mT.contiguous()
-        return found.sum(0, keepdim=True).mT.contiguous()
+        return _by_picture(found, pictures if self.by_part else 1).mT.contiguous()
 
 
 def _backward(
@@ -340,4 +341,4 @@ def _backward(
     _run(places, job)
     of_weight, of_bias, of_taps, of_taps_bias = gradients.of_parameters()
     found = [dx, of_weight, None if bias is None else of_bias, of_taps, None if taps_bias is None else of_taps_bias]
-    return found if second is None else [*found, gradients.of_second(places, len(x))]
+    return found if second is None else [*found, gradients.of_second(len(x))]

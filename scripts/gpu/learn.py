@@ -41,6 +41,7 @@ import torch._dynamo  # noqa: E402
 from torch import Tensor  # noqa: E402
 from training_samples import MadeByProcesses, NoisySamples, Samples  # noqa: E402
 
+from restormer_cli.hardware import processor_name  # noqa: E402
 from restormer_cli.model.restormer import Block, Restormer  # noqa: E402
 from restormer_cli.model.weights import find_weights, load_weights  # noqa: E402
 from restormer_cli.model.weights_file import save_weights  # noqa: E402
@@ -237,8 +238,8 @@ class Leg:
             "of": done,
             "seconds": round(self.elapsed()),
             "seed": self.recipe.seed,
-            "precision": "bf16",
-            "machines": [torch.cuda.get_device_name() if self.device.type == "cuda" else "CPU"],
+            "precision": "bf16" if self.device.type == "cuda" else "fp32",
+            "machines": [torch.cuda.get_device_name() if self.device.type == "cuda" else processor_name()],
             "megapixels": round(pixels / 1e6),
             "data": self.data,
         }

@@ -1,12 +1,13 @@
 """Seconds of today's build against another checkout's, in turn on a quiet machine: medians and their ratio.
 
     python scripts/measure/against.py OLD_CHECKOUT [--weights W.safetensors] [--sides 128 512 1024] [--threads 2]
-        [--dtype bfloat16]
+        [--dtype bfloat16] [--busy 1]
     python scripts/measure/against.py OLD_CHECKOUT --train 4 --sides 128
 
 Each build runs in a process of its own, on the same pictures; `paper` as weights is the paper's network with random
 ones. Beside them: twelve 3×3 convolutions of 96 channels at half resolution (FFDNet's work) in plain PyTorch.
 With --train: forward and backward passes of that many pictures at once, and the most memory that the processes took.
+With --busy: beside so many processes that keep a core busy all the time.
 """
 
 import argparse
@@ -58,6 +59,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--train", type=int, default=0, metavar="BATCH")
+    parser.add_argument("--busy", type=int, default=0, metavar="PROCESSES")
     options = parser.parse_args()
 
     def start(checkout: Path, kind: str) -> subprocess.Popen:
@@ -68,6 +70,7 @@ def main() -> None:
             command, env=environment, cwd="/", text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
 
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(options.busy)]
     workers = {"old": start(options.old.resolve(), "own"), "new": start(HERE, "own")}
     if not options.train:
         workers["ffdnet"] = start(HERE, "ffdnet")
@@ -94,13 +97,14 @@ def main() -> None:
         beside = f"at most {most['old']:.2f} and {most['new']:.2f} GB"
         if "ffdnet" in workers:
             beside = f"FFDNet's work {median['ffdnet']:.3f} s, new / that {median['new'] / median['ffdnet']:.2f}"
+        beside += f"; beside {options.busy} busy processes" if others else ""
         print(
             f"{options.weights} {side}²: old {median['old']:.3f} s, new {median['new']:.3f} s, "
             f"ratio {median['old'] / median['new']:.2f} ({min(ratios):.2f} to {max(ratios):.2f}); {beside}",
             flush=True,
         )
-    for worker in workers.values():
-        worker.kill()
+    for process in [*workers.values(), *others]:
+        process.kill()
 
 
 if __name__ == "__main__":

@@ -145,9 +145,7 @@ def test_jpeg_xl_says_what_its_colours_are(cicp, channels, kind, top, lossless):
     samples = (wanted if top == 1 else np.rint(wanted)).astype(kind)
     chunk = ((b"cICP", bytes([*cicp, 0, 1])),)
     bits = {255: 8, 65535: 16, 1: 32}[top]
-    assert jxl_keeps(chunk, bits, lossless) == (lossless or cicp[1] != 18)
-    if not jxl_keeps(chunk, bits, lossless):
-        return
+    assert jxl_keeps(chunk, bits, lossless)
     data = encode_jxl(Raster(samples, bits, colour=chunk), Options(95, "4:4:4", lossless))
     result = decode_jxl(data, 10_000)
     primaries, transfer = cicp if channels > 1 else (1, cicp[1])
@@ -168,8 +166,6 @@ def test_debians_tools_see_the_colours_of_jpeg_xl(tmp_path, lossless):
     path, shown = tmp_path / "a.jxl", tmp_path / "a.png"
     for cicp, words in names.items():
         chunk = ((b"cICP", bytes([*cicp, 0, 1])),)
-        if not jxl_keeps(chunk, 16, lossless):
-            continue
         path.write_bytes(encode_jxl(Raster(ramp, 16, colour=chunk), Options(95, "4:4:4", lossless)))
         told = subprocess.run(["jxlinfo", path], capture_output=True, text=True, check=True).stdout
         assert f"RGB, D65, {words} transfer function" in told
@@ -434,7 +430,7 @@ def test_a_jpeg_that_ends_too_early_is_salvaged_when_asked(tmp_path, progressive
     whole = decode_picture(out.getvalue(), "a.jpg").pixels
     path = tmp_path / "a.jpg"
     path.write_bytes(out.getvalue()[: int(0.7 * len(out.getvalue()))])
-    with pytest.raises(UserError, match="truncated"):
+    with pytest.raises(UserError, match=r"truncated: the file ends too early; .* take what is there of it: --salvage$"):
         read_picture(path)
     picture = read_picture(path, salvage=True)
     assert picture.pixels.shape == whole.shape

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,13 +16,13 @@ from PIL import Image
 
 from restormer_cli.commands.restore.jobs import Names
 from restormer_cli.errors import UserError
-from restormer_cli.images.colour import curve_both_ways
 from restormer_cli.images.formats import table
 from restormer_cli.images.formats.exif_icc import turn
 from restormer_cli.images.formats.raster import Raster
 from restormer_cli.images.formats.raw import XYZ_TO_SRGB, is_raw
 from restormer_cli.images.formats.tiff import write_tiff
 from restormer_cli.images.io import check_writable, decode_picture, encode_picture, picture_size
+from restormer_cli.images.light import curve_both_ways
 from restormer_cli.images.listing import find_pictures, left_out
 
 FROM_XYZ = np.array([[0.8, -0.2, -0.1], [-0.4, 1.2, 0.2], [-0.1, 0.2, 0.6]])
@@ -45,7 +46,7 @@ def bayer(light: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(BLACK + counts * (WHITE - BLACK)), 0, WHITE).astype(np.uint16)
 
 
-def dng(light: np.ndarray | None = None, orientation: int = 1, crop: bool = True) -> bytes:
+def dng(light: np.ndarray | None = None, orientation: int = 1, crop: bool = True, **how: Any) -> bytes:
     light = scene() if light is None else light
     height, width = light.shape[:2]
     fractions = tuple(part for value in FROM_XYZ.ravel() for part in (round(value * 10_000), 10_000))
@@ -60,7 +61,7 @@ def dng(light: np.ndarray | None = None, orientation: int = 1, crop: bool = True
         tags += [(50829, "I", 4, (2, 4, height - 2, width - 4), True), (50719, "I", 2, (6, 8), True)]
         tags += [(50720, "I", 2, (width - 24, height - 16), True)]
     out = io.BytesIO()
-    tifffile.imwrite(out, bayer(light), photometric="CFA", extratags=tags, metadata=None)
+    tifffile.imwrite(out, bayer(light), photometric="CFA", extratags=tags, metadata=None, **how)
     return out.getvalue()
 
 
@@ -90,6 +91,16 @@ def test_it_is_turned_once(orientation, tmp_path):
     assert picture_size(tmp_path / "a.dng") == picture.pixels.shape[:2]
     again = decode_picture(encode_picture(picture.pixels, picture, "dng"), "b.dng")
     assert again.pixels.shape == picture.pixels.shape
+
+
+def test_one_that_is_cut_short_is_refused_and_not_black():
+    options = {"lossless": True, "bitspersample": 14}
+    phones = dng(tile=(32, 32), compression="jpeg", compressionargs=options)
+    assert np.array_equal(decode_picture(phones, "a.dng").pixels, decode_picture(dng(), "a.dng").pixels)
+    for whole in (phones, dng()):
+        for share in (0.4, 0.7, 0.99):
+            with pytest.raises(UserError, match="truncated: the file ends too early"):
+                decode_picture(whole[: int(share * len(whole))], "a.dng")
 
 
 def test_a_linear_dng_holds_the_sensors_colours():

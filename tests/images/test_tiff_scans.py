@@ -1,17 +1,21 @@
 """TIFF as scanners and archives write it: fax, JPEG 2000, WebP and CIE Lab, with the right values."""
 
 import io
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageSequence
 from typer.testing import CliRunner
 
 from restormer_cli import cli
 from restormer_cli.errors import UserError
-from restormer_cli.images.io import decode_picture, read_pages
+from restormer_cli.images.formats.raster import Beside, Raster
+from restormer_cli.images.formats.tiff import encode_pages
+from restormer_cli.images.io import decode_picture, read_pages, write_pages
 
 
 @pytest.fixture(scope="module")
@@ -157,3 +161,124 @@ def test_all_pages_together_are_held_to_the_limit(tmp_path, rgb):
     assert len(read_pages(tmp_path / "a.tif", max_pixels=3 * 40 * 56)) == 3
     with pytest.raises(UserError, match="more than the limit"):
         read_pages(tmp_path / "a.tif", max_pixels=2 * 40 * 56)
+
+
+SUB = {33434: 0.25, 37386: 50.0}  # exposure time, focal length
+
+
+def exif_of(endian: str, factor: float = 1, words: str = "words longer than four") -> bytes:
+    exif = Image.Exif()
+    exif.endian, exif[270], exif[285] = endian, words, "in front"
+    exif.get_ifd(34665).update({tag: value * factor for tag, value in SUB.items()})
+    return exif.tobytes()[6:]
+
+
+def paged(path: Path, rgb: np.ndarray) -> None:
+    """Three pages, each with texts, EXIF, XMP and a resolution of its own, the second with a profile."""
+    arrays = [rgb, rgb[::-1, ::2], rgb[:24, :32, :1]]
+    rasters = [
+        Raster(
+            np.ascontiguousarray(array),
+            exif=exif_of("<>>"[number], number + 1, f"scan {number}"),
+            beside=Beside(xmp=b"<x:xmpmeta>%d</x:xmpmeta>" % number),
+            dpi=(100.0 * (number + 1), 100.0 * (number + 1)),
+            icc=PROFILE if number == 1 else None,
+        )
+        for number, array in enumerate(arrays)
+    ]
+    path.write_bytes(encode_pages(rasters))
+
+
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def said(path: Path) -> list[dict[Any, Any]]:
+    """What Pillow finds beside each page."""
+    found = []
+    with Image.open(path) as file:
+        for page in ImageSequence.Iterator(file):
+            tags = page.getexif()
+            words = {tag: tags.get(tag) for tag in (270, 282, 285, 700, 305)}
+            found.append({**words, **tags.get_ifd(34665), "icc": page.info.get("icc_profile")})
+    return found
+
+
+def test_every_page_keeps_what_is_said_beside_it(tmp_path, rgb):
+    source, out = tmp_path / "a.tif", tmp_path / "out"
+    paged(source, rgb)
+    assert [page[33434] for page in said(source)] == [0.25, 0.5, 0.75]
+    flags = ["restore", str(source), str(out) + "/", "--strength", "0", "--pages", "all", "--device", "cpu"]
+    result = CliRunner().invoke(cli.app, flags)
+    assert result.exit_code == 0, result.output
+    assert said(out / "a.tif") == said(source)
+    assert CliRunner().invoke(cli.app, [*flags, "--overwrite", "--strip"]).exit_code == 0
+    assert all(page[270] is page[700] is None and 33434 not in page for page in said(out / "a.tif"))
+    assert CliRunner().invoke(cli.app, [*flags, "--overwrite", "--sign"]).exit_code == 0
+    assert all("restormer-cli" in page[305] and 33434 in page for page in said(out / "a.tif"))
+
+
+def test_pages_in_the_other_byte_order_keep_their_exif(tmp_path, rgb):
+    rasters = [Raster(rgb), *[Raster(rgb, exif=exif_of(endian)) for endian in "<>"]]
+    for order in (rasters, rasters[::-1]):
+        (tmp_path / "a.tif").write_bytes(encode_pages(order))
+        pages = [page for page in said(tmp_path / "a.tif") if page[270]]
+        assert [{tag: page[tag] for tag in SUB} for page in pages] == [SUB, SUB]
+
+
+@pytest.mark.parametrize("options", [{"imagej": True}, {"ome": True, "metadata": {"axes": "ZYX"}}, {}])
+def test_a_stack_stays_a_stack_when_all_of_it_is_there(tmp_path, rgb, options):
+    stack = np.stack([rgb[..., 0]] * 5)
+    tifffile.imwrite(tmp_path / "a.tif", stack, photometric="minisblack", **options)
+    pages = read_pages(tmp_path / "a.tif")
+    write_pages(tmp_path / "b.tif", [(page.pixels, page) for page in pages])
+    assert np.array_equal(tifffile.imread(tmp_path / "b.tif"), stack)
+    with tifffile.TiffFile(tmp_path / "a.tif") as before, tifffile.TiffFile(tmp_path / "b.tif") as after:
+        assert before.pages.first.description == after.pages.first.description != ""
+    one = decode_picture((tmp_path / "a.tif").read_bytes(), "a.tif")
+    assert any("speaks of all its pages" in note for note in one.notes)
+
+
+def test_a_dry_run_plans_every_page_and_json_counts_them(tmp_path, rgb):
+    paged(tmp_path / "a.tif", rgb)
+    sizes = [(56, 40), (28, 40), (32, 24)]
+    flags = ["restore", str(tmp_path / "a.tif"), str(tmp_path / "out") + "/", "--pages", "all", "--json"]
+    planned = CliRunner().invoke(cli.app, [*flags, "--dry-run", "--device", "cpu"])
+    (file,) = json.loads(planned.stdout)["files"]
+    assert [(page["width"], page["height"]) for page in file["pages"]] == sizes
+    assert all(page["plan"] and page["analysis"] for page in file["pages"])
+    assert file["memory"] == max(page["memory"] for page in file["pages"])
+    assert "page 3 of 3  32×24" in CliRunner().invoke(cli.app, [*flags[:-1], "--dry-run"]).stderr
+    done = json.loads(CliRunner().invoke(cli.app, [*flags, "--strength", "0.5", "--device", "cpu"]).stdout)
+    (file,) = done["files"]
+    assert [(page["width"], page["height"]) for page in file["pages"]] == sizes
+    assert (
+        min(page["change"] for page in file["pages"]) < file["change"] < max(page["change"] for page in file["pages"])
+    )
+    assert done["summary"]["megapixels"] == sum(width * height for width, height in sizes) / 1e6
+
+
+def test_pages_are_compared_and_shown_one_by_one(tmp_path, rgb):
+    (tmp_path / "in").mkdir()
+    paged(tmp_path / "in" / "a.tif", rgb)
+    Image.fromarray(rgb).save(tmp_path / "in" / "b.png")
+    page, out = tmp_path / "page.html", tmp_path / "out"
+    flags = ["restore", str(tmp_path / "in"), str(out), "--strength", "0", "--pages", "all", "--compare"]
+    result = CliRunner().invoke(cli.app, [*flags, "--report", str(page), "--device", "cpu"])
+    assert result.exit_code == 0, result.output
+    with tifffile.TiffFile(out / "a.compare.tif") as file:
+        assert [each.imagewidth for each in file.pages] == [2 * width + 2 for width in (56, 28, 32)]  # pyright: ignore
+    text = page.read_text()
+    assert text.count("<article") == 4
+    assert all(f"a.tif, page {number} of 3" in text for number in (1, 2, 3))
+
+
+def test_a_note_names_the_pages_that_it_is_about(tmp_path, rgb):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for _ in range(2):
+            file.write(rgb, photometric="rgb")
+        for _ in range(8):
+            file.write(np.zeros((8, 8, 4), np.uint8), photometric="separated")
+    flags = ["restore", str(tmp_path / "a.tif"), str(tmp_path / "out") + "/", "--pages", "all", "--strength", "0"]
+    result = CliRunner().invoke(cli.app, flags)
+    assert "a.tif: 10 pages" in result.stderr
+    assert "a.tif: pages 3, 4, 5, 6, 7, 8 and 2 more: converted from CMYK to RGB" in result.stderr

@@ -617,10 +617,58 @@ def test_a_film_that_ends_early_is_told(tmp_path):
     assert told(make(tmp_path / "a.mkv"), tmp_path / "c.mkv") == ""
 
 
-def test_transparency_that_is_not_decoded_is_told_and_not_claimed(tmp_path):
-    assert "transparency is not kept" in told(FILMS / "alpha.webm", tmp_path / "b.webm")
-    with av.open(str(tmp_path / "b.webm")) as film:
+def alphas(path: Path) -> list[np.ndarray]:
+    """Transparency as libvpx sees it, frame by frame."""
+    decoder = av.VideoCodecContext.create("libvpx-vp9", "r")
+    with av.open(str(path)) as film:
+        shown = [frame for packet in film.demux(video=0) for frame in decoder.decode(packet)]
+    planes = [(frame.planes[3], frame.width) for frame in shown if len(frame.planes) == 4]
+    return [np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[:, :width] for plane, width in planes]
+
+
+def seen_through(path: Path, frames: int = 6) -> Path:
+    """A WebM whose right half is nearly transparent, and more so with each frame."""
+    with av.open(str(path), "w") as film:
+        stream: Any = film.add_stream("libvpx-vp9", rate=25, options={"crf": "10", "b:v": "0"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuva420p"
+        for number in range(frames):
+            picture = np.dstack([waves(number)[:48, :64], np.full((48, 64), 255, np.uint8)])
+            picture[:, 32:, 3] = 60 - 5 * number
+            frame = av.VideoFrame.from_ndarray(picture, "rgba").reformat(format="yuva420p")
+            frame.pts = number
+            film.mux(stream.encode(frame))
+        film.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".webm", ".mkv"])
+def test_transparency_beside_the_frames_is_kept(tmp_path, monkeypatch, suffix):
+    monkeypatch.setattr(segments, "LENGTH", 4)
+    source, target = seen_through(tmp_path / "a.webm"), tmp_path / f"b{suffix}"
+    assert "transparency" not in told(source, target)
+    before, after = alphas(source), alphas(target)
+    assert len(before) == len(after) == 6
+    assert max(np.abs(one.astype(int) - two).max() for one, two in zip(before, after, strict=True)) < 6
+    with open_video(source) as film:
+        assert [frame.alpha is not None for frame in film.spread(3)] == [True] * 3
+    assert "transparency" not in told(FILMS / "alpha.webm", tmp_path / "c.webm")
+    assert len(alphas(tmp_path / "c.webm")) == 25
+
+
+def test_transparency_that_cannot_be_kept_is_told_and_not_claimed(tmp_path, monkeypatch):
+    source = seen_through(tmp_path / "a.webm", 2)
+    for suffix in (".mp4", ".mov"):
+        assert told(source, tmp_path / f"b{suffix}").count("its transparency is not kept") == 1
+    monkeypatch.setattr(av.VideoCodecContext, "create", refused)
+    assert "transparency is not kept" in told(source, tmp_path / "c.webm")
+    with av.open(str(tmp_path / "c.webm")) as film:
         assert "alpha_mode" not in {key.lower() for key in film.streams.video[0].metadata}
+    monkeypatch.undo()
+    assert alphas(tmp_path / "c.webm") == []
+
+
+def refused(name: str, mode: str) -> None:
+    raise ValueError(name)
 
 
 @pytest.mark.parametrize("form", ["yuvj420p", "yuvj422p"])

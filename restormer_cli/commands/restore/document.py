@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from restormer_cli import __version__
-from restormer_cli.commands.restore.types import Diagnosis, Planned, Request, Restored, Started
+from restormer_cli.commands.restore.types import Diagnosis, Page, Planned, Request, Restored, Started
 from restormer_cli.errors import RestormerError
 
 SCHEMA = "restormer-restore/1"
@@ -51,9 +51,9 @@ class RestoreDocument:
     def values(self) -> dict[str, Any]:
         """The document."""
         done = [file for file in self.files if file["status"] == "restored"]
-        pixels = sum(file["width"] * file["height"] * file.get("frames", 1) for file in done)
+        pixels = sum(map(_pixels, done))
         counts = dict.fromkeys(("restored", "skipped", "failed", "planned"), 0)
-        left_alone = sum(file["task"] == "none" for file in self.files)
+        left_alone = sum(all(page["task"] == "none" for page in file["pages"] or [file]) for file in self.files)
         for file in self.files:
             counts[file["status"]] += 1
         exit_code = self.exit_code or (3 if counts["failed"] else 0)
@@ -138,9 +138,29 @@ def _restored(event: Restored, started: Started | None) -> dict[str, Any]:
         "precision": started.precision if started and event.plan else None,
         "change": None if event.change is None else round(event.change, 4),
         **_diagnosis(event.diagnosis),
+        "pages": [_page(page, "change") for page in event.pages] or None,
         "warnings": list(event.notes),
         "error": event.error,
     }
+
+
+def _page(page: Page, *also: str) -> dict[str, Any]:
+    values = {
+        "width": page.width,
+        "height": page.height,
+        "plan": page.plan,
+        "memory": page.predicted,
+        "change": None if page.change is None else round(page.change, 4),
+    }
+    kept = {"width", "height", "plan", "memory", *also}
+    return {**{key: value for key, value in values.items() if key in kept}, **_diagnosis(page.diagnosis)}
+
+
+def _pixels(file: dict[str, Any]) -> int:
+    """Of all pages or frames."""
+    if file["pages"]:
+        return sum(page["width"] * page["height"] for page in file["pages"])
+    return file["width"] * file["height"] * file["frames"]
 
 
 def _diagnosis(diagnosis: Diagnosis | None) -> dict[str, Any]:
@@ -166,6 +186,7 @@ def _planned(event: Planned) -> dict[str, Any]:
         "plan": event.plan,
         "memory": event.predicted,
         **_diagnosis(event.diagnosis),
+        "pages": [_page(page) for page in event.pages] or None,
         "warnings": [],
         "error": event.error,
     }

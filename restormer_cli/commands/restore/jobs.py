@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -138,7 +139,8 @@ def find_jobs(
         jobs += found
     if not jobs:
         raise NoPictures(f"no pictures in {', '.join(map(str, sources))} (looked for {', '.join(sorted(READABLE))})")
-    _check_targets(jobs, may_exist)
+    jobs = _apart(jobs, names)
+    _check_targets(jobs, may_exist, names)
     if jobs[0].target != STANDARD:
         check_folder(target if several or sources[0].is_dir() else jobs[0].target.parent)
     return jobs
@@ -268,12 +270,12 @@ def jobs_of_folder(request: "Request") -> list[Job]:
     except UserError:  # gone between two looks
         return []
     results, jobs, taken = target.resolve(), [], set()
-    for path in _without_results(found, source, own=source.resolve() == results):
-        place = target / path.relative_to(source).parent / names.of(path)
-        inside = source.resolve() in results.parents and results in _location(path).parents
-        if not inside and place not in taken and not _places(place) & _places(path):
-            taken.add(place)
-            jobs.append(Job(path, place))
+    found = _without_results(found, source, own=source.resolve() == results)
+    for job in _apart([Job(path, target / path.relative_to(source).parent / names.of(path)) for path in found], names):
+        inside = source.resolve() in results.parents and results in _location(job.source).parents
+        if not inside and job.target not in taken and not _places(job.target) & _places(job.source):
+            taken.add(job.target)
+            jobs.append(job)
     if request.mask is not None and request.mask.is_file():
         jobs = [replace(job, mask=request.mask) for job in jobs]
     return jobs
@@ -341,7 +343,24 @@ def _with_masks(jobs: Sequence[Job], source: Path, mask: Path) -> list[Job]:
 # --- Targets ------------------------------------------------------------------------------------------------
 
 
-def _check_targets(jobs: Sequence[Job], may_exist: bool) -> None:
+def _apart(jobs: Sequence[Job], names: Names) -> list[Job]:
+    """The jobs, with longer names for results that would be one: `a.avi` becomes `a.avi.mkv` where `a.mkv` is there.
+
+    So do only those whose own format is not written. Where a format was asked for, nobody is renamed.
+    """
+    counts = Counter(_location(job.target) for job in jobs)
+
+    def longer(job: Job) -> Job:
+        asked = names.video_extension if job.video else names.extension
+        own, target = job.source.suffix, job.target
+        if asked or counts[_location(target)] == 1 or own.lower() == target.suffix.lower():
+            return job
+        return replace(job, target=target.with_name(f"{target.stem}{own}{target.suffix}"))
+
+    return [longer(job) for job in jobs]
+
+
+def _check_targets(jobs: Sequence[Job], may_exist: bool, names: Names) -> None:
     """No target is an input or another's target, or there already."""
     inputs = {place for job in jobs for path in (job.source, job.right) if path for place in _places(path)}
     taken: dict[Path, Job] = {}
@@ -354,7 +373,8 @@ def _check_targets(jobs: Sequence[Job], may_exist: bool) -> None:
             raise UserError(f"{job.target}: is an input, which is never overwritten: {other} another place to write to")
         first = taken.setdefault(_location(job.target), job)
         if first is not job:
-            cure = "rename one" if job.video else "--ext same keeps them apart"
+            asked = names.video_extension if job.video else names.extension
+            cure = "--ext same keeps them apart" if asked and first.source.name != job.source.name else "rename one"
             raise UserError(
                 f"{first.source} and {job.source.name} would both become {job.target}: "
                 f"{cure}, or restore them into two folders"

@@ -14,7 +14,7 @@ from restormer_cli.commands.restore.jobs import STANDARD, Job
 from restormer_cli.commands.restore.types import AUTO, PictureTask, Request, Started
 from restormer_cli.errors import RestormerError, UserError
 from restormer_cli.hardware import EMULATED, Peak, about_device, give_back, limit_threads, multiplies_bf16
-from restormer_cli.images.io import picture_size
+from restormer_cli.images.io import page_sizes, picture_size
 from restormer_cli.launcher import local_place
 
 if TYPE_CHECKING:  # they import torch, which a mistake in the request should not wait for
@@ -34,7 +34,6 @@ DIAGNOSIS, DIAGNOSIS_PIXEL = 12_000_000, 40
 HARDLY = 0.5
 """A mean change below this, in units of 1/255, is hardly one."""
 
-
 PUBLISHED_WINDOW = 384
 """Where the weights say nothing of their training: what suits the published ones (TLC, Chu et al., ECCV 2022)."""
 
@@ -45,17 +44,14 @@ class Restoring:
     def __init__(self, request: Request, progress: "Progress | None" = None) -> None:
         import torch
 
-        from restormer_cli.engine.restorer import Restorer, automatic_precision
-        from restormer_cli.engine.runtimes import Exported
-        from restormer_cli.hardware import choose_device
+        from restormer_cli.engine.restorer import Restorer
 
         if request.analyse:
             import_module("restormer_cli.analysis.findings")  # now: plans count what is held before the first picture
-        place, processes = local_place()
         if request.threads is not None:
             torch.set_num_threads(request.threads)
         else:
-            limit_threads(processes)
+            limit_threads(local_place()[1])
         self.request, self.progress = request, progress
         self.threads = torch.get_num_threads()
         self.weights = _weights(request)
@@ -66,15 +62,10 @@ class Restoring:
             )
         if request.right is not None and not self.weights.config.dual_pixel:
             raise UserError(f"--right: {self.weights.path.name} takes one picture; two views need dual-pixel weights")
-        graph = isinstance(self.weights, Exported)
-        device = torch.device("cpu") if graph and request.device == "auto" else choose_device(request.device)
-        precision = request.precision
-        if precision == "auto" and not isinstance(self.weights, Exported):
-            precision = automatic_precision(self.weights.header, device)
         self.restorer = Restorer(
-            self.weights if isinstance(self.weights, Exported) else self.weights.model,
-            device=f"cuda:{place}" if processes > 1 and device.type == "cuda" and device.index is None else str(device),
-            precision=precision,
+            self.weights,
+            device=request.device,
+            precision=request.precision,
             tile=request.tile,
             overlap=request.overlap,
             window=_window(request.window, self.weights),
@@ -90,7 +81,7 @@ class Restoring:
     def started(self, jobs: list[Job]) -> Started:
         request, restorer = self.request, self.restorer
         if request.memory is not None:
-            restorer.waiting = _waiting(jobs, self.room, diagnosed=request.analyse)
+            restorer.waiting = _waiting(request, jobs, self.room)
         notes = []
         if request.tile is not None and restorer.tile != request.tile:
             notes.append(f"--tile {request.tile} rounded up to {restorer.tile}, a multiple of 8")
@@ -326,19 +317,30 @@ def make_stage(request: Request, progress: "Progress | None" = None) -> Stage:
     return Choosing(request, progress) if request.task == AUTO else Restoring(request, progress)
 
 
-def _waiting(jobs: list[Job], room: int, *, diagnosed: bool) -> int:
-    """The most bytes that other pictures of a run take while one is computed: read ahead, and being written."""
-    sizes, pictures = [], [job for job in jobs if not job.video]
-    for job in pictures if len(pictures) > 1 else ():
+def sizes_of(request: Request, job: Job) -> list[tuple[int, int]]:
+    """(height, width) of a picture, or of all its pages where these are asked for. Raises UserError for a bad file."""
+    return (page_sizes(job.source) if request.takes_pages(job) else []) or [picture_size(job.source)]
+
+
+def _waiting(request: Request, jobs: list[Job], room: int) -> int:
+    """The most bytes that other pictures of a run, and other pages of a picture, take while one is computed.
+
+    They are read ahead, or being written; pages wait for each other with their results.
+    """
+    sizes, pages, pictures = [], 0, [job for job in jobs if not job.video]
+    for job in pictures if len(pictures) > 1 or request.pages == "all" else ():
         try:
-            sizes.append(prod(picture_size(job.source)) * FLOATS)
+            areas = [prod(size) for size in sizes_of(request, job)]
         except UserError:  # reading it will say so
             continue
+        sizes.append(sum(areas) * FLOATS)
+        pages = max(pages, 2 * (sizes[-1] - min(areas) * FLOATS))
     if len(sizes) < 2:
-        return 0
+        return pages
     # `room` and one more on either side; the one that is written is there as samples and as a file too.
     waiting = min(2 * room + 2.5 * max(sizes), 1.5 * (sum(sizes) - min(sizes)))
-    return int(waiting + (DIAGNOSIS + DIAGNOSIS_PIXEL * max(sizes) / FLOATS if diagnosed else 0))
+    diagnosed = DIAGNOSIS + DIAGNOSIS_PIXEL * max(sizes) / FLOATS if request.analyse else 0
+    return int(waiting + diagnosed) + pages
 
 
 def _lengths(jobs: list[Job], skip_existing: bool) -> dict[str, int]:

@@ -11,14 +11,15 @@ from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from restormer_cli.commands.restore.jobs import STANDARD
 from restormer_cli.errors import RestormerError, one_line
 from restormer_cli.files import write_atomically
-from restormer_cli.images.io import read_picture
+from restormer_cli.images.io import read_pages, read_picture
 from restormer_cli.images.video import is_video
 from restormer_cli.report.comparison import (
+    LEAST_PIXELS,
     MOST_SLIDERS,
     PAGE_PIXELS,
     Comparison,
@@ -31,6 +32,7 @@ from restormer_cli.report.html import check_page, render
 
 if TYPE_CHECKING:  # importing it would load torch
     from restormer_cli.commands.restore.types import Request, Restored, Started
+    from restormer_cli.images.io import Picture
 
 KNOBS = {"strength": 1.0, "luma": 1.0, "chroma": 1.0, "detail": 0.0, "grain": 0.0}
 """With these, all of the change is kept."""
@@ -49,6 +51,10 @@ class PictureRow:
     notes: tuple[str, ...] = ()
     error: str | None = None
     comparison: "Comparison | None" = None
+    pages: tuple["PictureRow", ...] = ()
+    """Pages that can be shown, where there are several; this row stands for all of them."""
+    pixels: int = 0
+    """Of all pages or frames; 0: of this one."""
 
     @property
     def details(self) -> str:
@@ -71,7 +77,7 @@ class RestorePage:
         check_page(path)
         self._started: Started | None = None
         self._rows: list[Future[PictureRow]] = []
-        self._share = PAGE_PIXELS
+        self._share, self._sliders = PAGE_PIXELS, 0
         self._begun = time.monotonic()
 
     def watch(self, events: "Iterable[object]") -> Iterator[object]:
@@ -85,8 +91,7 @@ class RestorePage:
                 if isinstance(event, Started):
                     self._started, self._share = event, share_of_page(event.pictures)
                 elif isinstance(event, Restored):
-                    shown = len(self._rows) < MOST_SLIDERS
-                    self._rows.append(maker.submit(self._row, event, shown))
+                    self._rows.append(maker.submit(self._row, event))
                     waiting.append(self._rows[-1])
                     if len(waiting) > WAITING:
                         waiting.popleft().result()
@@ -99,7 +104,7 @@ class RestorePage:
             if self._started is not None and self._rows:
                 self._write(self._started)
 
-    def _row(self, event: "Restored", shown: bool) -> PictureRow:
+    def _row(self, event: "Restored") -> PictureRow:
         """Row of one picture, with both sides of it where it can be shown."""
         bases = [base for base in self.request.sources if base in event.source.parents]
         name = event.source.relative_to(bases[0]) if bases else event.source.name
@@ -110,27 +115,50 @@ class RestorePage:
             seconds=event.seconds,
             notes=(*_reason(event), *event.notes),
             error=None if event.error is None else one_line(event.error),
+            pixels=event.pixels,
         )
         film = event.frames > 1 or is_video(event.source)
-        if event.error is not None or not shown or film or STANDARD in (event.source, event.target):
+        full = self._sliders >= MOST_SLIDERS
+        if event.error is not None or full or film or STANDARD in (event.source, event.target):
             return row
         try:
-            before = read_picture(event.source)
-            width, height, icc = before.pixels.shape[1], before.pixels.shape[0], before.icc
-            left = visible(before)
-            del before  # three quarters of the memory
-            after = read_picture(event.target)
-            right, detail = visible(after), None
-            if self._command() and left.shape == right.shape:
-                from restormer_cli.engine.control import detail_layer
-
-                detail = detail_layer(left, right)
-            comparison = compare_samples(left, right, self._share, icc, after.icc, detail)
-            return replace(row, width=width, height=height, comparison=comparison)
+            pages = self._pages(event, row)
         except RestormerError as error:  # gone or changed since
             return replace(row, notes=(*row.notes, f"cannot be shown: {one_line(str(error))}"))
         except MemoryError:
             return replace(row, notes=(*row.notes, "too large to be shown: not enough memory"))
+        self._sliders += len(pages)
+        row = replace(row, width=pages[0].width, height=pages[0].height)
+        return replace(row, pages=tuple(pages)) if len(pages) > 1 else replace(row, comparison=pages[0].comparison)
+
+    def _pages(self, event: "Restored", row: PictureRow) -> list[PictureRow]:
+        """Both sides of a picture, or of its pages as far as there are sliders left."""
+        before = read_pages(event.source) if self.request.pages == "all" else []
+        after = read_pages(event.target) if len(before) > 1 else []
+        if len(after) < 2:
+            only = self._sides([read_picture(event.source)], [read_picture(event.target)], self._share)
+            return [replace(row, **only)]
+        count, share = len(after), max(LEAST_PIXELS, self._share // len(after))
+        pages = []
+        for number in range(1, min(count, MOST_SLIDERS - self._sliders) + 1):
+            sides = self._sides(before, after, share)
+            page = PictureRow(f"{row.name}, page {number} of {count}", notes=row.notes if number == 1 else (), **sides)
+            pages.append(page)
+        return pages
+
+    def _sides(self, befores: "list[Picture]", afters: "list[Picture]", share: int) -> dict[str, Any]:
+        """Size of the first of these, and its slider; they are taken out of their lists, since they are large."""
+        before, after = befores.pop(0), afters.pop(0)
+        (height, width), icc = before.pixels.shape[:2], before.icc
+        left = visible(before)
+        del before  # three quarters of the memory
+        right, detail = visible(after), None
+        if self._command() and left.shape == right.shape:
+            from restormer_cli.engine.control import detail_layer
+
+            detail = detail_layer(left, right)
+        comparison = compare_samples(left, right, share, icc, after.icc, detail)
+        return {"width": width, "height": height, "comparison": comparison}
 
     def _command(self) -> str | None:
         """Command that restores these pictures with other knobs; None where knobs cannot blend the page's pictures."""
@@ -148,13 +176,16 @@ class RestorePage:
                 words += [f"--{flag}", str(value)]
         words += ["--ext", request.extension] if request.extension != Request.extension else []
         words += ["--ensemble"] if request.ensemble else []
+        words += ["--pages", request.pages] if request.pages != Request.pages else []
         return one_line(shlex.join([*words, "--overwrite"]))
 
     def _write(self, started: "Started") -> None:
         rows = [future.result() for future in self._rows]
-        notes = list(started.notes)
+        notes = [*started.notes, *([started.left_out] if started.left_out else [])]
         if len(rows) > MOST_SLIDERS:
             notes.append(f"The first {MOST_SLIDERS} of {len(rows):,} files are shown; the table has all of them.")
+        elif self._sliders >= MOST_SLIDERS and any(row.pages for row in rows):
+            notes.append(f"The first {MOST_SLIDERS} pages are shown.")
         if len(rows) < started.pictures:
             notes.append(
                 f"Ended early: {started.pictures - len(rows):,} of {started.pictures:,} files were not reached."
@@ -231,8 +262,8 @@ def restore_page(
     """
     done = [row for row in rows if row.outcome == "restored"]
     failures = [row for row in rows if row.error]
-    shown = [row for row in rows if row.comparison]
-    megapixels = sum(row.width * row.height for row in done) / 1e6
+    shown = [page for row in rows for page in row.pages or (row,) if page.comparison]
+    megapixels = sum(row.pixels or row.width * row.height for row in done) / 1e6
     took = sum(row.seconds or 0.0 for row in done) if seconds is None else seconds
     numbers: list[tuple[str, ...]] = [(f"{len(done):,}", "restored", "good" if done else "")]
     if skipped := len(rows) - len(done) - len(failures):

@@ -9,18 +9,26 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from itertools import zip_longest
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from restormer_cli.commands.restore.earlier import is_earlier_out, record
 from restormer_cli.commands.restore.jobs import STANDARD, Job, find_jobs, names_of
-from restormer_cli.commands.restore.operations import Stage, make_stage
+from restormer_cli.commands.restore.operations import Stage, make_stage, sizes_of
 from restormer_cli.commands.restore.pipeline import overlapped
 from restormer_cli.commands.restore.settings import SettingsRecord, settings_of
 from restormer_cli.commands.restore.side_by_side import check_comparisons
-from restormer_cli.commands.restore.steps import compute_pages, diagnose, read_stage, release, run_step, write_stage
-from restormer_cli.commands.restore.types import AUTO, FrameDone, PictureTask, Planned, Request, Restored, Started
+from restormer_cli.commands.restore.steps import (
+    compute_pages,
+    diagnose,
+    read_stage,
+    release,
+    run_step,
+    write_stage,
+)
+from restormer_cli.commands.restore.types import AUTO, FrameDone, Page, PictureTask, Planned, Request, Restored, Started
 from restormer_cli.commands.restore.video import (
     Elsewhere,
     frame_pixels,
@@ -32,7 +40,7 @@ from restormer_cli.commands.restore.watch import check_watch, watch, watching
 from restormer_cli.commands.restore.work_sharing import Team, split
 from restormer_cli.errors import Failed, RestormerError, UserError
 from restormer_cli.files import check_folder, sweep
-from restormer_cli.images.io import picture_size, read_picture
+from restormer_cli.images.io import Picture, page_sizes, picture_size, read_pages, read_picture
 from restormer_cli.images.listing import left_out
 from restormer_cli.images.video import EXTRA, READABLE_VIDEOS, is_video
 
@@ -151,19 +159,46 @@ def _dry_run(request: Request, stage: Stage, jobs: list[Job]) -> Iterator[Planne
                 continue
             if STANDARD in (job.source, job.target):
                 raise UserError("--dry-run: the plan is made from files; name a file or a folder")
-            height, width = picture_size(job.source)
-            plan, predicted = stage.plan(height, width)
-            there = request.skip_existing and job.target.exists()
-            diagnosis = None
-            if request.degrade is None and not there:
-                diagnosis = diagnose(read_picture(job.source), followed=request.task == AUTO)
-                if diagnosis.left_alone:
-                    plan, predicted = "left alone", None
-            yield Planned(job.source, job.target, width, height, plan, predicted, there, diagnosis)
+            yield _planned(request, stage, job)
         except UserError as error:
             if len(jobs) == 1:
                 raise
             yield Planned(job.source, job.target, error=str(error))
+
+
+def _planned(request: Request, stage: Stage, job: Job) -> Planned:
+    """The plan of a picture, or of all its pages."""
+    there = request.skip_existing and job.target.exists()
+    judged = request.degrade is None and not there
+    pictures: list[Picture] = []
+    sizes = page_sizes(job.source) if request.takes_pages(job) else []
+    if judged:
+        pictures = read_pages(job.source) if sizes else [read_picture(job.source)]
+
+    def page(height: int, width: int, picture: Picture | None) -> Page:
+        plan, predicted = stage.plan(height, width)
+        diagnosis = None if picture is None else diagnose(picture, followed=request.task == AUTO)
+        if diagnosis is not None and diagnosis.left_alone:
+            plan, predicted = "left alone", None
+        return Page(width, height, plan, predicted, diagnosis=diagnosis)
+
+    pages = tuple(
+        page(height, width, picture)
+        for (height, width), picture in zip_longest(sizes or [picture_size(job.source)], pictures)
+    )
+    first = pages[0]
+    predicted = max((page.predicted for page in pages if page.predicted is not None), default=None)
+    return Planned(
+        job.source,
+        job.target,
+        first.width,
+        first.height,
+        first.plan,
+        predicted,
+        there,
+        first.diagnosis,
+        pages=pages if len(pages) > 1 else (),
+    )
 
 
 def _run(request: Request, stage: Stage, jobs: list[Job]) -> Iterator[FrameDone | Restored]:
@@ -284,7 +319,7 @@ def _hand_out(request: Request, jobs: list[Job], team: Team) -> list[Job]:
         if job.video:
             return frame_pixels(job.source)
         try:
-            return prod(picture_size(job.source))
+            return sum(map(prod, sizes_of(request, job)))
         except UserError:  # reading it will say so
             return 0
 

@@ -13,7 +13,7 @@ import numpy as np
 from restormer_cli.commands.restore.jobs import COMPARED, MAX_NAME, STANDARD, Job
 from restormer_cli.errors import UserError
 from restormer_cli.images.formats.raster import peak
-from restormer_cli.images.io import Picture, check_writable, write_picture
+from restormer_cli.images.io import Picture, check_writable, write_pages, write_picture
 
 GAP = 0.01
 """Share of the width, at least two pixels, in mid-gray."""
@@ -37,19 +37,23 @@ def check_comparisons(jobs: Sequence[Job], may_exist: bool) -> None:
             raise UserError(f"{path}: already there: --overwrite replaces it, --skip-existing leaves it alone")
 
 
-def write_comparison(target: Path, before: Picture, after: np.ndarray, **options: object) -> tuple[str, ...]:
-    """Write the comparison of `before` and its restored pixels (h, w, c) beside `target`.
+def write_comparison(target: Path, pages: Sequence[tuple[np.ndarray, Picture]], **options: object) -> tuple[str, ...]:
+    """Write the comparison of each page's restored pixels (h, w, c) and what it was beside `target`.
 
     Returns a note where the format cannot hold it: the result itself is written, so that is no failure.
     """
-    path, both = comparison_of(target), side_by_side(before, after)
+    path, both = comparison_of(target), [side_by_side(before, after) for after, before in pages]
     try:
-        check_writable(path, both)
+        for page in both:
+            check_writable(path, page)
     except UserError as error:
         return (f"no comparison: {error}",)
     if len(os.fsencode(path.name)) > MAX_NAME:
         return (f"no comparison: {path.name[:40]}… is longer than file names can be",)
-    write_picture(path, both.pixels, like=both, **options)  # pyright: ignore
+    if len(both) > 1:
+        write_pages(path, [(page.pixels, page) for page in both])
+    else:
+        write_picture(path, both[0].pixels, like=both[0], **options)  # pyright: ignore
     return ()
 
 

@@ -61,7 +61,29 @@ def compute_pages(compute: Callable[[PictureTask], None], work: PictureTask) -> 
     compute(work)
     for page in work.pages:
         compute(page)
-        work.notes = tuple(dict.fromkeys((*work.notes, *page.notes)))
+    if work.pages:
+        work.behind = tuple(page.page() for page in work.pages)
+        work.notes = (f"{1 + len(work.pages)} pages", *_notes_of_pages([work, *work.pages]))
+
+
+NUMBERED = 6
+"""Pages that a note names by their numbers."""
+
+
+def _notes_of_pages(tasks: list[PictureTask]) -> list[str]:
+    """Each note once, with the pages that it is about unless these are all."""
+    about: dict[str, list[int]] = {}
+    for number, task in enumerate(tasks, start=1):
+        for note in task.notes:
+            about.setdefault(note, []).append(number)
+
+    def words(numbers: list[int]) -> str:
+        if len(numbers) == len(tasks):
+            return ""
+        more = f" and {len(numbers) - NUMBERED} more" if len(numbers) > NUMBERED else ""
+        return f"page{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers[:NUMBERED]))}{more}: "
+
+    return [words(numbers) + note for note, numbers in about.items()]
 
 
 def told(error: Exception) -> str:
@@ -84,9 +106,9 @@ def read_stage(request: Request, work: PictureTask) -> None:
     else:
         with suppress(OSError):  # gone: reading it says so
             work.input_bytes = job.source.stat().st_size
-        work.picture = picture = read_picture(job.source, salvage=request.salvage)
-        if request.pages == "all" and WRITABLE.get(job.target.suffix.lower()) == "tif" and job.right is None:
-            work.picture = picture = _with_pages(request, work, picture)
+        pages = read_pages(job.source) if request.takes_pages(job) else []
+        work.picture = picture = pages[0] if pages else read_picture(job.source, salvage=request.salvage)
+        work.pages = [_page_task(request, work, number, page) for number, page in enumerate(pages[1:], start=2)]
     if request.strip:
         work.picture = picture = stripped(picture)
     if job.right is not None:
@@ -101,22 +123,18 @@ def read_stage(request: Request, work: PictureTask) -> None:
         _claim(request, work)
 
 
-def _with_pages(request: Request, work: PictureTask, picture: Picture) -> Picture:
-    """The first page, without the remark that it is the only one; the others become tasks of their own."""
-    first, *others = read_pages(work.job.source) or [picture]
-    for number, page in enumerate(others, start=2):
-        source = work.job.source
-        task = PictureTask(replace(work.job, source=source.with_name(f"{source.name}#{number}")))
-        task.picture = stripped(page) if request.strip else page
-        task.shape, task.bits = page.pixels.shape, page.bits
-        if work.job.mask is not None:
-            task.weight = read_mask(work.job.mask, *page.pixels.shape[:2])
-        if request.analyse or request.task == AUTO:
-            task.diagnosis = diagnose(page, followed=request.task == AUTO)
-        work.pages.append(task)
-    if not others:
-        return picture
-    return replace(first, notes=(*first.notes, f"{len(others) + 1} pages"))
+def _page_task(request: Request, work: PictureTask, number: int, page: Picture) -> PictureTask:
+    """A page that is not the first, as a task of its own."""
+    job = work.job
+    task = PictureTask(replace(job, source=job.source.with_name(f"{job.source.name}#{number}")))
+    task.picture = stripped(page) if request.strip else page
+    task.shape, task.bits = page.pixels.shape, page.bits
+    task.notes = page.notes + check_writable(job.target, task.picture)
+    if job.mask is not None:
+        task.weight = read_mask(job.mask, *page.pixels.shape[:2])
+    if request.analyse or request.task == AUTO:
+        task.diagnosis = diagnose(page, followed=request.task == AUTO)
+    return task
 
 
 def _claim(request: Request, work: PictureTask) -> None:
@@ -215,7 +233,9 @@ def write_stage(request: Request, work: PictureTask) -> None:
     assert work.pixels is not None
     target, options = _target(request, work), {"quality": request.quality, "subsampling": request.subsampling}
     if request.sign:
-        work.picture = signed(work.picture, __version__, work.made)
+        for task in (work, *work.pages):
+            assert task.picture is not None
+            task.picture = signed(task.picture, __version__, task.made)
     if work.job.target == STANDARD:
         data = encode_picture(work.pixels, work.picture, WRITABLE[target.suffix], **options)
         sys.stdout.buffer.write(data)
@@ -242,7 +262,7 @@ def write_stage(request: Request, work: PictureTask) -> None:
         if request.keep_time and work.job.source != STANDARD:
             keep_time(work.job.source, target)
         if request.compare:
-            work.notes += write_comparison(target, work.picture, work.pixels, **options)
+            work.notes += write_comparison(target, _pages_of(work), **options)
 
 
 def _write(target: Path, work: PictureTask, options: dict[str, Any], *, new: bool) -> None:
@@ -251,8 +271,13 @@ def _write(target: Path, work: PictureTask, options: dict[str, Any], *, new: boo
     if not work.pages:
         write_picture(target, work.pixels, like=work.picture, **options, new=new)
         return
-    pages = [(page.pixels, page.picture) for page in work.pages if page.pixels is not None and page.picture is not None]
-    write_pages(target, [(work.pixels, work.picture), *pages], new=new)
+    write_pages(target, _pages_of(work), new=new)
+
+
+def _pages_of(work: PictureTask) -> list[tuple[np.ndarray, Picture]]:
+    """What was restored, and what it was: the picture, and the pages behind it."""
+    tasks = (work, *work.pages)
+    return [(task.pixels, task.picture) for task in tasks if task.pixels is not None and task.picture is not None]
 
 
 def keep_time(source: Path, target: Path) -> None:

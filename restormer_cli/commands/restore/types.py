@@ -9,6 +9,7 @@ import numpy as np
 
 from restormer_cli.commands.restore.jobs import Job
 from restormer_cli.errors import NoRoom, RestormerError
+from restormer_cli.images.formats.table import WRITABLE
 from restormer_cli.images.io import Picture
 
 AUTO = "auto"
@@ -85,6 +86,10 @@ class Request:
         """All inputs."""
         return (self.source, *self.more)
 
+    def takes_pages(self, job: Job) -> bool:
+        """Whether all pages of this file are asked for, and its result can hold them."""
+        return self.pages == "all" and WRITABLE.get(job.target.suffix.lower()) == "tif" and job.right is None
+
 
 @dataclass(frozen=True)
 class Diagnosis:
@@ -138,6 +143,20 @@ class Started:
 
 
 @dataclass(frozen=True)
+class Page:
+    """One of several pages of a file."""
+
+    width: int
+    height: int
+    plan: str | None = None
+    predicted: int | None = None
+    """As Planned's."""
+    change: float | None = None
+    """As Restored's."""
+    diagnosis: Diagnosis | None = None
+
+
+@dataclass(frozen=True)
 class Planned:
     """One picture of a dry run: what would be done, or why it would fail."""
 
@@ -153,6 +172,8 @@ class Planned:
     """Whether the result exists already and would be left alone."""
     diagnosis: Diagnosis | None = None
     error: str | None = None
+    pages: tuple[Page, ...] = ()
+    """All pages where there are several; size, plan and diagnosis above are then the first's, `predicted` the most."""
 
 
 @dataclass(frozen=True)
@@ -201,6 +222,15 @@ class Restored:
     """More than one of a video."""
     diagnosis: Diagnosis | None = None
     """Where it was asked for."""
+    pages: tuple[Page, ...] = ()
+    """All pages where there are several; size, plan and diagnosis above are then the first's, `change` the mean."""
+
+    @property
+    def pixels(self) -> int:
+        """Of all frames or pages."""
+        if self.pages:
+            return sum(page.width * page.height for page in self.pages)
+        return self.width * self.height * self.frames
 
     def to_json(self) -> dict[str, Any]:
         """For another process; `from_json` reads it back."""
@@ -210,9 +240,13 @@ class Restored:
     def from_json(cls, values: dict[str, Any]) -> "Restored":
         """The inverse of `to_json`."""
         paths = {"source": Path(values["source"]), "target": Path(values["target"])}
-        found = values["diagnosis"]
-        diagnosis = None if found is None else Diagnosis(**found)
-        return cls(**{**values, **paths, "notes": tuple(values["notes"]), "diagnosis": diagnosis})
+
+        def diagnosed(found: dict[str, Any] | None) -> Diagnosis | None:
+            return None if found is None else Diagnosis(**found)
+
+        pages = tuple(Page(**{**page, "diagnosis": diagnosed(page["diagnosis"])}) for page in values["pages"])
+        notes, diagnosis = tuple(values["notes"]), diagnosed(values["diagnosis"])
+        return cls(**{**values, **paths, "notes": notes, "diagnosis": diagnosis, "pages": pages})
 
 
 @dataclass(eq=False)
@@ -223,6 +257,8 @@ class PictureTask:
     picture: Picture | None = None
     pages: list["PictureTask"] = field(default_factory=list)
     """The pages behind this one, which go into the same file."""
+    behind: tuple[Page, ...] = ()
+    """What became of them, once they are computed."""
     right: Picture | None = None
     pixels: np.ndarray | None = None
     weight: np.ndarray | None = None
@@ -249,8 +285,21 @@ class PictureTask:
         arrays = [self.pixels, self.weight, *(view.pixels for view in (self.picture, self.right) if view is not None)]
         return sum(array.nbytes for array in arrays if array is not None) + sum(page.bytes() for page in self.pages)
 
+    def page(self) -> Page:
+        """This picture as one page of several."""
+        height, width, _ = self.shape
+        return Page(width, height, self.plan, self.peak_bytes, self.change, self.diagnosis)
+
     def event(self) -> Restored:
         height, width, channels = self.shape
+        pages = (self.page(), *self.behind) if self.behind else ()
+        change, peak_bytes = self.change, self.peak_bytes
+        if pages:
+            changed = [page for page in pages if page.change is not None]
+            area = sum(page.width * page.height for page in changed)
+            total = sum((page.change or 0) * page.width * page.height for page in changed)
+            change = total / area if changed else None
+            peak_bytes = max((page.predicted for page in pages if page.predicted is not None), default=None)
         spent: dict[str, Any] = {
             f"{stage}_seconds": self.seconds.get(stage, 0.0) for stage in ("read", "compute", "write")
         }
@@ -266,10 +315,11 @@ class PictureTask:
             channels=channels,
             bits=self.bits,
             plan=self.plan,
-            peak_bytes=self.peak_bytes,
-            change=self.change,
+            peak_bytes=peak_bytes,
+            change=change,
             input_bytes=self.input_bytes,
             error_code=0 if self.error is None else self.error.exit_code,
             no_room=isinstance(self.error, NoRoom),
             diagnosis=self.diagnosis,
+            pages=pages,
         )

@@ -252,7 +252,7 @@ def _restore(
         if request.keep_time:
             keep_time(job.source, job.target)
     notices = dict.fromkeys(notice for values in store.told for notice in values["notices"])  # each once, in order
-    notes = [*anew, *out.notes, *video.notes, *notices, f"{count:,} frames"]
+    notes = [*anew, *out.notes, *video.notes, *notices, f"{count:,} frame{'s' * (count != 1)}"]
     if stage is None:
         fields = request.deinterlace and video.opening.interlaced
         why = "deinterlaced" if fields else f"coded anew for {job.target.suffix}"

@@ -107,7 +107,10 @@ class RestoringView:
             stderr.print(Text(printable(f"{event.target}  {event.width}×{event.height}  {event.seconds:.1f} s")))
         told = self.started is not None and self.started.reason is not None  # at the start, of a film
         if event.diagnosis is not None and event.diagnosis.followed and event.error is None and not told:
-            stderr.print(Text(printable(f"{event.source}: {event.diagnosis.reason}")))
+            reasons = [page.diagnosis.reason for page in event.pages if page.diagnosis is not None]
+            for number, reason in enumerate(reasons or [event.diagnosis.reason], start=1):
+                of = f"page {number}: " if reasons else ""
+                stderr.print(Text(printable(f"{event.source}: {of}{reason}")))
         for note in event.notes:
             stderr.print(Text(printable(f"note: {event.source}: {note}"), style="yellow"))
         if self._task is not None:
@@ -121,14 +124,16 @@ class RestoringView:
         if event.error is not None:
             complain(event.error)
             return
-        how = "there already" if event.skipped else str(event.plan)
-        memory = f", {event.predicted / 1e9:.2f} GB" if event.predicted else ""
-        stderr.print(Text(printable(f"{event.target}  {event.width}×{event.height}  {how}{memory}")))
-        self._diagnosed(event.diagnosis)
-        if event.diagnosis is not None:
-            would = "" if event.diagnosis.followed else "--task auto would say: "
-            for line in (event.diagnosis.words, would + event.diagnosis.reason):
-                stderr.print(Text(printable(f"  {line}")))
+        for number, page in enumerate(event.pages or [event], start=1):
+            how = "there already" if event.skipped else str(page.plan)
+            memory = f", {page.predicted / 1e9:.2f} GB" if page.predicted else ""
+            of = f"page {number} of {len(event.pages)}  " if event.pages else ""
+            stderr.print(Text(printable(f"{event.target}  {of}{page.width}×{page.height}  {how}{memory}")))
+            self._diagnosed(page.diagnosis)
+            if page.diagnosis is not None:
+                would = "" if page.diagnosis.followed else "--task auto would say: "
+                for line in (page.diagnosis.words, would + page.diagnosis.reason):
+                    stderr.print(Text(printable(f"  {line}")))
 
     def advance(self, event: "FrameDone") -> None:
         """A frame of a video: on a terminal the bar counts frames, else there is a line now and then."""
@@ -179,14 +184,14 @@ class RestoringView:
             self.skipped += 1
         else:
             self.done += 1
-            self._diagnosed(event.diagnosis)
+            for diagnosis in [page.diagnosis for page in event.pages] or [event.diagnosis]:
+                self._diagnosed(diagnosis)
             self.peak = max(self.peak, event.peak_bytes or 0)
             if event.plan:
                 self.plans[event.plan] += 1
-            pixels = event.width * event.height * event.frames
-            self.megapixels += pixels / 1e6
+            self.megapixels += event.pixels / 1e6
             self._read[kind] = self._read.get(kind, 0) + event.input_bytes
-            self._pixels[kind] = self._pixels.get(kind, 0) + pixels
+            self._pixels[kind] = self._pixels.get(kind, 0) + event.pixels
 
     def _diagnosed(self, diagnosis: "Diagnosis | None") -> None:
         if diagnosis is None:

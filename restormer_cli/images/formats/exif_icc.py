@@ -15,7 +15,7 @@ from restormer_cli.images.formats.raster import Unreadable, peak, third_party
 EXIF_PREFIX = b"Exif\x00\x00"  # before the TIFF structure, in JPEG
 ORIENTATION = 274
 DAMAGED_EXIF = "its EXIF is damaged and not kept"
-SIZE_OF_TYPE = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
+SIZE_OF_TYPE = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 
 
 # --- EXIF ---------------------------------------------------------------------------------------------------

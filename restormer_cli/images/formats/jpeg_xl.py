@@ -21,6 +21,8 @@ from restormer_cli.images.formats.raster import (
     damaged,
     with_channels,
 )
+from restormer_cli.images.light import BY_CODE, HLG_WHITE, PRIMARIES, WHITE_NITS, odd, of_points, to_xyz_d65
+from restormer_cli.images.light import SRGB as SRGB_CURVE
 
 
 def decode_jxl(data: bytes, max_pixels: int) -> Raster:
@@ -128,7 +130,7 @@ def encode_jxl(raster: Raster, options: Options) -> bytes:
 def jxl_keeps(colour: tuple[tuple[bytes, bytes], ...], bits: int, lossless: bool) -> bool:
     """Whether a file that we write says what these colours mean: primaries and transfers that JPEG XL numbers.
 
-    Of a lossy file those whose light we know as decoders do: not HLG, which depends on the screen.
+    Of a lossy file those whose light we know as decoders do: not H.273's 1, which is shown as sRGB is.
     """
     if (cicp := cicp_of(colour)) is None:
         return False
@@ -136,9 +138,9 @@ def jxl_keeps(colour: tuple[tuple[bytes, bytes], ...], bits: int, lossless: bool
     return primaries in JXL_PRIMARIES.values() and transfer in (LOSSLESS if lossless else LOSSY)
 
 
-LINEAR, PQ = 8, 16
-LOSSY = (LINEAR, SRGB[1], PQ)
-LOSSLESS = (1, *LOSSY, 18)
+LINEAR, PQ, HLG = 8, 16, 18
+LOSSY = (LINEAR, SRGB[1], PQ, HLG)
+LOSSLESS = (1, *LOSSY)
 """Transfers by H.273's numbers, which are JPEG XL's."""
 FULL_NITS = 255
 """What 1 of linear light means, in candelas per square metre, where the header does not say so."""
@@ -146,19 +148,23 @@ FULL_NITS = 255
 
 def _linear_floats(samples: np.ndarray, primaries: int, transfer: int) -> np.ndarray:
     """Numbers of these colours as linear light of sRGB's primaries, float32; alpha, if there is one, from 0 to 1."""
-    from restormer_cli.images.colour import WHITE_NITS, of_code
-
-    colour = of_code(primaries, transfer)
-    assert colour is not None
     top = 1 if samples.dtype.kind == "f" else np.iinfo(samples.dtype).max
     result = samples.astype(np.float32) / top
     colours = 3 if samples.shape[2] >= 3 else 1
     values = result[..., :colours].astype(np.float64)
-    light = np.copysign(colour.curves[0].light(np.abs(values)), values)
-    if colours == 3 and colour.to_srgb is not None:
-        light = light @ colour.to_srgb.T
-    result[..., :colours] = light * (WHITE_NITS / FULL_NITS if transfer == PQ else 1)
+    light = odd(BY_CODE[transfer].light, values)
+    if transfer == PQ:
+        light *= WHITE_NITS / FULL_NITS
+    elif transfer == HLG:  # as a screen of FULL_NITS shows it (ITU-R BT.2100, BT.2408)
+        light *= HLG_WHITE
+        luma = to_xyz_d65(PRIMARIES[primaries][0])[1] if colours == 3 else np.ones(1)
+        light *= np.maximum(np.abs(light) @ luma, 1e-9)[..., None] ** (HLG_GAMMA - 1)
+    result[..., :colours] = light @ of_points(*PRIMARIES[primaries]).T if colours == 3 else light
     return result
+
+
+HLG_GAMMA = 1.2 * 1.111 ** np.log2(FULL_NITS / 1000)
+"""By how much a screen of FULL_NITS raises the contrast of an HLG scene."""
 
 
 def _declared(codestream: bytes, depth: int, primaries: int, transfer: int) -> bytes:
@@ -242,19 +248,19 @@ class _Header:
 
 def _srgb_to_linear(samples: np.ndarray) -> np.ndarray:
     """sRGB's transfer undone in colour, not in alpha; odd around zero, so that floats beyond [0, 1] come back."""
-    return _through(samples, lambda v: np.where(v <= 0.04045, v / 12.92, ((v + 0.055) / 1.055) ** 2.4))
+    return _through(samples, SRGB_CURVE.light)
 
 
 def _linear_to_srgb(samples: np.ndarray) -> np.ndarray:
     """The inverse of `_srgb_to_linear`."""
-    return _through(samples, lambda v: np.where(v <= 0.0031308, v * 12.92, 1.055 * v ** (1 / 2.4) - 0.055))
+    return _through(samples, SRGB_CURVE.signal)
 
 
 def _through(samples: np.ndarray, curve: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     top = 1 if samples.dtype.kind == "f" else np.iinfo(samples.dtype).max
     colours = 3 if samples.shape[2] >= 3 else 1
     value = samples[..., :colours].astype(np.float32) / top
-    value = np.copysign(curve(np.abs(value)), value) * top
+    value = odd(curve, value) * top
     result = samples.copy()
     result[..., :colours] = value if top == 1 else np.rint(value)
     return result

@@ -43,6 +43,8 @@ def third_party() -> Iterator[None]:
         # A decoder that stumbled over the bytes has no reason worth showing; one that refused them has.
         stumbled = isinstance(error, (UnicodeError, TypeError, AttributeError, AssertionError, LookupError))
         reason = "" if stumbled else one_line(str(error))[:160]
+        if "truncated" in reason:
+            raise Unreadable(TRUNCATED) from error
         raise Unreadable(f"damaged{f' ({reason})' if reason else ''}; {COPY_AGAIN}") from error
 
 

@@ -14,15 +14,24 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from restormer_cli.errors import one_line
-from restormer_cli.images.colour import SRGB_POINTS, curve_both_ways, to_xyz_d65
 from restormer_cli.images.formats.exif_icc import EXIF_PREFIX, sound_exif, turn
-from restormer_cli.images.formats.raster import COPY_AGAIN, Beside, Camera, Options, Raster, Unreadable, check_size
-from restormer_cli.images.formats.tiff import ImageTags, directory_exif, write_tiff
+from restormer_cli.images.formats.raster import (
+    COPY_AGAIN,
+    TRUNCATED,
+    Beside,
+    Camera,
+    Options,
+    Raster,
+    Unreadable,
+    check_size,
+)
+from restormer_cli.images.formats.tiff import SUB_IFDS, ImageTags, directory_exif, ends_early, write_tiff
+from restormer_cli.images.light import SRGB_POINTS, curve_both_ways, to_xyz_d65
 
 NEEDED = "a camera's raw file, which needs rawpy: pip install 'restormer-cli[raw]'"
 FLIPS = {0: 1, 3: 3, 5: 8, 6: 6}
 """LibRaw's turns -> EXIF's orientations."""
-ORIENTATION, XMP, DNG_VERSION, SUB_IFDS, NEW_SUBFILE_TYPE = 274, 700, 50706, 330, 254
+ORIENTATION, XMP, DNG_VERSION, NEW_SUBFILE_TYPE = 274, 700, 50706, 254
 LINEAR_RAW, D65_LIGHT = 34892, 21
 XYZ_TO_SRGB = np.linalg.inv(to_xyz_d65(SRGB_POINTS))
 MAGIC = (b"FUJIFILM", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FOVb")
@@ -39,18 +48,27 @@ def is_raw(data: bytes | BinaryIO) -> bool:
     head = at(0, 16)
     if head.startswith(MAGIC) or head[4:11] == b"ftypcrx" or head[8:10] == b"CR":
         return True
+    tags = _first_tags(stream)
+    return DNG_VERSION in tags or (SUB_IFDS in tags and bool(tags.get(NEW_SUBFILE_TYPE, 0) & 1))
+
+
+def _first_tags(stream: BinaryIO) -> dict[int, int]:
+    """Tags of a TIFF's first directory, and their values where these are short; none of another file."""
+    stream.seek(0)
+    head = stream.read(8)
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(head[:4])
     if order is None or len(head) < 8:
-        return False
-    start = struct.unpack(order + "I", head[4:8])[0]
-    count = int.from_bytes(at(start, 2), "little" if order == "<" else "big")
-    rows = at(start + 2, 12 * min(count, 500))
-    tags = {tag: value for tag, _, _, value in struct.iter_unpack(order + "HHII", rows[: len(rows) // 12 * 12])}
-    return DNG_VERSION in tags or (SUB_IFDS in tags and bool(tags.get(NEW_SUBFILE_TYPE, 0) & 1))
+        return {}
+    stream.seek(struct.unpack(order + "I", head[4:])[0])
+    count = int.from_bytes(stream.read(2), "little" if order == "<" else "big")
+    rows = stream.read(12 * min(count, 500))
+    return {tag: value for tag, _, _, value in struct.iter_unpack(order + "HHII", rows[: len(rows) // 12 * 12])}
 
 
 def decode_raw(data: bytes, max_pixels: int) -> Raster:
     """Demosaiced, in sRGB's numbers: float32 that may leave [0, 1]."""
+    if DNG_VERSION in _first_tags(BytesIO(data)) and ends_early(data):
+        raise Unreadable(TRUNCATED)
     with _opened(data) as raw:
         import rawpy
 

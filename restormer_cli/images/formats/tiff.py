@@ -5,8 +5,10 @@ beginning, so the file starts with it, byte for byte, and a new first directory 
 entries: makers' notes and all other absolute offsets stay right.
 """
 
+import re
 import struct
 import zlib
+from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -34,6 +36,7 @@ from restormer_cli.images.formats.raster import (
     peak,
 )
 from restormer_cli.images.formats.webp import read_webp
+from restormer_cli.images.light import D50_XYZ, D65, SRGB, SRGB_POINTS, to_xyz_d50
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage
@@ -70,7 +73,7 @@ MAX_SEGMENTS = 1 << 20
 MAX_TILE = 1 << 26  # samples
 
 # Directory entries that describe the picture, not its bytes: what EXIF calls the 0th IFD.
-DESCRIPTIVE = (270, 271, 272, 305, 306, 315, 316, 33432)
+DESCRIPTIVE = (269, 270, 271, 272, 285, 305, 306, 315, 316, 33432)
 RESOLUTION = (282, 283, 296)  # across, down, unit: carried as `Raster.dpi`
 EXIF_IFD, GPS_IFD = 34665, 34853
 ICC_PROFILE = 34675
@@ -88,7 +91,7 @@ def decode_tiff(data: bytes, max_pixels: int) -> Raster:
     with TiffFile(BytesIO(data)) as tiff:
         page, skipped = _main_page(tiff)
         several = skipped > 0 or bool(page._nextifd())
-        raster = _decode_page(data, tiff, page, several, max_pixels)
+        raster = _decode_page(data, tiff, page, max_pixels, count=1, alone=not several)
         if skipped:
             raster.notes += ("its first page is a thumbnail; the picture behind it is read",)
         elif several:
@@ -98,24 +101,47 @@ def decode_tiff(data: bytes, max_pixels: int) -> Raster:
 
 def decode_pages(data: bytes, max_pixels: int) -> list[Raster]:
     """Every page of a TIFF but for reduced copies of others and masks, all of them at most `max_pixels` together."""
-    from tifffile import TiffFile, TiffPage
+    from tifffile import TiffFile
 
     rasters: list[Raster] = []
     with TiffFile(BytesIO(data)) as tiff:
-        several = len(tiff.pages) > 1
-        for page in tiff.pages:
-            if len(rasters) == MAX_PAGES:
-                raise Unreadable(f"more than {MAX_PAGES:,} pages; split it first")
-            if isinstance(page, TiffPage) and not page.subfiletype & 5:
-                rasters.append(_decode_page(data, tiff, page, several, max_pixels))
-                max_pixels -= page.imagewidth * page.imagelength
+        pages, alone = _full_pages(tiff)
+        for page in pages:
+            raster = _decode_page(data, tiff, page, max_pixels, count=len(pages), alone=alone, following=bool(rasters))
+            rasters.append(raster)
+            max_pixels -= page.imagewidth * page.imagelength
     return rasters
+
+
+def _full_pages(tiff: "TiffFile") -> "tuple[list[TiffPage], bool]":
+    """The pages that are neither reduced copies of others nor masks, and whether there are no others."""
+    from tifffile import TiffPage
+
+    pages, others = [], 0
+    for page in tiff.pages:
+        if len(pages) == MAX_PAGES:
+            raise Unreadable(f"more than {MAX_PAGES:,} pages; split it first")
+        if isinstance(page, TiffPage) and not page.subfiletype & 5:
+            pages.append(page)
+        else:
+            others += 1
+    return pages, not others
 
 
 MAX_PAGES = 10_000
 
 
-def _decode_page(data: bytes, tiff: "TiffFile", page: "TiffPage", several: bool, max_pixels: int) -> Raster:
+def _decode_page(
+    data: bytes,
+    tiff: "TiffFile",
+    page: "TiffPage",
+    max_pixels: int,
+    *,
+    count: int,
+    alone: bool,
+    following: bool = False,
+) -> Raster:
+    """One page of the `count` that are read. alone: the file has no others; following: it is not the first of them."""
     _check_page(page, len(data), max_pixels)
     if page.compression in (JPEG_2000, WEBP):
         _check_codestreams(page, data)
@@ -139,17 +165,25 @@ def _decode_page(data: bytes, tiff: "TiffFile", page: "TiffPage", several: bool,
         raster.premultiplied = page.extrasamples[0] == 1
 
     def carried() -> bytes | None:
-        main = _read_directory(data, first_offset, order, big)
+        main = {} if following else _read_directory(data, first_offset, order, big)
         main.update(_read_directory(data, offset, order, big))
         raster.beside = _beside(main, order, raster.orientation != 1, notes)
-        if several and main.get(270, (0, 0, b""))[2].startswith(MANY):
+        if 270 in main and not _holds(main[270][2], count, alone):
             del main[270]
             notes.append("its description speaks of all its pages and is not kept")
-        return _exif(data, main, order, big, notes)
+        return _exif(data, main, order, big, notes, near=0 if following else NEAR)
 
     raster.exif = sound_exif(carried, notes)
     raster.notes = tuple(notes)
     return raster
+
+
+def _holds(description: bytes, count: int, alone: bool) -> bool:
+    """Whether a description is true of so many pages; alone: these are all that the file has."""
+    images = IMAGES.match(description)
+    if images or not description.startswith(MANY):
+        return images is None or int(images[1]) == count
+    return alone and b"FileName=" not in description  # OME's, of several files
 
 
 def directory_exif(data: bytes, notes: list[str]) -> bytes | None:
@@ -159,6 +193,38 @@ def directory_exif(data: bytes, notes: list[str]) -> bytes | None:
         return None
     start = struct.unpack_from(order + "I", data, 4)[0]
     return _exif(data, _read_directory(data, start, order, False), order, False, notes)
+
+
+def ends_early(data: bytes) -> bool:
+    """Whether a DNG lists strips or tiles of its picture beyond its end, which decoders take for black."""
+    order = {b"II": "<", b"MM": ">"}.get(data[:2])
+    if order is None:
+        return False
+
+    def numbers(directory: Directory, tag: int) -> tuple[int, ...]:
+        kind, count, value = directory.get(tag, (0, 0, b""))
+        layout = {3: "H", 4: "I", 13: "I"}.get(kind)
+        return struct.unpack(f"{order}{count}{layout}", value) if layout else ()
+
+    main = _read_directory(data, struct.unpack_from(order + "I", data, 4)[0], order, False)
+    places = numbers(main, SUB_IFDS)[:MAX_THUMBNAILS]
+    if any(at + 2 > len(data) for at in places):
+        return True
+    for directory in (main, *(_read_directory(data, at, order, False) for at in places)):
+        if any(numbers(directory, SUBFILE_TYPE)):  # a preview
+            continue
+        rows = [(numbers(directory, offsets), numbers(directory, sizes)) for offsets, sizes in SEGMENTS]
+        if not any(offsets for offsets, _ in rows):
+            return True
+        pairs = [pair for offsets, sizes in rows for pair in zip(offsets, sizes, strict=False)]
+        if any(offset + length > len(data) for offset, length in pairs):
+            return True
+    return False
+
+
+SUBFILE_TYPE, SUB_IFDS = 254, 330
+SEGMENTS = ((273, 279), (324, 325))
+"""Offsets and lengths of strips, and of tiles."""
 
 
 def _beside(main: Directory, order: str, turned: bool, notes: list[str]) -> Beside:
@@ -177,7 +243,7 @@ def _main_page(tiff: "TiffFile") -> "tuple[TiffPage, int]":
     from tifffile import TiffPage
 
     first = tiff.pages.first
-    if first.subfiletype & 1 and 330 not in first.tags:
+    if first.subfiletype & 1 and SUB_IFDS not in first.tags:
         for index in range(1, MAX_THUMBNAILS):
             try:
                 page = tiff.pages[index]
@@ -194,7 +260,7 @@ MAX_THUMBNAILS = 8
 def _check_page(page: "TiffPage", size: int, max_pixels: int) -> None:
     """Everything that a hostile directory could claim, before tifffile acts on it."""
     check_size(page.imagewidth, page.imagelength, max_pixels)
-    if 50706 in page.tags or (330 in page.tags and page.subfiletype & 1):
+    if 50706 in page.tags or (SUB_IFDS in page.tags and page.subfiletype & 1):
         raise Unreadable("a camera's raw file; develop it to a TIFF or PNG first")
     if page.compression not in RATIO:
         raise Unreadable(f"TIFF compression {page.compression} is not supported; save it as LZW or deflate")
@@ -271,13 +337,6 @@ def _lossless(page: "TiffPage", data: bytes) -> bool:
     return page.compression != JPEG
 
 
-D50 = np.array([0.9642, 1.0, 0.8251])
-TO_SRGB = np.array([
-    [3.1338561, -1.6168667, -0.4906146], [-0.9787684, 1.9161415, 0.0334540], [0.0719453, -0.2289914, 1.4052427],
-])  # fmt: skip
-"""XYZ under D50 -> sRGB's linear light under D65, by Bradford's adaptation."""
-
-
 def _lab_to_rgb(lab: np.ndarray, bits: int, *, icc: bool) -> np.ndarray:
     """CIE Lab under D50 as TIFF stores it, uint8 or uint16 (h, w, 3), -> sRGB of the same type.
 
@@ -290,10 +349,9 @@ def _lab_to_rgb(lab: np.ndarray, bits: int, *, icc: bool) -> np.ndarray:
     light = lab[..., :1] * np.float32(100 / (0xFF00 if icc and bits == 16 else peak(bits)))
     middle = (light[..., 0] + 16) / 116
     f = np.stack([middle + ab[..., 0] / 500, middle, middle - ab[..., 1] / 200], axis=2)
-    xyz = np.where(f > 6 / 29, f**3, 3 * (6 / 29) ** 2 * (f - 4 / 29)) * D50
-    linear = np.clip(xyz @ TO_SRGB.T, 0, 1)
-    srgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return np.rint(srgb * peak(bits)).astype(lab.dtype)
+    xyz = np.where(f > 6 / 29, f**3, 3 * (6 / 29) ** 2 * (f - 4 / 29)) * D50_XYZ
+    linear = np.clip(xyz @ np.linalg.inv(to_xyz_d50(SRGB_POINTS, D65)).T, 0, 1)
+    return np.rint(SRGB.signal(linear) * peak(bits)).astype(lab.dtype)
 
 
 def _samples(page: "TiffPage") -> tuple[np.ndarray, int, list[str]]:
@@ -358,6 +416,7 @@ def _dpi(page: "TiffPage") -> tuple[float, float] | None:
 
 
 MANY = (b"ImageJ=", b"<OME", b'{"shape"', b"<?xml")
+IMAGES = re.compile(rb"ImageJ=[^\0]*?\nimages=(\d+)")
 GEO = (33550, 33922, 34264, 34735, 34736, 34737, 42112, 42113)
 XMP, IPTC, MAKER_NOTE, INTEROP_IFD = 700, 33723, 37500, 40965
 SELF_CONTAINED = (b"Nikon\0\2", b"FUJIFILM", b"Apple iOS", b"OLYMPUS\0II", b"OLYMPUS\0MM", b"OM SYSTEM", b"AOC\0")
@@ -387,13 +446,19 @@ def _read_directory(data: bytes, at: int, order: str, big: bool, places: dict[in
     return result
 
 
-def _exif(data: bytes, main: Directory, order: str, big: bool, notes: list[str]) -> bytes | None:
-    """Descriptive tags of a directory, with those of EXIF, interoperability and GPS, as an EXIF block.
+@dataclass
+class _Descriptions:
+    """What a TIFF structure says of a picture: tags of its first directory, of EXIF, interoperability and GPS."""
 
-    Values are copied as they are. A maker's note stays at its offset, since it may point into itself by that, or
-    goes with a note.
-    """
+    first: Directory
+    exif: Directory
+    interop: Directory
+    gps: Directory
+    note_at: int
+    """Where the maker's note lies, which is among `exif`."""
 
+
+def _descriptions(data: bytes, main: Directory, order: str, big: bool) -> _Descriptions:
     def below(parent: Directory, tag: int, places: dict[int, int] | None = None) -> Directory:
         kind, _, value = parent.get(tag, (0, 0, b""))
         layout = {4: "I", 13: "I", 16: "Q", 18: "Q"}.get(kind)
@@ -403,43 +468,63 @@ def _exif(data: bytes, main: Directory, order: str, big: bool, notes: list[str])
     places: dict[int, int] = {}
     exif, gps = below(main, EXIF_IFD, places), below(main, GPS_IFD)
     interop = below(exif, INTEROP_IFD)
-    first = {tag: main[tag] for tag in DESCRIPTIVE if tag in main}
-    if not (first or exif or gps):
-        return None
     exif.pop(INTEROP_IFD, None)
+    first = {tag: main[tag] for tag in DESCRIPTIVE if tag in main}
+    return _Descriptions(first, exif, interop, gps, places.get(MAKER_NOTE, 0))
+
+
+def _exif(data: bytes, main: Directory, order: str, big: bool, notes: list[str], *, near: int = NEAR) -> bytes | None:
+    """Descriptive tags of a directory, with those of EXIF, interoperability and GPS, as an EXIF block.
+
+    Values are copied as they are. A maker's note stays at its offset, up to `near`, since it may point into itself by
+    that, or goes with a note.
+    """
+    said = _descriptions(data, main, order, big)
+    if not (said.first or said.exif or said.gps):
+        return None
     out = bytearray((b"II*\0" if order == "<" else b"MM\0*") + bytes(4))
-    note = exif.pop(MAKER_NOTE, None)
+    note = said.exif.pop(MAKER_NOTE, None)
     fixed: Entries = {}
     if note is not None:
-        free, place = note[2].startswith(SELF_CONTAINED), places[MAKER_NOTE]
-        if free or 8 <= place <= NEAR:
-            out += bytes(0 if free else place - len(out))
+        free = note[2].startswith(SELF_CONTAINED)
+        if free or 8 <= said.note_at <= near:
+            out += bytes(0 if free else said.note_at - len(out))
             fixed[MAKER_NOTE] = (note[0], note[1], struct.pack(order + "I", len(out)))
             out += note[2]
             if len(note[2]) <= 4:
                 fixed[MAKER_NOTE] = (note[0], note[1], note[2].ljust(4, b"\0"))
         else:
             notes.append("its maker's note cannot be moved and is not kept")
+    start = _append_directory(out, _append_descriptions(out, said, order, order, fixed), order)
+    struct.pack_into(order + "I", out, 4, start)
+    return bytes(out)
 
-    def put(directory: Directory, more: Entries) -> Entries:
-        """Append the directory; what its parent says of it."""
-        rows = {
-            tag: (kind, count, _inline_or_appended(out, value, order))
+
+def _append_descriptions(out: bytearray, said: _Descriptions, stored: str, order: str, fixed: "Entries") -> "Entries":
+    """Append all of it, `stored` in one byte order, in another; the entries of the first directory.
+
+    fixed: entries of EXIF's directory that are there already.
+    """
+
+    def rows(directory: Directory) -> Entries:
+        swap = "<" if stored == order else ">"
+        return {
+            tag: (kind, count, _inline_or_appended(out, _little(kind, value, swap), order))
             for tag, (kind, count, value) in directory.items()
         }
-        rows.update(more)
-        start = _append_directory(out, rows, order)
-        return {0: (4, 1, struct.pack(order + "I", start))}
 
-    pointers: Entries = {}
-    if interop:
-        fixed[INTEROP_IFD] = put(interop, {})[0]
-    if exif or fixed:
-        pointers[EXIF_IFD] = put(exif, fixed)[0]
-    if gps:
-        pointers[GPS_IFD] = put(gps, {})[0]
-    struct.pack_into(order + "I", out, 4, struct.unpack(order + "I", put(first, pointers)[0][2])[0])
-    return bytes(out)
+    def put(entries: Entries) -> tuple[int, int, bytes]:
+        """Append the directory; what its parent says of it."""
+        return (4, 1, struct.pack(order + "I", _append_directory(out, entries, order)))
+
+    fixed, pointers = dict(fixed), {}
+    if said.interop:
+        fixed[INTEROP_IFD] = put(rows(said.interop))
+    if said.exif or fixed:
+        pointers[EXIF_IFD] = put({**rows(said.exif), **fixed})
+    if said.gps:
+        pointers[GPS_IFD] = put(rows(said.gps))
+    return {**rows(said.first), **pointers}
 
 
 def _little(kind: int, value: bytes, order: str) -> bytes:
@@ -475,7 +560,7 @@ def write_tiff(raster: Raster, more: ImageTags, *, deflate: bool = True) -> byte
 
 
 def encode_pages(rasters: list[Raster]) -> bytes:
-    """A TIFF of several pages; of what is said beside them, the EXIF of the first."""
+    """A TIFF of several pages, each with what is said beside it."""
     first, *others = rasters
     exif, entries = _leading_exif(first)
     order = "<" if exif[:2] == b"II" else ">"
@@ -484,10 +569,20 @@ def encode_pages(rasters: list[Raster]) -> bytes:
     struct.pack_into(order + "I", out, 4, place)
     for raster in others:
         (count,) = struct.unpack_from(order + "H", out, place)
-        following = _append_page(out, raster, {}, order, {})
+        following = _append_page(out, raster, _following_exif(out, raster, order), order, {})
         struct.pack_into(order + "I", out, place + 2 + 12 * count, following)
         place = following
     return bytes(out)
+
+
+def _following_exif(out: bytearray, raster: Raster, order: str) -> "Entries":
+    """Append the EXIF of a page that is not the first; the entries of its directory."""
+    if raster.exif is None:
+        return {}
+    stored = "<" if raster.exif[:2] == b"II" else ">"
+    (start,) = struct.unpack_from(stored + "I", raster.exif, 4)
+    main = _read_directory(raster.exif, start, stored, False)
+    return _append_descriptions(out, _descriptions(raster.exif, main, stored, False), stored, order, {})
 
 
 def _append_page(
@@ -614,3 +709,12 @@ def tiff_size(file: BinaryIO) -> tuple[int, int]:
         page, _ = _main_page(tiff)
         tag = page.tags.get(ORIENTATION)
         return upright_size(page.imagelength, page.imagewidth, tag.value if tag is not None else 1)
+
+
+def tiff_pages(file: BinaryIO) -> list[tuple[int, int]]:
+    """(height, width) of all pages that `decode_pages` reads, upright."""
+    from tifffile import TiffFile
+
+    with TiffFile(file) as tiff:
+        pages, _ = _full_pages(tiff)
+        return [upright_size(page.imagelength, page.imagewidth, _orientation(page)) for page in pages]

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from restormer_cli.commands.restore.earlier import record
-from restormer_cli.commands.restore.jobs import Job, find_jobs
+from restormer_cli.commands.restore.jobs import Job, find_jobs, jobs_of_folder
+from restormer_cli.commands.restore.types import Request
 from restormer_cli.errors import UserError
 
 
@@ -35,6 +36,23 @@ def test_two_pictures_that_would_become_one_are_refused(tmp_path):
     assert targets(tmp_path) == ["a.jpg", "a.png", "b.jpg", "deep/a.bmp"]
     with pytest.raises(UserError, match=r"in/a\.jpg and a\.png would both become .*out/a\.png: --ext same keeps"):
         targets(tmp_path, extension=".png")
+    make(tmp_path / "out", "a.jpg")
+    with pytest.raises(UserError, match=r"would both become .*: rename one, or restore them into two folders"):
+        find_jobs([tmp_path / "in" / "a.jpg", tmp_path / "out" / "a.jpg"], tmp_path / "else", extension=".jpg")
+
+
+def test_results_of_formats_that_are_not_written_stay_apart(tmp_path):
+    make(tmp_path / "in", "a.avi", "a.mkv", "a.mov", "b.avi", "b.wmv", "c.avi", "d.nef", "d.CR2", "deep/c.mkv")
+    wanted = [
+        *("a.avi.mkv", "a.mkv", "a.mov", "b.avi.mkv", "b.wmv.mkv", "c.mkv"),
+        *("d.CR2.dng", "d.nef.dng", "deep/c.mkv"),
+    ]
+    assert targets(tmp_path, videos=True) == wanted
+    assert targets(tmp_path, videos=True, suffix="_x")[:2] == ["a_x.avi.mkv", "a_x.mkv"]
+    request = Request(tmp_path / "in", tmp_path / "out")
+    assert [str(job.target.relative_to(tmp_path / "out")) for job in jobs_of_folder(request)] == wanted
+    with pytest.raises(UserError, match=r"a\.avi and a\.mkv would both become .*: --ext same keeps them apart"):
+        targets(tmp_path, videos=True, video_extension=".mkv")
 
 
 @pytest.mark.parametrize("options", [{"suffix": "_x"}, {"extension": ".png"}])

@@ -3,6 +3,7 @@
 import html
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,7 @@ def test_an_interrupted_run_leaves_a_page_of_what_was_done(tmp_path, write_png):
     source, target = write_png(tmp_path / "in" / "a.png"), write_png(tmp_path / "out" / "a.png")
 
     def interrupted():
-        yield STARTED
+        yield replace(STARTED, left_out="1 left out: 1 .gif")
         yield Restored(source, target, 13, 9, 1.0)
         raise KeyboardInterrupt
 
@@ -78,6 +79,7 @@ def test_an_interrupted_run_leaves_a_page_of_what_was_done(tmp_path, write_png):
     text = said(tmp_path / "page.html")
     assert "1 restored" in text
     assert "Ended early: 2 of 3 files were not reached." in text
+    assert "1 left out: 1 .gif" in text
 
 
 def test_a_picture_that_is_gone_is_listed_without_a_slider(tmp_path, write_png):

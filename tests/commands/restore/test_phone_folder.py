@@ -25,6 +25,7 @@ def test_everything_in_a_phones_folder_is_restored_or_told(tmp_path, colour_weig
     for name in ("ultrahdr.jpg", "motion.jpg"):
         shutil.copy(IMAGES / "files" / name, folder)
     (folder / "IMG_1.HEIC").write_bytes(test_heic.heic(10))
+    Image.fromarray(np.full((20, 20, 3), 200, np.uint8)).save(folder / "sticker.gif")
     (folder / "IMG_2.DNG").write_bytes(test_raw.dng())
     Image.fromarray(np.full((96, 54, 3), 200, np.uint8)).save(folder / "Screenshot.png")
     cut = (IMAGES / "files" / "photo.jpg").read_bytes()
@@ -36,13 +37,16 @@ def test_everything_in_a_phones_folder_is_restored_or_told(tmp_path, colour_weig
     told = " ".join(result.output.split())
     assert result.exit_code == 3, told
     assert "6 restored, 1 failed" in told
-    assert "cut.jpg: damaged (image file is truncated" in told
-    assert "left out" not in told
+    cut_short = "cut.jpg: truncated: the file ends too early; copy or download it again, or take what is there of it:"
+    assert told.count(f"{cut_short} --salvage") == 1
+    assert told.count("1 left out: 1 .gif (convert it to PNG, or name it alone: a video)") == 1
     assert "HDR gain map is not kept" in told
     assert "motion photo is not kept" in told
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"ultrahdr.jpg", "motion.jpg", "IMG_1.HEIC", "IMG_2.DNG", "Screenshot.png", "VID_1.MP4"}
     shown = page.read_text(encoding="utf-8")
+    assert "--salvage" in shown
+    assert shown.count("1 left out: 1 .gif (convert it to PNG, or name it alone: a video)") == 1
     assert all(name in shown for name in ("IMG_1.HEIC", "IMG_2.DNG", "cut.jpg", "VID_1.MP4"))
     salvaged = CliRunner().invoke(
         cli.app, ["restore", str(folder / "cut.jpg"), str(tmp_path / "cut.jpg"), "--salvage", *flags[:4]]

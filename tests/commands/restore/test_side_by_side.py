@@ -26,7 +26,7 @@ def test_both_sides_are_what_they_were(tmp_path, write_png, channels, bits):
     source = write_png(tmp_path / "a.png", 20, 30, channels=channels, bits=bits)
     before = read_picture(source)
     after = 1 - before.pixels
-    assert write_comparison(tmp_path / "b.png", before, after) == ()
+    assert write_comparison(tmp_path / "b.png", [(after, before)]) == ()
     both, was = imagecodecs.png_decode((tmp_path / "b.compare.png").read_bytes()), read_picture(source)
     original = imagecodecs.png_decode(source.read_bytes())
     assert both.dtype == original.dtype
@@ -78,7 +78,7 @@ def test_what_cannot_be_is_refused_before_any_work(tmp_path, colour_weights, wri
 
 def test_a_comparison_that_is_too_wide_is_a_note(tmp_path, write_png):
     picture = read_picture(write_png(tmp_path / "a.png", 2, 9000))
-    (note,) = write_comparison(tmp_path / "b.webp", picture, picture.pixels)
+    (note,) = write_comparison(tmp_path / "b.webp", [(picture.pixels, picture)])
     assert note.startswith("no comparison: ")
     assert "16,383" in note
     assert not comparison_of(tmp_path / "b.webp").exists()

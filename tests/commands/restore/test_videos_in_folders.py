@@ -168,8 +168,8 @@ def test_names_and_formats_of_either_kind(folder, film):
     assert restore(folder / "in", folder / "mkv", *SPEC, "--ext", "mkv").exit_code == 0
     assert files(folder / "mkv") == ["b.png", "c.mkv", "trip/a.mkv"]
     (folder / "in" / "trip" / "a.avi").touch()
-    result = restore(folder / "in", folder / "out", *SPEC)
-    assert "a.mkv: rename one, or restore them into two folders" in words(result.stderr)
+    result = restore(folder / "in", folder / "out", *SPEC, "--ext", "mkv")
+    assert "a.mkv: --ext same keeps them apart, or restore them into two folders" in words(result.stderr)
     result = restore(folder / "in" / "b.png", folder / "in" / "b.png", folder / "out", *SPEC, "--ext", "mkv")
     assert result.exit_code == 2
 
