@@ -2,7 +2,7 @@
 
     from restormer_cli import Restorer, load_weights, read_picture, write_picture
 
-    restore = Restorer(load_weights("denoise").model)
+    restore = Restorer(load_weights("denoise"))
     picture = read_picture("noisy.png")
     write_picture("clean.png", restore(picture.pixels), like=picture)
 

@@ -199,6 +199,39 @@ def test_the_map_in_the_readme_names_every_room() -> None:
     assert set(re.findall(r"`(?:\w+/)*(\w+\.py)`", table)) - files == set()
 
 
+def defined_in(path: Path) -> set[str]:
+    """Functions, classes, methods as Class.method, and constants of a file; in C its functions."""
+    if path.suffix == ".c":
+        return set(re.findall(r"^EXPORT \w+ (\w+)\(", text_of(path), re.MULTILINE))
+    found = set()
+    for node in ast.parse(text_of(path)).body:
+        if isinstance(node, ast.Assign):
+            found |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            found |= {f"{node.name}.{inner.name}" for inner in node.body if isinstance(inner, ast.FunctionDef)}
+    return found
+
+
+def test_the_five_walks_lead_to_files_and_functions_that_exist() -> None:
+    walks = text_of(ROOT / "CONTRIBUTING.md").split("Five walks:\n\n")[1].split("\n\n")[0].splitlines()
+    assert len(walks) == 5
+    lost = []
+    for walk in walks:
+        file, named = None, 0
+        for name in re.findall(r"`([^`]+)`", walk):
+            if name.startswith("--"):
+                continue
+            if "/" in name:
+                file = PACKAGE / name
+            elif file is None or not file.exists() or name not in defined_in(file):
+                lost.append(f"{name} in {file}")
+            named += "/" not in name
+        assert named, walk
+    assert lost == []
+
+
 def templates() -> Iterator[str]:
     """Every string in the package, with … for what is filled in."""
     for path in PACKAGE.rglob("*.py"):

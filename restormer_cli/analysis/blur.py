@@ -10,7 +10,7 @@ A hand that shakes leaves neither rings nor stripes. It is told by what a natura
 the strongest need several pixels to rise (as in Marziliano, Dufaux, Winkler and Ebrahimi 2002).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from typing import Literal
@@ -33,6 +33,8 @@ LEAST_SIDE, FLAT = 32, 4 / 255
 """A picture that is smaller, or whose values differ less, shows no blur."""
 POINTS = 1500
 """Frequencies on which all candidates are tried; the best are tried again on all."""
+TOGETHER = 32
+"""Candidates that are tried at once: their frequencies stay in a processor's cache."""
 SOFTNESSES = np.arange(0.3, 2.6, 0.2)
 RADII = np.arange(0.75, 10.01, 0.25)
 LENGTHS = np.array([3, 4, 5, 6, 7, 8.5, 10, 12, 14, 16.5, 19, 22, 25, 28, 32])
@@ -84,9 +86,9 @@ def estimate_blur(pixels: Image) -> Blur:
         return Blur("none", 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
     spectrum = _Spectrum(pixels)
     none, natural = spectrum.fit(_sharp)
-    soft, softness = spectrum.best(_gaussian, ((s,) for s in SOFTNESSES), lambda p: [(p[0] + d,) for d in (-0.1, 0.1)])
-    disc, radius = spectrum.best(_disc, ((r,) for r in RADII), lambda p: [(p[0] + d,) for d in (-0.12, 0.12)])
-    line, path = spectrum.best(_line, _paths(), _beside)
+    soft, softness = spectrum.best(_gaussian, [(s,) for s in SOFTNESSES], lambda p: [(p[0] + d,) for d in (-0.1, 0.1)])
+    disc, radius = spectrum.best(_disc, [(r,) for r in RADII], lambda p: [(p[0] + d,) for d in (-0.12, 0.12)])
+    line, path = spectrum.best(_line, list(_paths()), _beside)
     misfit, kind, width, angle, transfer, parameters = min(
         (soft, "soft", 2 * softness[0], 0.0, _gaussian, softness),  # a disc of radius r is as wide as σ = r / 2
         (disc, "defocus", radius[0], 0.0, _disc, radius),
@@ -208,46 +210,63 @@ class _Spectrum:
 
     def gain(self, transfer: Callable[..., Array], *parameters: float) -> float:
         """How much better this blur explains the spectrum than none does, as a log."""
-        return float(np.log(self.fit(_sharp)[0] / self.misfit(transfer, *parameters)))
+        return float(np.log(self.fit(_sharp)[0] / self.fit(transfer, *parameters)[0]))
 
-    def misfit(self, transfer: Callable[..., Array], *parameters: float, quick: bool = False) -> float:
-        """The mean squared residual of the log spectrum with the best natural spectrum and floor for this blur."""
-        return self.fit(transfer, *parameters, quick=quick)[0]
+    def fit(self, transfer: Callable[..., Array], *parameters: float) -> tuple[float, Array]:
+        """The misfit of one blur, and the natural spectrum's height, fall and directions, then the floor."""
+        (misfit,), (found,) = self.fit_all(transfer, [parameters])
+        return float(misfit), found
 
-    def fit(self, transfer: Callable[..., Array], *parameters: float, quick: bool = False) -> tuple[float, Array]:
-        """The misfit, and the natural spectrum's height, fall and directions, then the floor.
+    def fit_all(
+        self, transfer: Callable[..., Array], candidates: Sequence[tuple[float, ...]], *, quick: bool = False
+    ) -> tuple[Array, Array]:
+        """Misfits (n,) of n candidates' parameters, and what `fit` finds beside them, (n, 6).
 
-        Gauss-Newton on log(natural · transfer + floor); `quick`: on some frequencies, with fewer steps.
+        A misfit is the mean squared residual of the log spectrum with the best natural spectrum and floor for a blur:
+        Gauss-Newton on log(natural · transfer + floor), for all candidates at once; `quick`: on some frequencies, with
+        fewer steps.
         """
         chosen = self.some if quick else slice(None)
-        logs, natural = self.logs[chosen], self.natural[chosen]
-        passed = np.log(transfer(self.y[chosen], self.x[chosen], *parameters) + LEAK)
-        tied = np.array([0, *[0.02] * (natural.shape[1] - 1), 0.5 / len(logs)])
+        logs, natural, y, x = self.logs[chosen], self.natural[chosen], self.y[chosen], self.x[chosen]
+        passed = np.log(np.stack([transfer(y, x, *parameters) for parameters in candidates]) + LEAK)
+        columns = natural.shape[1]
+        squares = (natural[:, :, None] * natural[:, None]).reshape(len(logs), -1)
+        tied = np.array([0, *[0.02] * (columns - 1), 0.5 / len(logs)])
         expected = np.append(self.expected, self.floor)
-        found = expected.copy()
+        found = np.tile(expected, (len(passed), 1))
+        normal = np.empty((len(passed), columns + 1, columns + 1))
         for step in range(4 if quick else 6):
-            light = np.exp(np.clip(natural @ found[:-1] + passed, -60, 30))
-            noise = np.exp(found[-1])
-            rest = logs - np.log(light + noise)
+            light = np.exp(np.clip(found[:, :-1] @ natural.T + passed, -60, 30))
+            both = light + np.exp(found[:, -1:])
+            rest = logs - np.log(both)
             if step == (3 if quick else 5):
                 break
-            share = light / (light + noise)
-            slopes = np.concatenate([natural * share[:, None], (1 - share)[:, None]], axis=1)
-            normal = slopes.T @ slopes / len(logs) + np.diag(tied) + 1e-9 * np.eye(len(tied))
-            change = np.linalg.solve(normal, slopes.T @ rest / len(logs) + tied * (expected - found))
-            found += np.clip(change, -3, 3)
-        return float(np.square(rest).mean() + (tied * np.square(found - expected)).sum()), found
+            share = light / both  # slopes of the log are share · natural, and 1 - share for the floor
+            normal[:, :-1, :-1] = (np.square(share) @ squares).reshape(-1, columns, columns)
+            normal[:, :-1, -1] = normal[:, -1, :-1] = (share * (1 - share)) @ natural
+            normal[:, -1, -1] = np.square(1 - share).sum(axis=1)
+            towards = np.column_stack([(share * rest) @ natural, ((1 - share) * rest).sum(axis=1)]) / len(logs)
+            change = np.linalg.solve(
+                normal / len(logs) + np.diag(tied + 1e-9), (towards + tied * (expected - found))[:, :, None]
+            )
+            found += np.clip(change[:, :, 0], -3, 3)
+        return np.square(rest).mean(axis=1) + (tied * np.square(found - expected)).sum(axis=1), found
 
     def best(
         self,
         transfer: Callable[..., Array],
-        candidates: Iterable[tuple[float, ...]],
+        candidates: Sequence[tuple[float, ...]],
         beside: Callable[[tuple[float, ...]], list[tuple[float, ...]]],
     ) -> tuple[float, tuple[float, ...]]:
         """The least misfit and its parameters: all candidates quickly, then the best three and what is beside them."""
-        ranked = sorted((self.misfit(transfer, *candidate, quick=True), candidate) for candidate in candidates)
-        best = min((self.misfit(transfer, *candidate), candidate) for _, candidate in ranked[:3])
-        return min([best, *((self.misfit(transfer, *near), near) for near in beside(best[1]))])
+
+        def ranked(tried: Sequence[tuple[float, ...]], *, quick: bool = False) -> list[tuple[float, tuple[float, ...]]]:
+            parts = [tried[first : first + TOGETHER] for first in range(0, len(tried), TOGETHER)]
+            misfits = [float(misfit) for part in parts for misfit in self.fit_all(transfer, part, quick=quick)[0]]
+            return sorted(zip(misfits, tried, strict=True))
+
+        best = ranked([parameters for _, parameters in ranked(candidates, quick=True)[:3]])[0]
+        return min([best, *ranked(beside(best[1]))])
 
 
 def _textured(plane: Image, side: int) -> Array:

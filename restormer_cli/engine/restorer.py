@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,8 +14,10 @@ from restormer_cli.engine.memory_plan import Plan
 from restormer_cli.engine.progress import Progress, part_of, silent
 from restormer_cli.errors import UserError
 from restormer_cli.hardware import choose_device, give_back, held, multiplies_bf16, parse_memory
+from restormer_cli.launcher import local_place
 from restormer_cli.model.padding import multiple_of_8, pad_to_multiple_of_8
 from restormer_cli.model.restormer import Restormer
+from restormer_cli.model.weights_file import Weights
 
 
 class Restorer:
@@ -25,15 +28,17 @@ class Restorer:
     whole pictures, unless memory is too short), `overlap` how far neighbours share pixels. Tiles are approximate:
     attention sees a tile's statistics instead of the picture's. `window` is that of the test-time local converter
     (None: global attention, as trained). `memory` is the budget of the whole process, in bytes or like "6GB" (None:
-    most of what is free). `compile` fuses what torch.compile can fuse. Any other `Backend`, such as an `Exported`
-    file, runs as it is: then there is no choice of device, precision, `window` and `compile`.
+    most of what is free). `compile` fuses what torch.compile can fuse.
+
+    Of `Weights` the precision auto knows what bf16 costs; of a model alone it is fp32. Any other `Backend`, such as an
+    `Exported` file, runs as it is: then there is no choice of device, precision, `window` and `compile`.
 
     Raises UserError for a device or precision that is not to be had, and for impossible tiles, windows or amounts.
     """
 
     def __init__(
         self,
-        model: Restormer | Backend,
+        model: Weights | Restormer | Backend,
         device: str = "auto",
         precision: str = "auto",
         tile: int | None = None,
@@ -50,9 +55,13 @@ class Restorer:
         """Bytes of other pictures that wait beside the one that is restored: plans leave them room."""
         self.done: Plan | None = None
         """How the newest picture ran in the end, which is not as planned where memory ran out."""
+        header: dict[str, Any] = {}
+        if isinstance(model, Weights):
+            model, header = model.model, model.header
         if isinstance(model, Restormer):
-            where = choose_device(device)
-            self.backend: Backend = OwnBackend(model, where, _choose_precision(precision, where), window, compile)
+            where = _own_gpu(choose_device(device))
+            chosen = automatic_precision(header, where) if precision == "auto" else _check_precision(precision, where)
+            self.backend: Backend = OwnBackend(model, where, chosen, window, compile)
             give_back()
         else:
             _check_as_it_is(model, device, precision, window, compile)
@@ -213,9 +222,13 @@ def automatic_precision(header: dict[str, object], device: torch.device) -> str:
     return "bf16" if little and device.type == "cuda" and multiplies_bf16(device) else "fp32"
 
 
-def _choose_precision(name: str, device: torch.device) -> str:
-    if name == "auto":
-        return "fp32"  # what bf16 costs is known of files, not of networks: `automatic_precision`
+def _own_gpu(device: torch.device) -> torch.device:
+    """Under a launcher this process's own GPU, unless one was named by its number."""
+    place, processes = local_place()
+    return torch.device("cuda", place) if processes > 1 and device.type == "cuda" and device.index is None else device
+
+
+def _check_precision(name: str, device: torch.device) -> str:
     if name not in PRECISIONS:
         raise UserError(f"--precision {name}: unknown; choose auto, {', '.join(PRECISIONS)}")
     if name == "fp16" and device.type == "cpu":

@@ -17,6 +17,7 @@ MAX_HEADER = 16 << 20
 
 REPAIRS = {
     "denoise": "noise",
+    "denoise-fast": "noise, in a third of the time",
     "deblur": "motion blur",
     "motion-deblur": "motion blur",
     "defocus": "a lens out of focus",
@@ -55,7 +56,8 @@ class Card:
     def repairs(self) -> str:
         """Purpose, in a few words."""
         task = str(self.header.get("task") or self.name)
-        return str(self.header.get("repairs") or REPAIRS.get(task, task))
+        own = REPAIRS.get(self.name) if self.path.parent == CHECKPOINTS else None  # two may have one task
+        return str(self.header.get("repairs") or own or REPAIRS.get(task, task))
 
     @property
     def degraded(self) -> str | None:

@@ -198,7 +198,7 @@ class Block(nn.Module):
         attention, feed, c = self.attn, self.ffn, x.shape[3]
         assert attention.qkv_dwconv is not None
         assert feed.dwconv is not None
-        weight, bias = _folded(self.norm1, attention.qkv)
+        weight, bias = folded(self.norm1, attention.qkv)
         first, v = weight.split((2 * c, c))
         taps, v_taps = attention.qkv_dwconv.weight.flatten(1).split((2 * c, c))
         (bias, v_bias), (taps_bias, v_taps_bias) = (
@@ -209,7 +209,7 @@ class Block(nn.Module):
         matrix = attention.matrix(Gram(*sums))
         out_bias = attention.project_out.bias
         x = halves.residual_half(x, v, v_bias, v_taps, v_taps_bias, matrix, out_bias, halves.MIX, centred)
-        weight, bias = _folded(self.norm2, feed.project_in)
+        weight, bias = folded(self.norm2, feed.project_in)
         taps, out = feed.dwconv.weight.flatten(1), feed.project_out
         second = out.weight.flatten(1)[None]
         return halves.residual_half(x, weight, bias, taps, feed.dwconv.bias, second, out.bias, halves.GATE, centred)
@@ -330,13 +330,16 @@ def _takes_kernels(x: Tensor) -> bool:
     return trains_on_cpu(x) and plain and KERNELS.get() and library() is not None
 
 
-def _folded(norm: LayerNorm, layer: nn.Conv2d) -> tuple[Tensor, Tensor | None]:
-    """Weight and bias of a 1×1 convolution with the norm's before it in them: W (w x̂ + b) = (W w) x̂ + W b."""
-    weight, bias = layer.weight.flatten(1), layer.bias
+def folded(norm: LayerNorm, layer: nn.Conv2d, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias of a 1×1 convolution with the norm's before it in them: W (w x̂ + b) = (W w) x̂ + W b.
+
+    Computed in `dtype`, returned in float32; gradients reach both layers.
+    """
+    weight, bias = layer.weight.flatten(1).to(dtype), None if layer.bias is None else layer.bias.to(dtype)
     if norm.body.bias is not None:
-        shift = weight @ norm.body.bias
+        shift = weight @ norm.body.bias.to(dtype)
         bias = shift if bias is None else bias + shift
-    return weight * norm.body.weight, bias
+    return (weight * norm.body.weight.to(dtype)).float(), None if bias is None else bias.float()
 
 
 def _depthwise(channels: int, bias: bool) -> nn.Conv2d:

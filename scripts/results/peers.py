@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from picture_kinds import CLEAN, KINDS
 from torch import Tensor
 
 from restormer_cli.degradations.operators import published_gaussian
@@ -27,19 +28,8 @@ from restormer_cli.engine.strips import StripNetwork
 from restormer_cli.images.io import read_picture
 from restormer_cli.model.weights import load_weights
 
-MORE = {
-    "sensor": ("sensor:400-6400,curve=0-1,demosaic=2",),
-    "clean": ("round8",),
-    "noisy": ("gaussian:15", "round8"),
-    "shake": ("shake:4-20,path=2,layers=1-2", "gaussian:2", "round8"),
-    "motion": ("motion:4-15", "gaussian:2", "round8"),
-    "defocus": ("defocus:2-5", "gaussian:2", "round8"),
-    "lens": ("lens:2-10,blades=8-9", "gaussian:2", "round8"),
-    "rainfall": ("rainfall:2-10,kind=3", "round8"),
-    "rain": ("rain:0.1-0.4", "round8"),
-}
-"""Rows beside Gaussian noise: a camera's noise, by another implementation than the one that trains; none at all; and
-what other tasks mend, a shaken camera with the paths that training leaves out."""
+MORE = {"clean": CLEAN} | {name: kind.held_out for name, kind in KINDS.items()}
+"""Rows beside the published Gaussian noise."""
 STRENGTHS = (4, 8, 14, 22, 34)
 """σ that BM3D is told on a camera's noise, of 255; the best for each picture counts."""
 

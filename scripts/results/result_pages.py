@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from picture_kinds import KINDS
+
 from restormer_cli.benchmark.classical import METHODS
 from restormer_cli.model.cards import CHECKPOINTS, MEASURED, Card, bundled_cards, read_cards
 
@@ -240,31 +242,18 @@ def write_results(rows: list[dict[str, Any]], measured: dict[str, Measured], kep
     path.write_text(text, encoding="utf-8")
 
 
-SHARP = {
-    "shake": ("a camera that shook, in strokes", ("motion-deblur",)),
-    "motion": ("lines of 4 to 15 pixels", ("motion-deblur",)),
-    "lens": ("scenes in depth through 8 and 9 blades, 2 to 10 pixels", ("defocus",)),
-    "defocus": ("a disc of 2 to 5 pixels", ("defocus",)),
-    "rainfall": ("streaks of all kinds at once", ("derain",)),
-    "rain": ("drops near and far", ("derain",)),
-    "noisy": ("white noise, σ 15", ("denoise",)),
-    "sensor": ("a camera's noise, ISO 400 to 6400", ("denoise",)),
-}
-"""Rows of scripts/results/peers.py in words, and the tasks that are made for them."""
-
-
 def task_table() -> str:
     """Every checkpoint on every kind of picture, its own and the others': from docs/results/rows-TASK.json."""
     found = {path.stem.removeprefix("rows-"): json.loads(path.read_text()) for path in DOCS.glob("results/rows-*.json")}
     tasks = [task for task in ("denoise", "motion-deblur", "defocus", "derain") if task in found]
     lines = [f"| dB | input | {' | '.join(f'`{task}`' for task in tasks)} |", "|---" * (2 + len(tasks)) + "|"]
-    for row, (words, own) in SHARP.items():
+    for row, kind in KINDS.items():
         before = next(found[task][row]["input"]["psnr"] for task in tasks)
         cells = []
         for task in tasks:
             gain = f"{found[task][row]['ours']['psnr'] - before:+.2f}"
-            cells.append(f"**{gain}**" if task in own else gain)
-        lines.append(f"| {words} | {before:.2f} | {' | '.join(cells)} |")
+            cells.append(f"**{gain}**" if task == kind.task else gain)
+        lines.append(f"| {kind.words} | {before:.2f} | {' | '.join(cells)} |")
     kept = [f"{found[task]['clean']['ours']['psnr']:.1f}" for task in tasks]
     lines.append(f"| clean: kept at | | {' | '.join(kept)} |")
     return "\n".join(lines)
@@ -330,14 +319,13 @@ def _card(card: Card) -> str:
         "|---|---|",
         *(f"| {label} | {_cell(value)} |" for label, value in card.facts().items() if label != "file"),
         "",
-        "Its licence and what it was trained on: [results.md](../results.md#licences-of-the-photographs).",
+        "About licences: [results](../results.md#licences-of-the-photographs).",
         "",
         "## What it reaches",
         "",
         *(f"- {line}" for line in card.measured.get("results", ())),
         "",
-        "Mean PSNR of the validation photographs, centre crops of 512² (tiles, samples: whole), beside the best",
-        "classical method; all of it, with the commands, is in [results.md](../results.md).",
+        "In brackets: the best classical method. How, and what else: [results](../results.md#how-these-are-measured).",
         "",
         "## Limits",
         "",
@@ -345,7 +333,7 @@ def _card(card: Card) -> str:
         "",
         "## Failure cases",
         "",
-        "Input, result, clean; samples that were never trained on.",
+        "Input, result, clean, of the [samples](../originals/README.md).",
         "",
     ]
     for number, words in enumerate(card.failures, start=1):

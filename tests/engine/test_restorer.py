@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from restormer_cli.hardware import choose_device
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.padding import pad_to_multiple_of_8
 from restormer_cli.model.restormer import Restormer
+from restormer_cli.model.weights_file import Weights
 
 SIZES = [(1, 1), (7, 5), (8, 8), (9, 13), (3, 61), (24, 40), (17, 1), (4, 12)]
 
@@ -413,3 +415,17 @@ def test_an_impossible_window_is_told(tiny_network):
 def test_auto_takes_bf16_only_where_it_is_native_and_costs_little(header, device, native, chosen, monkeypatch):
     monkeypatch.setattr(restorer, "multiplies_bf16", lambda _: native)
     assert restorer.automatic_precision(header, torch.device(device)) == chosen
+
+
+def test_loaded_weights_are_a_model_whose_header_decides_auto(tiny_network, monkeypatch):
+    """And a launcher's process takes its own GPU, unless one is named by its number."""
+    network, pixels = tiny_network(), picture(16, 24)
+    weights = Weights(model=network, config=network.config, header={"bf16_loss": 0.005}, path=Path("x.safetensors"))
+    assert np.array_equal(Restorer(weights, device="cpu")(pixels), Restorer(network, device="cpu")(pixels))
+    asked = []
+    monkeypatch.setattr(restorer, "automatic_precision", lambda *told: asked.append(told) or "bf16")
+    assert Restorer(weights, device="cpu").precision == "bf16"
+    assert asked == [(weights.header, torch.device("cpu"))]
+    monkeypatch.setattr(restorer, "local_place", lambda: (1, 2))
+    devices = [str(restorer._own_gpu(torch.device(name))) for name in ("cuda", "cuda:0", "cpu")]
+    assert devices == ["cuda:1", "cuda:0", "cpu"]

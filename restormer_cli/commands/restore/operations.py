@@ -34,7 +34,6 @@ DIAGNOSIS, DIAGNOSIS_PIXEL = 12_000_000, 40
 HARDLY = 0.5
 """A mean change below this, in units of 1/255, is hardly one."""
 
-
 PUBLISHED_WINDOW = 384
 """Where the weights say nothing of their training: what suits the published ones (TLC, Chu et al., ECCV 2022)."""
 
@@ -45,17 +44,14 @@ class Restoring:
     def __init__(self, request: Request, progress: "Progress | None" = None) -> None:
         import torch
 
-        from restormer_cli.engine.restorer import Restorer, automatic_precision
-        from restormer_cli.engine.runtimes import Exported
-        from restormer_cli.hardware import choose_device
+        from restormer_cli.engine.restorer import Restorer
 
         if request.analyse:
             import_module("restormer_cli.analysis.findings")  # now: plans count what is held before the first picture
-        place, processes = local_place()
         if request.threads is not None:
             torch.set_num_threads(request.threads)
         else:
-            limit_threads(processes)
+            limit_threads(local_place()[1])
         self.request, self.progress = request, progress
         self.threads = torch.get_num_threads()
         self.weights = _weights(request)
@@ -66,15 +62,10 @@ class Restoring:
             )
         if request.right is not None and not self.weights.config.dual_pixel:
             raise UserError(f"--right: {self.weights.path.name} takes one picture; two views need dual-pixel weights")
-        graph = isinstance(self.weights, Exported)
-        device = torch.device("cpu") if graph and request.device == "auto" else choose_device(request.device)
-        precision = request.precision
-        if precision == "auto" and not isinstance(self.weights, Exported):
-            precision = automatic_precision(self.weights.header, device)
         self.restorer = Restorer(
-            self.weights if isinstance(self.weights, Exported) else self.weights.model,
-            device=f"cuda:{place}" if processes > 1 and device.type == "cuda" and device.index is None else str(device),
-            precision=precision,
+            self.weights,
+            device=request.device,
+            precision=request.precision,
             tile=request.tile,
             overlap=request.overlap,
             window=_window(request.window, self.weights),

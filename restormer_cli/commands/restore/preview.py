@@ -7,7 +7,6 @@ made of it. Only the crops go through the network, each with a margin.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +27,6 @@ FONT = "{}/fonts/ttf/DejaVuSans.ttf"
 """Pillow's own has no σ and no ×."""
 BAR, GAP = 26, 6
 """Height of a line of text, and space between crops, in pixels."""
-
 
 Column = tuple[str, str | None, float]
 """A label, a bundled task (None: the request's own weights), and the strength; 0 is the input."""
@@ -202,13 +200,12 @@ def _fitting(text: str, length: Callable[[str], float], room: float) -> str:
 
 
 def _png(drawn: np.ndarray, picture: Picture) -> bytes:
-    from PIL import Image, PngImagePlugin
+    from PIL import PngImagePlugin
 
     from restormer_cli.images.formats.exif_icc import icc_space
+    from restormer_cli.images.formats.pillow import encode_8_bits
 
     profile = picture.icc if picture.icc and icc_space(picture.icc) == "RGB" and not picture.working else None
     words = PngImagePlugin.PngInfo()
     words.add_text("Software", SOFTWARE)
-    stream = BytesIO()
-    Image.fromarray(drawn).save(stream, "PNG", pnginfo=words, icc_profile=profile)
-    return stream.getvalue()
+    return encode_8_bits(drawn, "PNG", pnginfo=words, icc_profile=profile)

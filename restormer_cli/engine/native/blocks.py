@@ -5,11 +5,11 @@ import threading
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from restormer_cli.engine.pieces import Piece, halo_pixels
 from restormer_cli.engine.tlc import Cells
-from restormer_cli.model.restormer import GDFN, MDTA, Block, Gram, LayerNorm
+from restormer_cli.model.restormer import GDFN, MDTA, Block, Gram, folded
 from restormer_cli.native.build import library
 from restormer_cli.native.layouts import padded, padded_halves, panels, pointer
 from restormer_cli.native.workers import WorkerPool
@@ -58,6 +58,7 @@ def supports(block: Block) -> bool:
 class NativeBlock:
     """A block's weights in float32, laid out for the kernels; the norms' own are part of the products after them."""
 
+    @torch.no_grad()
     def __init__(self, block: Block) -> None:
         kernels = library()
         assert kernels is not None
@@ -73,7 +74,7 @@ class NativeBlock:
         self.inner = feed.project_out.in_channels
         self.hidden = self.inner + -self.inner % kernels.lanes()
 
-        weight, bias = folded(block.norm1, attention.qkv)
+        weight, bias = folded(block.norm1, attention.qkv, torch.float64)
         taps, taps_bias = attention.qkv_dwconv.weight.flatten(1), attention.qkv_dwconv.bias
         self.tensors: dict[str, Tensor | None] = {
             "qkv": panels(weight),
@@ -86,7 +87,7 @@ class NativeBlock:
             "v_taps_bias": optional(lambda rows: padded(rows[2 * c :]), taps_bias),
             "mix_bias": optional(padded, attention.project_out.bias),
         }
-        weight, bias = folded(block.norm2, feed.project_in)
+        weight, bias = folded(block.norm2, feed.project_in, torch.float64)
         taps, taps_bias = feed.dwconv.weight.flatten(1), feed.dwconv.bias
         self.tensors |= {
             "widen": panels(padded_halves(weight.mT).mT),
@@ -110,16 +111,6 @@ class NativeBlock:
 def optional(lay_out: Callable[[Tensor], Tensor], tensor: Tensor | None) -> Tensor | None:
     """A bias laid out, where there is one."""
     return None if tensor is None else lay_out(tensor)
-
-
-def folded(norm: LayerNorm, layer: nn.Conv2d) -> tuple[Tensor, Tensor | None]:
-    """Weight and bias of a 1×1 product that has the norm's before it in it: W (w x̂ + b) = (W w) x̂ + W b."""
-    weight, bias = layer.weight.detach().flatten(1).double(), layer.bias
-    bias = None if bias is None else bias.detach().double()
-    if norm.body.bias is not None:
-        shift = weight @ norm.body.bias.detach().double()
-        bias = shift if bias is None else bias + shift
-    return (weight * norm.body.weight.detach().double()).float(), None if bias is None else bias.float()
 
 
 class Workspace(threading.local):

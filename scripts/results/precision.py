@@ -1,6 +1,6 @@
 """What bfloat16 costs in quality: bundled checkpoints on degraded photographs, in bf16 against fp32.
 
-    python scripts/measure/precision.py datasets/sharp/validate [--pictures 8] [--crop 128] [--write]
+    python scripts/results/precision.py datasets/sharp/validate [--pictures 8] [--crop 128] [--write]
 
 For every kind of picture that a checkpoint is for, and clean ones: the mean PSNR of both results against the clean
 picture, and of one result against the other. `--write` puts the largest loss into the checkpoints' headers, as
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from picture_kinds import CLEAN, KINDS
 
 from restormer_cli.degradations.spec import parse_degradation
 from restormer_cli.engine.restorer import Restorer
@@ -22,13 +23,7 @@ from restormer_cli.model.cards import CHECKPOINTS
 from restormer_cli.model.weights import bundled_tasks, load_weights
 from restormer_cli.model.weights_file import save_weights
 
-CLEAN = "round8"
-KINDS = {
-    "denoise": ("gaussian:5", "gaussian:25", "gaussian:50", "sensor:400-6400", CLEAN),
-    "motion-deblur": ("shake:4-20,layers=1-2+gaussian:2+round8", "motion:4-15+gaussian:2+round8", CLEAN),
-    "defocus": ("lens:2-10+gaussian:2+round8", "defocus:2-5+gaussian:2+round8", CLEAN),
-    "derain": ("rainfall:2-10+round8", "rain:0.1-0.4+round8", CLEAN),
-}
+NOISE = ("gaussian:5", "gaussian:25", "gaussian:50")
 LEAST_CLEAN = 45.0
 """In dB."""
 
@@ -47,7 +42,7 @@ def main() -> None:
         weights = load_weights(task)
         ways = [Restorer(weights.model, device="cpu", precision=name) for name in ("fp32", "bf16")]
         losses, kept = [], 0.0
-        for spec in KINDS[task]:
+        for spec in kinds_of(weights.task or task):
             exact, rounded, between = np.mean([compared(ways, p, spec, n) for n, p in enumerate(pictures)], axis=0)
             print(f"{task} {spec}: fp32 {exact:.3f}, bf16 {rounded:.3f}, bf16 to fp32 {between:.2f} dB", flush=True)
             if spec == CLEAN:
@@ -62,6 +57,13 @@ def main() -> None:
             if kept >= LEAST_CLEAN:
                 header["bf16_loss"] = round(max(0.0, float(max(losses))), 4)
             save_weights(CHECKPOINTS / f"{task}.safetensors", weights.model, header, dtype=torch.float16)
+
+
+def kinds_of(task: str) -> list[str]:
+    """Specs of what a checkpoint is for, and of clean pictures."""
+    noise = NOISE if task == "denoise" else ()
+    own = (kind.whole or kind.held_out for name, kind in KINDS.items() if kind.task == task and name != "noisy")
+    return [*noise, *own, CLEAN]
 
 
 def compared(ways: list[Restorer], clean: np.ndarray, spec: str, seed: int) -> tuple[float, float, float]:
