@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from restormer_cli.errors import UserError
-from restormer_cli.images.listing import find_pictures
+from restormer_cli.images.listing import find_pictures, left_out
 
 
 def make(root: Path, *names: str) -> None:
@@ -28,6 +28,8 @@ def test_only_pictures_by_any_spelling_of_their_extension(tmp_path):
     make(tmp_path, "a.PNG", "b.JpEg", "c.tif", "d.TIFF", "e.webp", "f.bmp", "g.jxl", "h.avif", "i.jpg")
     make(tmp_path, "a.txt", "b.gif", "png", "c.png.part", "noextension")
     assert [name[0] for name in found(tmp_path)] == list("abcdefghi")
+    told = left_out([tmp_path], {}, lambda folder: False, tmp_path / "out")
+    assert told == "1 left out: 1 .gif (convert it to PNG, or name it alone: a video)"
 
 
 def test_what_systems_leave_behind_is_ignored(tmp_path):

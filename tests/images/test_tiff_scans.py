@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from restormer_cli import cli
 from restormer_cli.errors import UserError
+from restormer_cli.images.formats import tiff as tiff_module
 from restormer_cli.images.formats.raster import Beside, Raster
 from restormer_cli.images.formats.tiff import encode_pages
 from restormer_cli.images.io import decode_picture, read_pages, write_pages
@@ -270,6 +271,13 @@ def test_pages_are_compared_and_shown_one_by_one(tmp_path, rgb):
     text = page.read_text()
     assert text.count("<article") == 4
     assert all(f"a.tif, page {number} of 3" in text for number in (1, 2, 3))
+
+
+def test_what_stands_beside_all_pages_is_bounded(tmp_path, rgb, monkeypatch):
+    paged(tmp_path / "a.tif", rgb)
+    monkeypatch.setattr(tiff_module, "MAX_HELD", 1000)
+    with pytest.raises(UserError, match="more than 1,000 bytes of metadata beside its pages"):
+        read_pages(tmp_path / "a.tif")
 
 
 def test_a_note_names_the_pages_that_it_is_about(tmp_path, rgb):

@@ -104,11 +104,15 @@ def decode_pages(data: bytes, max_pixels: int) -> list[Raster]:
     from tifffile import TiffFile
 
     rasters: list[Raster] = []
+    held = 0
     with TiffFile(BytesIO(data)) as tiff:
         pages, alone = _full_pages(tiff)
         for page in pages:
             raster = _decode_page(data, tiff, page, max_pixels, count=len(pages), alone=alone, following=bool(rasters))
             rasters.append(raster)
+            held += sum(map(len, filter(None, (raster.exif, raster.icc, raster.beside.xmp, raster.beside.iptc))))
+            if held > MAX_HELD:
+                raise Unreadable(f"more than {MAX_HELD:,} bytes of metadata beside its pages; split it first")
             max_pixels -= page.imagewidth * page.imagelength
     return rasters
 
@@ -129,6 +133,8 @@ def _full_pages(tiff: "TiffFile") -> "tuple[list[TiffPage], bool]":
 
 
 MAX_PAGES = 10_000
+MAX_HELD = 16 * MAX_METADATA
+"""Bytes beside the pages of a file, which may all name the same ones."""
 
 
 def _decode_page(
@@ -201,23 +207,24 @@ def ends_early(data: bytes) -> bool:
     if order is None:
         return False
 
-    def numbers(directory: Directory, tag: int) -> tuple[int, ...]:
-        kind, count, value = directory.get(tag, (0, 0, b""))
-        layout = {3: "H", 4: "I", 13: "I"}.get(kind)
-        return struct.unpack(f"{order}{count}{layout}", value) if layout else ()
+    def numbers(directory: Directory, tag: int) -> np.ndarray:
+        kind, _, value = directory.get(tag, (0, 0, b""))
+        layout = {3: "u2", 4: "u4", 13: "u4"}.get(kind)
+        return np.frombuffer(value, order + layout).astype(np.int64) if layout else np.empty(0, np.int64)
 
     main = _read_directory(data, struct.unpack_from(order + "I", data, 4)[0], order, False)
-    places = numbers(main, SUB_IFDS)[:MAX_THUMBNAILS]
+    places = [int(at) for at in numbers(main, SUB_IFDS)[:MAX_THUMBNAILS]]
     if any(at + 2 > len(data) for at in places):
         return True
     for directory in (main, *(_read_directory(data, at, order, False) for at in places)):
-        if any(numbers(directory, SUBFILE_TYPE)):  # a preview
+        if numbers(directory, SUBFILE_TYPE).any():  # a preview
             continue
         rows = [(numbers(directory, offsets), numbers(directory, sizes)) for offsets, sizes in SEGMENTS]
-        if not any(offsets for offsets, _ in rows):
-            return True
-        pairs = [pair for offsets, sizes in rows for pair in zip(offsets, sizes, strict=False)]
-        if any(offset + length > len(data) for offset, length in pairs):
+        counts = [min(len(offsets), len(sizes)) for offsets, sizes in rows]
+        ends = [
+            offsets[:count] + sizes[:count] > len(data) for (offsets, sizes), count in zip(rows, counts, strict=True)
+        ]
+        if not any(counts) or any(end.any() for end in ends):
             return True
     return False
 
