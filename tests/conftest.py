@@ -1,7 +1,9 @@
 """Tiny networks and pictures that several rooms of the tests share."""
 
+import gc
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,16 +11,41 @@ import imagecodecs
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from restormer_cli.files import cache_folder as user_cache
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.restormer import Restormer
 from restormer_cli.model.weights_file import save_weights
 from restormer_cli.native.build import library
+from restormer_cli.recipe import Recipe
+from restormer_cli.recipe_files import read_recipe
 
 # Two threads on a busy machine wait for each other more than they work; subprocesses inherit the variable.
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# No test depends on the clock.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
+
+# Dozens of tests start Python anew: where bytecode is not kept, each of them compiles the package again, for a second.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+
+def pytest_collection() -> None:
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """What has been imported stays: looking through all of it for garbage, again and again, takes long."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # libraries complain of what is left at the end
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -79,6 +106,18 @@ def broken_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "broken.safetensors"
     save_weights(path, network, {})
     return path
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Callable[..., Recipe]:
+    """`read(text, *overrides)`: the recipe in a file `mine.toml` of this text."""
+
+    def read_text(text: str, *overrides: str) -> Recipe:
+        path = tmp_path / "mine.toml"
+        path.write_text(text, encoding="utf-8")
+        return read_recipe(str(path), overrides)
+
+    return read_text
 
 
 def make_samples(height: int, width: int, channels: int = 3, bits: int = 8) -> np.ndarray:

@@ -7,7 +7,7 @@ import pytest
 
 import restormer_cli
 
-HEAVY = ("torch", "numpy", "PIL", "typer", "rich", "pydantic")
+HEAVY = ("torch", "numpy", "PIL", "typer", "rich", "pydantic", "scipy.stats")
 
 
 def loaded(code: str) -> set[str]:
@@ -22,6 +22,10 @@ def test_the_import_alone_loads_nothing_heavy():
 
 def test_pictures_are_read_without_torch():
     assert "torch" not in loaded("from restormer_cli import read_picture, write_picture")
+
+
+def test_an_ablations_verdict_needs_no_statistics_that_take_a_second_to_import():
+    assert "scipy.stats" not in loaded("import restormer_cli.commands.ablate.verdict")
 
 
 def test_its_names_are_those_of_the_rooms():

@@ -1,7 +1,7 @@
 """A recipe says only what differs from the paper, and a mistake in it is named with its place and its cure."""
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,36 +16,12 @@ from restormer_cli.training.schedule import cosine_split, learning_rate
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 
-MINIMAL = """
-task = "deblur"
-
-[data]
-train = { degraded = "in", clean = "out" }
-
-[[stage]]
-iterations = 100
-patch = 64
-batch = 4
-
-[[stage]]
-iterations = 50
-patch = 128
-batch = 2
-"""
+Read = Callable[..., Recipe]
+MINIMAL = (Path(__file__).parent / "minimal.toml").read_text()
 
 
-def write(folder: Path, text: str) -> str:
-    path = folder / "mine.toml"
-    path.write_text(text, encoding="utf-8")
-    return str(path)
-
-
-def read(folder: Path, text: str, *overrides: str) -> Recipe:
-    return read_recipe(write(folder, text), overrides)
-
-
-def test_defaults_are_the_papers(tmp_path: Path) -> None:
-    recipe = read(tmp_path, MINIMAL)
+def test_defaults_are_the_papers(read: Read) -> None:
+    recipe = read(MINIMAL)
     assert recipe.model == ModelConfig()
     assert recipe.model.to_dict() == {
         "in_channels": 3,
@@ -76,25 +52,25 @@ def test_defaults_are_the_papers(tmp_path: Path) -> None:
     assert [(row.iterations, row.patch, row.batch) for row in recipe.stage] == [(100, 64, 4), (50, 128, 2)]
 
 
-def test_without_stages_they_are_the_papers_and_their_rows_can_be_set(tmp_path: Path) -> None:
+def test_without_stages_they_are_the_papers_and_their_rows_can_be_set(read: Read) -> None:
     start = MINIMAL.split("[[stage]]")[0]
-    rows = read(tmp_path, start).stage
+    rows = read(start).stage
     assert [row.iterations for row in rows] == [92_000, 64_000, 48_000, 36_000, 36_000, 24_000]
     assert [row.patch for row in rows] == [128, 160, 192, 256, 320, 384]
     assert [row.batch for row in rows] == [64, 40, 32, 16, 8, 8]
-    changed = read(tmp_path, start, "stage.5.patch=64")
+    changed = read(start, "stage.5.patch=64")
     assert changed.stage[:5] == rows[:5]
     assert (changed.stage[5].patch, changed.stage[5].batch) == (64, 8)
 
 
-def test_a_recipe_is_frozen(tmp_path: Path) -> None:
-    recipe = read(tmp_path, MINIMAL)
+def test_a_recipe_is_frozen(read: Read) -> None:
+    recipe = read(MINIMAL)
     with pytest.raises(ValidationError, match="frozen"):
         recipe.seed = 3  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def test_a_resolved_recipe_reads_back(tmp_path: Path) -> None:
-    recipe = read(tmp_path, MINIMAL, "model.dim=16", "data.validate={ degraded = 'a', clean = 'b' }")
+def test_a_resolved_recipe_reads_back(read: Read) -> None:
+    recipe = read(MINIMAL, "model.dim=16", "data.validate={ degraded = 'a', clean = 'b' }")
     assert Recipe.model_validate_json(recipe.model_dump_json(by_alias=True)) == recipe
     assert parse_recipe(recipe.model_dump(by_alias=True, mode="json"), where="again") == recipe
 
@@ -123,16 +99,16 @@ def test_a_resolved_recipe_reads_back(tmp_path: Path) -> None:
         (MINIMAL + "[run]\nprecison = 'bf16'", r"nearest: run\.precision$"),
     ],
 )
-def test_an_unknown_key_names_the_nearest(tmp_path: Path, change: str, message: str) -> None:
+def test_an_unknown_key_names_the_nearest(tmp_path: Path, read: Read, change: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as error:
-        read(tmp_path, change)
+        read(change)
     assert str(tmp_path / "mine.toml") in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_the_nearest_learning_rate_key_is_lr_or_at_least_of_its_table(tmp_path: Path) -> None:
+def test_the_nearest_learning_rate_key_is_lr_or_at_least_of_its_table(read: Read) -> None:
     with pytest.raises(UserError, match=r"nearest: optimizer\.(lr|weight_decay|betas|clip)$"):
-        read(tmp_path, MINIMAL + "[optimizer]\nlr_rate = 1")
+        read(MINIMAL + "[optimizer]\nlr_rate = 1")
 
 
 @pytest.mark.parametrize(
@@ -192,9 +168,9 @@ def test_the_nearest_learning_rate_key_is_lr_or_at_least_of_its_table(tmp_path: 
         (MINIMAL + "[data]", "not valid TOML"),
     ],
 )
-def test_a_wrong_value_is_named_with_its_place(tmp_path: Path, change: str, message: str) -> None:
+def test_a_wrong_value_is_named_with_its_place(tmp_path: Path, read: Read, change: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as error:
-        read(tmp_path, change)
+        read(change)
     assert str(tmp_path / "mine.toml") in str(error.value)
     assert "\n" not in str(error.value)
 

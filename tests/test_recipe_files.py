@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +24,8 @@ from restormer_cli.recipe_files import (
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 
-MINIMAL = """
-task = "deblur"
-
-[data]
-train = { degraded = "in", clean = "out" }
-
-[[stage]]
-iterations = 100
-patch = 64
-batch = 4
-
-[[stage]]
-iterations = 50
-patch = 128
-batch = 2
-"""
+Read = Callable[..., Recipe]
+MINIMAL = (Path(__file__).parent / "minimal.toml").read_text()
 
 PLAIN = (
     st.booleans()
@@ -54,25 +41,14 @@ TABLES = st.recursive(
 )
 
 
-def write(folder: Path, text: str) -> str:
-    path = folder / "mine.toml"
-    path.write_text(text, encoding="utf-8")
-    return str(path)
-
-
-def read(folder: Path, text: str, *overrides: str) -> Recipe:
-    return read_recipe(write(folder, text), overrides)
-
-
 def test_bytes_that_are_no_text_are_not_toml(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_bytes(b"task = '\xff\xfe'")
     with pytest.raises(UserError, match="is not UTF-8"):
         read_recipe(str(tmp_path / "mine.toml"))
 
 
-def test_overrides_reach_every_place(tmp_path: Path) -> None:
+def test_overrides_reach_every_place(read: Read) -> None:
     recipe = read(
-        tmp_path,
         MINIMAL,
         "optimizer.lr=1e-4",
         "optimizer.betas=[0.8, 0.9]",
@@ -112,9 +88,9 @@ def test_overrides_reach_every_place(tmp_path: Path) -> None:
         ("=3", "unknown key"),
     ],
 )
-def test_a_bad_override_is_named(tmp_path: Path, override: str, message: str) -> None:
+def test_a_bad_override_is_named(read: Read, override: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        read(tmp_path, MINIMAL, override)
+        read(MINIMAL, override)
 
 
 @pytest.mark.parametrize("name", ["quick/denoise", "recipes/quick/denoise.toml", "./recipes/quick/denoise.toml"])

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from restormer_cli.model.config import ModelConfig
+from restormer_cli.model.restormer import Restormer
 from restormer_cli.model.textbook import TextbookRestormer
 
 
@@ -41,39 +41,49 @@ class Operations:
 @cache
 def count_parameters(config: ModelConfig) -> int:
     """Trainable numbers in the network."""
-    return sum(parameter.numel() for parameter in _shape_only(config).parameters())
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in Restormer(config).parameters())
+
+
+def count_operations(config: ModelConfig, height: int, width: int) -> Operations:
+    """The textbook network's work on one picture of height × width pixels, padded to multiples of 8."""
+    height, width = (-(-side // 8) * 8 for side in (height, width))
+    # Attention is across channels, so that all work is proportional to the pixels.
+    conv, attention = (count * (height // 8) * (width // 8) for count in _on_8_by_8(config))
+    return Operations(height, width, conv_macs=conv, attention_macs=attention)
 
 
 @cache
-def count_operations(config: ModelConfig, height: int, width: int) -> Operations:
-    """The textbook network's work on one picture of height × width pixels, padded to multiples of 8.
+def _on_8_by_8(config: ModelConfig) -> tuple[int, int]:
+    """Multiply-accumulates of convolutions and of attention for the smallest picture.
 
     A level's blocks are equal in shape: one is counted, and stands for all of them.
     """
-    height, width = (-(-side // 8) * 8 for side in (height, width))
-    once = replace(config, blocks=tuple(min(count, 1) for count in config.blocks), refinement=min(config.refinement, 1))
-    network = _shape_only(once)
+    with torch.device("meta"):
+        network = TextbookRestormer(with_one_block(config)).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(torch.empty(1, config.in_channels, height, width, device="meta"))
+        network(torch.empty(1, config.in_channels, 8, 8, device="meta"))
     counted = counter.get_flop_counts()
     conv = total = 0
-    for module, repetitions in [("Global", 1), *_further_blocks(config)]:
+    further = [
+        (f"{TextbookRestormer.__name__}.{name}", max(count - 1, 0)) for name, count in level_blocks(config).items()
+    ]
+    for module, repetitions in [("Global", 1), *further]:
         for operator, flops in counted.get(module, {}).items():
             total += repetitions * flops
             conv += repetitions * flops * ("convolution" in str(operator))
-    return Operations(height, width, conv_macs=conv // 2, attention_macs=(total - conv) // 2)
+    return conv // 2, (total - conv) // 2
 
 
-def _further_blocks(config: ModelConfig) -> list[tuple[str, int]]:
-    """Each sequence of blocks by the flop counter's name, and how many it has besides its first."""
+def with_one_block(config: ModelConfig) -> ModelConfig:
+    """The same network with at most one block in each level: to count what its blocks cost."""
+    return replace(config, blocks=tuple(min(count, 1) for count in config.blocks), refinement=min(config.refinement, 1))
+
+
+def level_blocks(config: ModelConfig) -> dict[str, int]:
+    """How many blocks each level has, by its name in the network."""
     first, second, third, fourth = config.blocks
-    counts = {
+    return {
         **{"encoder_level1": first, "encoder_level2": second, "encoder_level3": third, "latent": fourth},
         **{"decoder_level3": third, "decoder_level2": second, "decoder_level1": first, "refinement": config.refinement},
     }
-    return [(f"{TextbookRestormer.__name__}.{name}", max(count - 1, 0)) for name, count in counts.items()]
-
-
-def _shape_only(config: ModelConfig) -> nn.Module:
-    with torch.device("meta"):
-        return TextbookRestormer(config).eval()

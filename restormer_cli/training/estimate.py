@@ -9,7 +9,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from restormer_cli.errors import UserError
 from restormer_cli.hardware import choose_device
 from restormer_cli.model.config import ModelConfig
-from restormer_cli.model.cost import count_operations, count_parameters
+from restormer_cli.model.cost import count_operations, count_parameters, level_blocks, with_one_block
 from restormer_cli.model.restormer import KERNELS, Level, Restormer
 from restormer_cli.native.build import library
 from restormer_cli.recipe import Recipe, Stage
@@ -63,18 +63,22 @@ def make_plan(recipe: Recipe, devices: int) -> Plan:
     Raises UserError for batches that split unevenly, unless the recipe allows it, or that are too small.
     """
     stages: list[StagePlan] = []
-    uneven: list[int] = []
     last = samples = 0
+    splits = [split_batch(row.batch, devices, recipe.run.micro_batch, uneven=True) for row in recipe.stage]
+    uneven = tuple(number for number, split in enumerate(splits) if not split.even)
+    if uneven and not recipe.run.uneven:
+        batches = ", ".join(f"{recipe.stage[number].batch} (stage.{number})" for number in uneven)
+        raise UserError(
+            f"batches that do not split evenly over {devices} devices: {batches}; make them multiples of {devices}, "
+            "or let some devices wait for others with --set run.uneven=true"
+        )
     macs_per_pixel = count_operations(recipe.model, PROBE, PROBE).macs / PROBE**2
     fixed, per_pixel = memory_of(recipe)
     # Backward costs twice the forward pass; checkpointing repeats the forward pass.
     passes = 4 if recipe.run.activation_checkpointing else 3
-    for number, stage in enumerate(recipe.stage):
+    for stage, split in zip(recipe.stage, splits, strict=True):
         last += stage.iterations
         samples += stage.iterations * stage.batch
-        split = split_batch(stage.batch, devices, recipe.run.micro_batch, uneven=True)
-        if not split.even:
-            uneven.append(number)
         pixels, largest = stage.patch**2, max(len(rows) for share in split.shares for rows in share)
         stages.append(
             StagePlan(
@@ -87,12 +91,6 @@ def make_plan(recipe: Recipe, devices: int) -> Plan:
                 memory=round(fixed + per_pixel * largest * pixels),
             )
         )
-    if uneven and not recipe.run.uneven:
-        batches = ", ".join(f"{recipe.stage[number].batch} (stage.{number})" for number in uneven)
-        raise UserError(
-            f"batches that do not split evenly over {devices} devices: {batches}; make them multiples of {devices}, "
-            "or let some devices wait for others with --set run.uneven=true"
-        )
     whole = count_operations(recipe.model, 256, 256)
     knots = {1, cosine_split(recipe)[0] + 1, last, *(row.last + 1 for row in stages[:-1])}
     return Plan(
@@ -103,7 +101,7 @@ def make_plan(recipe: Recipe, devices: int) -> Plan:
         gflops=whole.flops / 1e9,
         stages=tuple(stages),
         rates=tuple((iteration, learning_rate(iteration, recipe)) for iteration in sorted(knots) if iteration <= last),
-        uneven=tuple(uneven),
+        uneven=uneven,
     )
 
 
@@ -135,19 +133,30 @@ def memory_of(recipe: Recipe) -> tuple[float, float]:
 
 @cache
 def _saved_bytes(config: ModelConfig, *, half: bool, kernels: bool, checkpointing: bool = False) -> int:
-    """Bytes that autograd keeps of a forward pass over one picture of PROBE², without the weights."""
-    kept: dict[int, torch.UntypedStorage] = {}
+    """Bytes that autograd keeps of a forward pass over one picture of PROBE², without the weights.
+
+    A level's blocks keep the same: one is counted, and stands for all of them.
+    """
+    kept: dict[int, tuple[torch.UntypedStorage, int]] = {}
+    repetitions = 1
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        kept[storage._cdata] = storage  # kept alive, so that no other gets its address
+        kept.setdefault(storage._cdata, (storage, repetitions))  # kept alive, so that no other gets its address
         return tensor
 
+    def repeat(count: int) -> None:
+        nonlocal repetitions
+        repetitions = count
+
     with FakeTensorMode():
-        network = Restormer(config).train()
-        for module in network.modules():
-            if isinstance(module, Level):
-                module.checkpointing = checkpointing
+        network = Restormer(with_one_block(config)).train()
+        for name, count in level_blocks(config).items():
+            level = network.get_submodule(name)
+            assert isinstance(level, Level)
+            level.checkpointing = checkpointing
+            level.register_forward_pre_hook(lambda *_, count=count: repeat(count))
+            level.register_forward_hook(lambda *_: repeat(1))
         picture = torch.zeros(1, config.in_channels, PROBE, PROBE)
         hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
         with hooks, torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
@@ -155,4 +164,4 @@ def _saved_bytes(config: ModelConfig, *, half: bool, kernels: bool, checkpointin
             network(picture)
             KERNELS.reset(before)
         weights = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
-    return sum(storage.nbytes() for address, storage in kept.items() if address not in weights)
+    return sum(count * storage.nbytes() for address, (storage, count) in kept.items() if address not in weights)

@@ -104,22 +104,27 @@ def verdicts(
 ) -> str:
     """What must be shown, what is aimed at, what was reached; rows of the keys `kept` as they are in `before`."""
     lines = ["| task | what | against | must | aim | reached | |", "|---|---|---|---|---|---|---|"]
+    missing = []
     for row in rows:
         if "must" not in row:
             continue
-        if row["key"] in kept:
-            begins = f"| {row['task']} | {row['title']} |"
-            lines += [line for line in before.splitlines() if line.startswith(begins)]
-            continue
         one = measured.get(row["key"])
-        lines.append(_verdict(row, row["than"], row["must"], row.get("aim"), one and one.margin, "dB"))
-        if "faster" in row:
+        if one is None:
+            begins = f"| {row['task']} | {row['title']} |"
+            old = [line for line in before.splitlines() if line.startswith(begins) and row["key"] in kept]
+            lines += old
+            missing += [] if old else [row["title"]]
+            continue
+        lines.append(_verdict(row, row["than"], row["must"], row.get("aim"), one.margin, "dB"))
+        if one.faster is not None:
             must, aim = row["faster"]
-            lines.append(_verdict(row, f"{row['than']}, speed", must, aim, one and one.faster, "×"))
+            lines.append(_verdict(row, f"{row['than']}, speed", must, aim, one.faster, "×"))
+    if missing:
+        lines += ["", f"Not measured on these weights: {'; '.join(missing)}."]
     return "\n".join(lines)
 
 
-def _verdict(row: dict[str, Any], than: str, must: float, aim: float | None, value: float | None, unit: str) -> str:
+def _verdict(row: dict[str, Any], than: str, must: float, aim: float | None, value: float, unit: str) -> str:
     signed = unit == "dB" and row["than"] != "clean"
 
     def show(number: float | None) -> str:
@@ -127,14 +132,11 @@ def _verdict(row: dict[str, Any], than: str, must: float, aim: float | None, val
             return ""
         return f"{number:+.2f} {unit}" if signed else f"{number:.1f} {unit}"
 
-    if value is None:
-        reached, word = "not measured", ""
-    else:
-        held = abs(value) <= abs(must) if row["than"] == "whole" and unit == "dB" else value >= must
-        word = "aim" if held and aim is not None and value >= aim else "held" if held else "**short**"
-        reached = show(value)
-        if not held and reached.lstrip("+-") == show(must).lstrip("+-"):  # so little short that two decimals hide it
-            reached = f"{value:+.3f} {unit}"
+    held = abs(value) <= abs(must) if row["than"] == "whole" and unit == "dB" else value >= must
+    word = "aim" if held and aim is not None and value >= aim else "held" if held else "**short**"
+    reached = show(value)
+    if not held and reached.lstrip("+-") == show(must).lstrip("+-"):  # so little short that two decimals hide it
+        reached = f"{value:+.3f} {unit}"
     bound = f"within {abs(must):.2f} dB" if row["than"] == "whole" else show(must)
     words = {
         "input": "its input",

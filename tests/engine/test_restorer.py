@@ -97,7 +97,7 @@ AXIS = {
 }
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(**AXIS)
 def test_tiles_cover_an_axis_overlap_enough_and_weigh_more_than_nothing(side, tile, overlap):
     overlap = min(overlap, tile - 1)
@@ -136,7 +136,7 @@ def test_weights_stay_full_at_the_border_of_the_picture():
     assert spans[-1][2][-1] == 1
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     height=st.integers(1, 20),
     width=st.integers(1, 50),

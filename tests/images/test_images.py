@@ -168,7 +168,7 @@ def test_all_65536_values_survive(form):
     np.testing.assert_array_equal(decode(rewritten(picture)), np.repeat(array, 3, axis=2))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     data=st.data(),
     form=st.sampled_from(["png", "tif", "webp", "jxl"]),
