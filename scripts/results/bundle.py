@@ -25,19 +25,26 @@ SHARP_LICENCE = (
     "Apache-2.0; trained on photographs under CC-BY-SA, CC-BY, CC0, the Unlicense, the Unsplash and Pexels licences "
     "and in the public domain, listed in scripts/sharp_photographs.csv"
 )
-"""By the list that the weights were trained on."""
+BOTH_LICENCE = (
+    "Apache-2.0; trained on photographs under GPL, LGPL, CC-BY, CC-BY-SA, GFDL, MIT, CC0, the Unlicense, the Unsplash "
+    "and Pexels licences and in the public domain, listed in scripts/photographs.csv and scripts/sharp_photographs.csv"
+)
+"""By the lists that the weights were trained on."""
+LICENCES = {"photographs": LICENCE, "sharp": SHARP_LICENCE, "both": BOTH_LICENCE}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", type=Path)
     parser.add_argument("task")
-    parser.add_argument("--sharp", action="store_true", help="trained on scripts/sharp_photographs.csv")
+    parser.add_argument("--lists", choices=LICENCES, default="sharp", help="of photographs that it was trained on")
     parser.add_argument("--before", type=Path, help="weights of a leg before the first that the header lists")
     options = parser.parse_args()
     weights = load_weights(options.weights)
     header = {key: value for key, value in weights.header.items() if key not in ("format", "model")}
-    header["licence"] = SHARP_LICENCE if options.sharp else LICENCE
+    header["licence"] = LICENCES[options.lists]
+    if "recipe" in header:
+        header["recipe"] = {**header["recipe"], "licence": header["licence"]}
     if options.before is not None:
         leg = {key: value for key, value in header["training"].items() if key not in ("hours", "earlier")}
         first = legs_behind(options.before)
