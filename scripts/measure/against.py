@@ -2,10 +2,12 @@
 
     python scripts/measure/against.py OLD_CHECKOUT [--weights W.safetensors] [--sides 128 512 1024] [--threads 2]
         [--dtype bfloat16] [--busy 1]
+    python scripts/measure/against.py . --weights denoise --new-weights denoise-fast --sides 1024
     python scripts/measure/against.py OLD_CHECKOUT --train 4 --sides 128
 
 Each build runs in a process of its own, on the same pictures; `paper` as weights is the paper's network with random
-ones. Beside them: twelve 3×3 convolutions of 96 channels at half resolution (FFDNet's work) in plain PyTorch.
+ones; --new-weights are today's build's, where they are to be others. Beside them: twelve 3×3 convolutions of 96
+channels at half resolution (FFDNet's work) in plain PyTorch.
 With --train: forward and backward passes of that many pictures at once, and the most memory that the processes took.
 With --busy: beside so many processes that keep a core busy all the time.
 """
@@ -54,6 +56,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("old", type=Path)
     parser.add_argument("--weights", default="paper")
+    parser.add_argument("--new-weights")
     parser.add_argument("--sides", type=int, nargs="+", default=[128, 512, 1024])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--turns", type=int, default=5)
@@ -62,16 +65,18 @@ def main() -> None:
     parser.add_argument("--busy", type=int, default=0, metavar="PROCESSES")
     options = parser.parse_args()
 
-    def start(checkout: Path, kind: str) -> subprocess.Popen:
+    new_weights = options.new_weights or options.weights
+
+    def start(checkout: Path, kind: str, weights: str = options.weights) -> subprocess.Popen:
         environment = {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": str(options.threads)}
-        command = [sys.executable, "-c", WORKER, options.weights, kind, str(options.threads), options.dtype]
+        command = [sys.executable, "-c", WORKER, weights, kind, str(options.threads), options.dtype]
         command.append(str(options.train))
         return subprocess.Popen(
             command, env=environment, cwd="/", text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
 
     others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(options.busy)]
-    workers = {"old": start(options.old.resolve(), "own"), "new": start(HERE, "own")}
+    workers = {"old": start(options.old.resolve(), "own"), "new": start(HERE, "own", new_weights)}
     if not options.train:
         workers["ffdnet"] = start(HERE, "ffdnet")
 
@@ -98,8 +103,9 @@ def main() -> None:
         if "ffdnet" in workers:
             beside = f"FFDNet's work {median['ffdnet']:.3f} s, new / that {median['new'] / median['ffdnet']:.2f}"
         beside += f"; beside {options.busy} busy processes" if others else ""
+        names = options.weights if new_weights == options.weights else f"{options.weights}, {new_weights}"
         print(
-            f"{options.weights} {side}²: old {median['old']:.3f} s, new {median['new']:.3f} s, "
+            f"{names} {side}²: old {median['old']:.3f} s, new {median['new']:.3f} s, "
             f"ratio {median['old'] / median['new']:.2f} ({min(ratios):.2f} to {max(ratios):.2f}); {beside}",
             flush=True,
         )
