@@ -169,7 +169,8 @@ def read_cards() -> dict[str, Any]:
 
 def bundled_cards() -> list[Card]:
     """The cards of the checkpoints in the package, by name."""
-    return [Card(path.stem, path, read_header(path)) for path in sorted(CHECKPOINTS.glob("*.safetensors"))]
+    paths = sorted(CHECKPOINTS.glob("*.safetensors"), key=lambda path: path.stem)
+    return [Card(path.stem, path, read_header(path)) for path in paths]
 
 
 def read_header(path: Path) -> dict[str, Any]:
