@@ -79,7 +79,8 @@ def restore(
         if request.dry_run:
             yield from _dry_run(request, stage, jobs)
             return
-        record((job.target for job in jobs), request.sources, request.target)
+        if request.target != STANDARD:
+            record((job.target for job in jobs), request.sources, request.target)
         own = jobs if team is None else _hand_out(request, jobs, team)
     finally:
         if team is not None:

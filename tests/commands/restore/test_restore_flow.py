@@ -244,12 +244,14 @@ def test_a_name_that_would_become_too_long_is_one_line(tmp_path, colour_weights,
 # --- Standard input and output --------------------------------------------------------------------------------
 
 
-def test_a_picture_through_standard_input_and_output(tmp_path, colour_weights, write_png):
+def test_a_picture_through_standard_input_and_output(tmp_path, colour_weights, write_png, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     source = write_png(tmp_path / "in.png")
     assert restore(source, tmp_path / "file.png", "--weights", colour_weights).exit_code == 0
     result = restore("-", "-", "--weights", colour_weights, input=source.read_bytes())
     assert result.exit_code == 0, result.stderr
     assert result.stdout_bytes == (tmp_path / "file.png").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file.png", "in.png"]  # and no record of results
     as_tiff = restore("-", "-", "--weights", colour_weights, "--ext", "tif", input=source.read_bytes())
     np.testing.assert_array_equal(tifffile.imread(io.BytesIO(as_tiff.stdout_bytes)), png(tmp_path / "file.png"))
     to_file = restore("-", tmp_path / "b.png", "--weights", colour_weights, input=source.read_bytes())
