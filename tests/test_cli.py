@@ -151,7 +151,7 @@ def test_ctrl_c_in_the_middle_of_a_run_exits_130_without_a_traceback(tmp_path, w
     """A run that would take hours; the signal comes once the run folder shows that it is under way."""
     write_png(tmp_path / "clean" / "a.png", 40, 40)
     (tmp_path / "endless.toml").write_text(
-        'task = "denoise"\n[model]\ndim = 2\nblocks = [1, 1, 1, 1]\nheads = [1, 1, 1, 1]\n'
+        'task = "denoise"\n[model]\ndim = 2\nblocks = [0, 1, 0, 1]\nheads = [1, 1, 1, 1]\n'
         '[data]\ntrain = { clean = "clean" }\n[degrade]\nsteps = ["gaussian:25"]\n'
         "[[stage]]\niterations = 100_000_000\npatch = 8\nbatch = 1\n"
     )

@@ -68,10 +68,12 @@ def test_the_table_is_what_is_allocated(config, keep_v, window):
 
 
 def operators() -> list:
-    """Every configuration, size and precision; where bf16 is emulated two of them take most of the time."""
+    """Every configuration, size and precision; where bf16 is emulated it takes long, so there the large is less so."""
     cases = []
     for name, size, dtype in product(CONFIGS, ((32, 40), (128, 256)), (torch.float32, torch.bfloat16)):
         long = dtype == torch.bfloat16 and size == (128, 256) and name in ("paper's shape", "dual-pixel")
+        if dtype == torch.bfloat16 and size == (128, 256) and not long:
+            size = (64, 128)
         label = f"{name}, {size[0]}×{size[1]}, {dtype}".replace("torch.", "")
         cases.append(pytest.param(name, size, dtype, id=label, marks=[pytest.mark.slow] if long else []))
     return cases

@@ -22,7 +22,7 @@ def recipe(tmp_path: Path, write_png) -> Recipe:
         {
             "name": "tiny",
             "task": "denoise",
-            "model": {"dim": 2, "blocks": [1, 1, 1, 1], "heads": [1, 1, 1, 1], "refinement": 0},
+            "model": {"dim": 2, "blocks": [0, 1, 0, 1], "heads": [1, 1, 1, 1], "refinement": 0},
             "data": {"train": {"clean": str(tmp_path / "clean")}},
             "degrade": {"steps": ["gaussian:25"]},
             "stage": [{"iterations": 12, "patch": 8, "batch": 1}],

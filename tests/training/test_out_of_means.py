@@ -33,7 +33,7 @@ def recipe(tmp_path: Path, write_png) -> Recipe:
         {
             "name": "tiny",
             "task": "denoise",
-            "model": {"dim": 2, "blocks": [1, 1, 1, 1], "heads": [1, 1, 1, 1], "refinement": 0},
+            "model": {"dim": 2, "blocks": [0, 1, 0, 1], "heads": [1, 1, 1, 1], "refinement": 0},
             "data": {"train": {"clean": str(tmp_path / "clean")}, "validate": {"clean": str(tmp_path / "clean")}},
             "degrade": {"steps": ["gaussian:25"]},
             "validation": {"every": 1, "crop": 16, "degrade": ["gaussian:25"]},

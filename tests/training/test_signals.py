@@ -20,7 +20,7 @@ TOML = """
 task = "denoise"
 [model]
 dim = 2
-blocks = [1, 1, 1, 1]
+blocks = [0, 1, 0, 1]
 heads = [1, 1, 1, 1]
 refinement = 0
 [data]

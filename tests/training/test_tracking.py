@@ -15,7 +15,7 @@ def recipe(folder: Path, track: str) -> Recipe:
     return Recipe.model_validate(
         {
             "task": "denoise",
-            "model": {"dim": 2, "blocks": [1, 1, 1, 1], "heads": [1, 1, 1, 1], "refinement": 0},
+            "model": {"dim": 2, "blocks": [0, 1, 0, 1], "heads": [1, 1, 1, 1], "refinement": 0},
             "data": {"train": {"clean": str(folder)}, "validate": {"clean": str(folder)}},
             "degrade": {"steps": ["gaussian:25"]},
             "validation": {"crop": 8},

@@ -35,7 +35,7 @@ from restormer_cli.training.schedule import learning_rate
 from restormer_cli.training.trainer import StepLog, fit
 from restormer_cli.training.validation import ValidationLog
 
-MODEL = {"dim": 8, "blocks": [1, 1, 1, 1], "heads": [1, 2, 4, 8], "refinement": 0}
+MODEL = {"dim": 8, "blocks": [0, 1, 0, 1], "heads": [1, 2, 4, 8], "refinement": 0}
 Logs = list[Any]
 
 

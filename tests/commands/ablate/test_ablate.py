@@ -23,7 +23,7 @@ from restormer_cli.data.batches import TrainingBatches
 from restormer_cli.model.weights import load_weights
 from restormer_cli.training import trainer
 
-SMALL = "model.blocks=[1, 1, 1, 1],model.heads=[1, 1, 1, 1],model.refinement=0,model.dim"
+SMALL = "model.blocks=[0, 1, 0, 1],model.heads=[1, 1, 1, 1],model.refinement=0,model.dim"
 NARROW, WIDE = f"--arm=narrow:{SMALL}=4", f"--arm=wide:{SMALL}=6"
 TWO = (NARROW, "vs", WIDE, "--any-budget")
 
@@ -192,7 +192,7 @@ def test_without_json_a_table_and_the_verdict_are_printed(here):
 
 
 def test_named_arms_keep_their_order_and_the_papers_figures(here):
-    sets = ("--set", "model.dim=4", "--set", "model.blocks=[1, 1, 1, 1]", "--set", "model.refinement=0")
+    sets = ("--set", "model.dim=4", "--set", "model.blocks=[0, 1, 0, 1]", "--set", "model.refinement=0")
     document = answer(ablate("--fn", "vs", "--gdfn", "vs", "--mdta", *sets, "--any-budget", "--json", "--seeds", 1))
     assert [arm["name"] for arm in document["arms"]] == ["fn", "gdfn", "mdta"]
     assert [arm["published"]["psnr"] for arm in document["arms"]] == [29.28, 29.54, 29.62]
@@ -202,7 +202,7 @@ def test_named_arms_keep_their_order_and_the_papers_figures(here):
 
 def test_global_and_local_share_their_training_and_differ_in_testing(here, monkeypatch):
     monkeypatch.setattr("restormer_cli.commands.ablate.plan.WINDOWS", {"compact": 16})
-    sets = ("--set", "model.dim=4", "--set", "model.blocks=[1, 1, 1, 1]", "--set", "model.refinement=0")
+    sets = ("--set", "model.dim=4", "--set", "model.blocks=[0, 1, 0, 1]", "--set", "model.refinement=0")
     document = answer(ablate("--global", "vs", "--local", *sets, "--json", "--seeds", 1, "--out", "run"))
     assert [arm["window"] for arm in document["arms"]] == [None, 16]
     assert {arm["runs"][0]["weights"] for arm in document["arms"]} == {"run/global/seed-1/weights.safetensors"}
@@ -213,7 +213,7 @@ def test_global_and_local_share_their_training_and_differ_in_testing(here, monke
 def test_recipes_are_arms_and_the_first_ones_data_hold(here):
     for name, dim, scored in (("a", 4, "validate"), ("b", 6, "train")):
         (here / f"{name}.toml").write_text(
-            f'task = "denoise"\n[model]\ndim = {dim}\nblocks = [1, 1, 1, 1]\nheads = [1, 1, 1, 1]\nrefinement = 0\n'
+            f'task = "denoise"\n[model]\ndim = {dim}\nblocks = [0, 1, 0, 1]\nheads = [1, 1, 1, 1]\nrefinement = 0\n'
             f'[data]\ntrain = {{ clean = "train" }}\nvalidate = {{ clean = "{scored}" }}\n'
             '[degrade]\nsteps = ["gaussian:25"]\n[schedule]\nconstant = 10\n'
             "[[stage]]\niterations = 20\npatch = 16\nbatch = 2\n"

@@ -16,7 +16,7 @@ from restormer_cli.model.weights import load_weights
 from restormer_cli.recipe_files import read_recipe
 
 SCRIPT = str(Path(sys.executable).parent / "restormer")
-TINY = ("model.dim=2", "model.blocks=[1, 1, 1, 1]", "model.heads=[1, 1, 1, 1]", "model.refinement=1")
+TINY = ("model.dim=2", "model.blocks=[0, 1, 0, 1]", "model.heads=[1, 1, 1, 1]", "model.refinement=1")
 TWO_STAGES = "[{ iterations = 4, patch = 16, batch = 2 }, { iterations = 2, patch = 24, batch = 1 }]"  # 6 in all
 SHORT = (*TINY, f"stage={TWO_STAGES}", "run.precision=fp32", "validation.every=4", "validation.crop=16")
 
