@@ -3,6 +3,8 @@
 import gc
 import os
 import shutil
+import socket
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -57,6 +59,23 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RESTORMER_CACHE", str(folder))
         yield folder
+
+
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory: pytest.TempPathFactory, cache_folder: Path) -> Iterator[list[str]]:
+    """The beginning of a command line that is `restormer` without importing torch anew; see warm.py."""
+    script, path = Path(__file__).with_name("warm.py"), tmp_path_factory.mktemp("warm") / "socket"
+    if not hasattr(os, "fork") or not hasattr(socket, "AF_UNIX"):
+        yield [str(Path(sys.executable).parent / "restormer")]
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        command = [sys.executable, "-P", str(script), str(listening.fileno())]
+        server = subprocess.Popen(command, pass_fds=[listening.fileno()], start_new_session=True)
+    yield [sys.executable, "-IS", str(script), str(path)]
+    server.terminate()
+    server.wait()
 
 
 TINY = {"dim": 4, "blocks": (1, 0, 0, 1), "heads": (1, 1, 2, 2), "refinement": 1}

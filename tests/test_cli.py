@@ -147,7 +147,7 @@ def test_an_interrupt_exits_130(failing):
     assert (result.exit_code, result.output) == (130, "")
 
 
-def test_ctrl_c_in_the_middle_of_a_run_exits_130_without_a_traceback(tmp_path, write_png):
+def test_ctrl_c_in_the_middle_of_a_run_exits_130_without_a_traceback(tmp_path, write_png, warm):
     """A run that would take hours; the signal comes once the run folder shows that it is under way."""
     write_png(tmp_path / "clean" / "a.png", 40, 40)
     (tmp_path / "endless.toml").write_text(
@@ -155,7 +155,7 @@ def test_ctrl_c_in_the_middle_of_a_run_exits_130_without_a_traceback(tmp_path, w
         '[data]\ntrain = { clean = "clean" }\n[degrade]\nsteps = ["gaussian:25"]\n'
         "[[stage]]\niterations = 100_000_000\npatch = 8\nbatch = 1\n"
     )
-    command = [SCRIPT, "train", "endless.toml", "--out", "run", "--device", "cpu"]
+    command = [*warm, "train", "endless.toml", "--out", "run", "--device", "cpu"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         metrics = tmp_path / "run" / "metrics.jsonl"
         try:
@@ -185,12 +185,12 @@ def test_a_closed_pipe_is_no_traceback():
 # --- Terminals ------------------------------------------------------------------------------------------------
 
 
-def on_a_terminal(*arguments: str, **environment: str) -> tuple[int, str, str]:
+def on_a_terminal(command: list[str], *arguments: str, **environment: str) -> tuple[int, str, str]:
     """Exit code, stdout and stderr of a run whose stderr is a terminal."""
     keep = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "FORCE_COLOR", "COLORTERM")}
     leader, follower = os.openpty()
     with subprocess.Popen(
-        [SCRIPT, *arguments],
+        [*command, *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=follower,
@@ -217,11 +217,11 @@ needs_a_pseudo_terminal = pytest.mark.skipif(not hasattr(os, "openpty"), reason=
 
 
 @needs_a_pseudo_terminal
-def test_on_a_terminal_an_error_is_red_and_a_bar_is_drawn(tmp_path, colour_weights, write_png):
+def test_on_a_terminal_an_error_is_red_and_a_bar_is_drawn(tmp_path, colour_weights, write_png, warm):
     write_png(tmp_path / "in" / "a.png")
     (tmp_path / "in" / "b.png").write_bytes(b"no picture")
     code, stdout, stderr = on_a_terminal(
-        "restore", f"{tmp_path}/in", f"{tmp_path}/out", "--weights", str(colour_weights)
+        warm, "restore", f"{tmp_path}/in", f"{tmp_path}/out", "--weights", str(colour_weights)
     )
     assert (code, stdout) == (3, "")
     assert re.search(r"\x1b\[1;31merror: .*b\.png: ", stderr)
@@ -231,11 +231,11 @@ def test_on_a_terminal_an_error_is_red_and_a_bar_is_drawn(tmp_path, colour_weigh
 
 @needs_a_pseudo_terminal
 @pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}], ids=["NO_COLOR", "TERM=dumb"])
-def test_plain_lines_on_a_terminal_that_asks_for_them(tmp_path, colour_weights, write_png, environment):
+def test_plain_lines_on_a_terminal_that_asks_for_them(tmp_path, colour_weights, write_png, environment, warm):
     write_png(tmp_path / "in" / "a.png")
     (tmp_path / "in" / "b.png").write_bytes(b"no picture")
     code, stdout, stderr = on_a_terminal(
-        "restore", f"{tmp_path}/in", f"{tmp_path}/out", "--weights", str(colour_weights), **environment
+        warm, "restore", f"{tmp_path}/in", f"{tmp_path}/out", "--weights", str(colour_weights), **environment
     )
     assert (code, stdout) == (3, "")
     assert "\x1b" not in stderr

@@ -31,8 +31,6 @@ from restormer_cli.images import io as images_io
 from restormer_cli.images.io import read_picture
 from restormer_cli.model.weights import bundled_tasks, load_weights
 
-SCRIPT = str(Path(sys.executable).parent / "restormer")
-
 
 def restore(*arguments: object, **options) -> Result:
     return CliRunner().invoke(app, ["restore", "--device", "cpu", *map(str, arguments)], **options)
@@ -270,11 +268,11 @@ def test_a_picture_and_a_document_do_not_share_standard_output(colour_weights):
     assert refused(restore("-", "-", "--json", "--weights", colour_weights, input=b"")).startswith("error: --json: ")
 
 
-def test_a_reader_that_went_away_is_no_traceback(tmp_path, colour_weights, write_png):
+def test_a_reader_that_went_away_is_no_traceback(tmp_path, colour_weights, write_png, warm):
     source = write_png(tmp_path / "in.png", 300, 300)
     reader, writer = os.pipe()
     os.close(reader)
-    command = [SCRIPT, "restore", source, "-", "--weights", colour_weights, "--strength", "0", "--ext", "bmp"]
+    command = [*warm, "restore", source, "-", "--weights", colour_weights, "--strength", "0", "--ext", "bmp"]
     done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60)
     os.close(writer)
     assert done.returncode == 1
@@ -570,12 +568,12 @@ def test_leftovers_of_a_killed_run_are_swept(folder, colour_weights):
 
 
 @pytest.mark.parametrize("kind", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
-def test_a_signal_ends_the_run_with_a_summary_and_whole_files(tmp_path, colour_weights, samples, kind):
+def test_a_signal_ends_the_run_with_a_summary_and_whole_files(tmp_path, colour_weights, samples, kind, warm):
     (tmp_path / "in").mkdir()
     data = imagecodecs.png_encode(samples(64, 64))
     for number in range(2000):  # more than a second's work on any machine
         (tmp_path / "in" / f"{number}.png").write_bytes(data)
-    command = [SCRIPT, "restore", "in", "out", "--weights", colour_weights, "--device", "cpu", "--json"]
+    command = [*warm, "restore", "in", "out", "--weights", colour_weights, "--device", "cpu", "--json"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             deadline = time.monotonic() + 60

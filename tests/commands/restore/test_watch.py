@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -108,9 +107,9 @@ def test_only_folders_are_watched(folder, write_png):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_cleanly_and_each_picture_was_a_line(folder, write_png, colour_weights, number):
+def test_a_signal_ends_it_cleanly_and_each_picture_was_a_line(folder, write_png, colour_weights, number, warm):
     write_png(folder / "in" / "a.png")
-    command = [sys.executable, "-m", "restormer_cli", "restore", folder / "in", folder / "out", "--watch", "--json"]
+    command = [*warm, "restore", folder / "in", folder / "out", "--watch", "--json"]
     command += ["--weights", colour_weights, "--device", "cpu", "--threads", "1"]
     process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
