@@ -8,23 +8,23 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import imagecodecs
 import numpy as np
 import pytest
-import torch
 from hypothesis import HealthCheck, settings
 
 from restormer_cli.files import cache_folder as user_cache
 from restormer_cli.model.config import ModelConfig
-from restormer_cli.model.restormer import Restormer
-from restormer_cli.model.weights_file import save_weights
-from restormer_cli.native.build import library
 from restormer_cli.recipe import Recipe
 from restormer_cli.recipe_files import read_recipe
 
+# torch is imported where it is used: the process that only hands out tests to others need not wait for it.
+if TYPE_CHECKING:
+    from restormer_cli.model.restormer import Restormer
+
 # Two threads on a busy machine wait for each other more than they work; subprocesses inherit the variable.
-torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # No test depends on the clock.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -41,6 +41,9 @@ def pytest_collection() -> None:
 
 def pytest_collection_finish() -> None:
     """What has been imported stays: looking through all of it for garbage, again and again, takes long."""
+    import torch
+
+    torch.set_num_threads(1)
     gc.collect()
     gc.freeze()
     gc.enable()
@@ -53,6 +56,8 @@ def pytest_unconfigure() -> None:
 @pytest.fixture(scope="session", autouse=True)
 def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Decoded pictures go to a folder of the tests' own, in subprocesses too; returns it."""
+    from restormer_cli.native.build import library
+
     folder = tmp_path_factory.mktemp("cache")
     if library() is not None:  # compiled once for all of them, in the user's own cache
         shutil.copytree(user_cache() / "native", folder / "native")
@@ -78,11 +83,15 @@ def warm(tmp_path_factory: pytest.TempPathFactory, cache_folder: Path) -> Iterat
     server.wait()
 
 
-TINY = {"dim": 4, "blocks": (1, 0, 0, 1), "heads": (1, 1, 2, 2), "refinement": 1}
+TINY = {"dim": 4, "blocks": (1, 1, 1, 1), "heads": (1, 1, 2, 2), "refinement": 1}
 
 
-def make_network(seed: int = 0, **changes) -> Restormer:
+def make_network(seed: int = 0, **changes) -> "Restormer":
     """A tiny network with random weights, in evaluation mode, that changes a picture visibly."""
+    import torch
+
+    from restormer_cli.model.restormer import Restormer
+
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = Restormer(ModelConfig(**{**TINY, **changes}))
@@ -90,40 +99,48 @@ def make_network(seed: int = 0, **changes) -> Restormer:
 
 
 @pytest.fixture(scope="session")
-def tiny_network() -> Callable[..., Restormer]:
+def tiny_network() -> "Callable[..., Restormer]":
     """A maker of tiny networks: `tiny_network(seed=1, in_channels=1, out_channels=1)`."""
     return make_network
+
+
+def write_weights(path: Path, network: "Restormer", header: dict[str, str]) -> None:
+    from restormer_cli.model.weights_file import save_weights
+
+    save_weights(path, network, header)
 
 
 @pytest.fixture(scope="session")
 def colour_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "colour.safetensors"
-    save_weights(path, make_network(), {"task": "denoise"})
+    write_weights(path, make_network(), {"task": "denoise"})
     return path
 
 
 @pytest.fixture(scope="session")
 def gray_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "gray.safetensors"
-    save_weights(path, make_network(in_channels=1, out_channels=1), {"task": "denoise"})
+    write_weights(path, make_network(in_channels=1, out_channels=1), {"task": "denoise"})
     return path
 
 
 @pytest.fixture(scope="session")
 def dual_pixel_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "dual.safetensors"
-    save_weights(path, make_network(in_channels=6, dual_pixel=True), {"task": "defocus"})
+    write_weights(path, make_network(in_channels=6, dual_pixel=True), {"task": "defocus"})
     return path
 
 
 @pytest.fixture(scope="session")
 def broken_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file with one value that is not a number."""
+    import torch
+
     network = make_network()
     with torch.no_grad():
         network.patch_embed.proj.weight[0, 0, 0, 0] = torch.nan  # pyright: ignore
     path = tmp_path_factory.mktemp("weights") / "broken.safetensors"
-    save_weights(path, network, {})
+    write_weights(path, network, {})
     return path
 
 
