@@ -137,9 +137,11 @@ def _lay_out(
     hidden = _whole(inner)
 
     def in_parts(rows: Tensor) -> Tensor:  # (…, parts · inner) -> (…, parts · hidden)
-        return torch.cat([padded(part) for part in rows.chunk(parts, -1)], -1).contiguous()
+        if inner == hidden:
+            return rows.detach().to(torch.float32).contiguous()
+        return torch.cat([padded(part) for part in rows.chunk(parts, -1)], -1)
 
-    wide_weight = in_parts(weight.mT).mT
+    wide_weight = weight if inner == hidden else in_parts(weight.mT).mT
     of_taps = in_parts(taps.mT)
     tensors: dict[str, Tensor | None] = {
         "first": panels(wide_weight),
