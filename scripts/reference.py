@@ -399,7 +399,7 @@ def json_page() -> str:
         "[comparison](../export.md#checked-before-it-is-kept).",
     ]
     for verb, (own, *others) in DOCUMENTS.items():
-        lines += ["", f"## {verb} --json"]
+        lines += ["", f"## {verb}"]
         tables = [*reversed(_classes(own).values())]
         tables += [table for file in others for table in _classes(file).values() if table.name in FOUND_INSIDE]
         for table in tables:
