@@ -116,7 +116,15 @@ def _methods_and_protocols() -> Iterator[str]:
         needs = f"; needs `[{NEEDS[name][0]}]`" if name in NEEDS else ""
         yield f"| `{name}` | {_cell(what)}{needs} |"
     yield "| `spandrel:FILE` | any network that spandrel loads; needs `[peers]` |"
-    yield from ("", "### Protocols of scoring", "", "`--protocol` takes:", "", "| name | default for | rules |", "|---|---|---|")
+    yield from (
+        "",
+        "### Protocols of scoring",
+        "",
+        "`--protocol` takes:",
+        "",
+        "| name | default for | rules |",
+        "|---|---|---|",
+    )
     for name, protocol in PROTOCOLS.items():
         tasks = ", ".join(task for task, chosen in BY_TASK.items() if chosen == name)
         yield f"| `{name}` | {tasks} | {_cell(protocol.rules)} |"
@@ -385,6 +393,7 @@ DOCUMENTS = {
                           "analysis/blur.py", "analysis/traces.py"),
     "restormer bench": ("commands/bench/document.py", "hardware.py"),
     "restormer ablate": ("commands/ablate/document.py",),
+    "weights": ("model/cards.py",),
 }  # fmt: skip
 """Where a verb's document is described: its own file first, then files of what is in it."""
 FOUND_INSIDE = ("Findings", "Noise", "Blur", "Clipping", "Rain", "Machine")
@@ -402,8 +411,8 @@ def json_page() -> str:
     ]
     for verb, (own, *others) in DOCUMENTS.items():
         lines += ["", f"## {verb}"]
-        tables = [*reversed(_classes(own).values())]
-        tables += [table for file in others for table in _classes(file).values() if table.name in FOUND_INSIDE]
+        tables = [*_classes(own).values()] if verb == "weights" else [*reversed(_classes(own).values())]
+        tables += [table for file in others for table in _classes(file).values()]
         for table in tables:
             if rows := _rows(table, own):
                 lines += ["", f"### {_title(verb, table)}", "", _prose(ast.get_docstring(table) or ""), ""]
@@ -415,7 +424,7 @@ def _classes(file: str) -> dict[str, ast.ClassDef]:
     """Those that are lists of keys: of a document's file all that are typed dictionaries."""
     tree = ast.parse((PACKAGE / file).read_text(encoding="utf-8"))
     found = [node for node in tree.body if isinstance(node, ast.ClassDef)]
-    return {node.name: node for node in found if node.bases or not file.endswith("document.py")}
+    return {node.name: node for node in found if node.bases or node.name in FOUND_INSIDE}
 
 
 def _title(verb: str, table: ast.ClassDef) -> str:
@@ -456,6 +465,8 @@ def _json_type(node: ast.expr) -> str:
             return "object" if "Any" in name else f"object of: {_json_type(inner)}"
         first = node.slice.elts[0] if isinstance(node.slice, ast.Tuple) else node.slice
         return f"list of: {_json_type(first)}"
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):  # a class further down
+        return _json_type(ast.parse(node.value, mode="eval").body)
     name = ast.unparse(node)
     return plain.get(name) or _words_of(name)
 
