@@ -225,8 +225,7 @@ def write_results(rows: list[dict[str, Any]], measured: dict[str, Measured], kep
     What such a row says of earlier weights stays under a line that tells it.
     """
     path = DOCS / "results.md"
-    page = replace_block(path.read_text(encoding="utf-8"), "tasks", task_table())
-    path.write_text(replace_block(page, "classical", classical_table()), encoding="utf-8")
+    path.write_text(replace_block(path.read_text(encoding="utf-8"), "tasks", task_table()), encoding="utf-8")
     text = COMPARISONS.read_text(encoding="utf-8")
     text = replace_block(text, "verdicts", verdicts(rows, measured, kept, block(text, "verdicts")))
     text = replace_block(text, "conditions", conditions(measured, kept, block(text, "conditions")))
@@ -262,17 +261,6 @@ def task_table() -> str:
         lines.append(f"| {kind.words} | {before:.2f} | {' | '.join(cells)} |")
     kept = [f"{found[task]['clean']['ours']['psnr']:.1f}" for task in tasks]
     lines.append(f"| clean: kept at | | {' | '.join(kept)} |")
-    return "\n".join(lines)
-
-
-def classical_table() -> str:
-    """What every checkpoint reaches beside the best classical method, as its card says it: from measured.json."""
-    lines = ["| task | what | input | ours | best classical method |", "|---|---|---|---|---|"]
-    for task, found in json.loads(MEASURED.read_text(encoding="utf-8")).items():
-        for line in found["results"]:
-            if row := re.fullmatch(r"(.*): (\S+) dB from (\S+) \((.*) (\S+)\)", line):
-                title, ours, before, rival, its = row.groups()
-                lines.append(f"| `{task}` | {title} | {before} | **{ours}** | {its} ({rival}) |")
     return "\n".join(lines)
 
 
