@@ -27,6 +27,8 @@ from restormer_cli.degradations import spec
 from restormer_cli.images.formats.raster import FLOAT_BITS
 from restormer_cli.images.formats.table import ABOUT, CODECS, EXTRAS, READABLE
 from restormer_cli.metrics.protocols import BY_TASK, PROTOCOLS
+from restormer_cli.model.config import ModelConfig
+from restormer_cli.model.restormer import Restormer
 from restormer_cli.recipe import Recipe
 from restormer_cli.recipe_files import bundled_recipes, read_recipe
 
@@ -394,9 +396,10 @@ DOCUMENTS = {
     "restormer bench": ("commands/bench/document.py", "hardware.py"),
     "restormer ablate": ("commands/ablate/document.py",),
     "weights": ("model/cards.py",),
+    "the run folder": ("training/run_folder.py", "training/trainer.py", "training/validation.py"),
 }  # fmt: skip
 """Where a verb's document is described: its own file first, then files of what is in it."""
-FOUND_INSIDE = ("Findings", "Noise", "Blur", "Clipping", "Rain", "Machine")
+FOUND_INSIDE = ("Findings", "Noise", "Blur", "Clipping", "Rain", "Machine", "StepLog", "ValidationLog", "RolledBack")
 """Classes of the other files."""
 
 
@@ -410,14 +413,35 @@ def json_page() -> str:
         "[comparison](../export.md#checked-before-it-is-kept).",
     ]
     for verb, (own, *others) in DOCUMENTS.items():
-        lines += ["", f"## {verb}"]
+        lines += ["", f"## {verb[0].upper() + verb[1:] if verb.startswith('the') else verb}"]
+        if verb == "the run folder":
+            files = (ast.get_docstring(ast.parse((PACKAGE / own).read_text("utf-8"))) or "").partition("\n\n")[2]
+            lines += ["", "Of `restormer train`:", "", "```text", files, "```", "", "Lines of `metrics.jsonl`:"]
         tables = [*_classes(own).values()] if verb == "weights" else [*reversed(_classes(own).values())]
         tables += [table for file in others for table in _classes(file).values()]
         for table in tables:
             if rows := _rows(table, own):
                 lines += ["", f"### {_title(verb, table)}", "", _prose(ast.get_docstring(table) or ""), ""]
                 lines += ["| key | value | |", "|---|---|---|", *rows]
+        if verb == "weights":
+            lines += ["", *_tensors()]
     return "\n".join(lines) + "\n"
+
+
+def _tensors() -> Iterator[str]:
+    """Names and shapes of the paper's network; of the blocks the first one, which stands for all."""
+    import torch
+
+    with torch.device("meta"):
+        state = Restormer(ModelConfig()).state_dict()
+    blocks = dict.fromkeys(name.partition(".0.norm1")[0] for name in state if ".0.norm1" in name)
+    first = next(iter(blocks))
+    yield from ("### Weights: tensors", "", "Of the paper's network. What `encoder_level1.0.` has, every block has:")
+    yield f"the blocks 0, 1, … of {', '.join(f'`{name}`' for name in blocks)}."
+    yield from ("", "| tensor | shape |", "|---|---|")
+    for name, value in state.items():
+        if name.startswith(f"{first}.0.") or name.split(".")[0] not in blocks:
+            yield f"| `{name}` | {', '.join(map(str, value.shape))} |"
 
 
 def _classes(file: str) -> dict[str, ast.ClassDef]:
