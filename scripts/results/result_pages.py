@@ -313,7 +313,7 @@ def _cell(text: str) -> str:
 
 def _card(card: Card) -> str:
     written: dict[str, Any] = read_cards().get(card.name, {})
-    facts = {label: value for label, value in card.facts().items() if label != "file"}
+    facts = {label: value for label, value in card.facts().items() if label not in ("file", "data")}
     if "licence" in facts:
         licence, _, photographs = facts["licence"].partition(";")
         facts["licence"] = licence + "; [the photographs'](../results.md#licences-of-the-photographs)" * bool(
