@@ -25,6 +25,9 @@ __version__ = "0.1.0"
 # 70, a training patch some 110.
 for _cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
     os.environ.setdefault(_cache, "256")
+# OpenMP's threads turn in circles for a while when they have nothing to do, in the way of ours, which compute a map's
+# pieces (native/workers.py): 1.4 times the time at 128² on two cores, 1.3 that of a training step (docs/log.md).
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 _HOMES = {
     "Restorer": "restormer_cli.engine.restorer",

@@ -1,4 +1,4 @@
-"""Write the reference pages of the docs from the code: command line, recipes (with their JSON schema), Python.
+"""Write the reference pages of the docs from the code: flags, recipes and their schema, JSON, formats, Python.
 
     python scripts/reference.py            # writes docs/reference/
     python scripts/reference.py --check    # exit 4 and the names of pages that the code has left behind
@@ -9,17 +9,26 @@
 import argparse
 import ast
 import inspect
+import itertools
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from typer.testing import CliRunner
 
+from restormer_cli.benchmark.classical import METHODS
+from restormer_cli.benchmark.methods import NEEDS, PEERS
 from restormer_cli.cli import app
 from restormer_cli.commands.shell import ENVIRONMENT
+from restormer_cli.degradations import spec
+from restormer_cli.images.formats.raster import FLOAT_BITS
+from restormer_cli.images.formats.table import ABOUT, CODECS, EXTRAS, READABLE
+from restormer_cli.metrics.protocols import BY_TASK, PROTOCOLS
+from restormer_cli.model.config import ModelConfig
+from restormer_cli.model.restormer import Restormer
 from restormer_cli.recipe import Recipe
 from restormer_cli.recipe_files import bundled_recipes, read_recipe
 
@@ -54,6 +63,10 @@ def pages() -> dict[str, str]:
         "cli.md": cli_page(),
         "recipe.md": recipe_page(),
         "recipe.schema.json": json.dumps(schema(), indent=2, ensure_ascii=False) + "\n",
+        "paper.md": paper_page(),
+        "degradations.md": degradations_page(),
+        "formats.md": formats_page(),
+        "json.md": json_page(),
         "python.md": python_page(),
     }
 
@@ -77,6 +90,8 @@ def cli_page() -> str:
         lines += [
             f"| `{_cell(flag)}` | {_cell(words)} |" for flag, words in _entries(_help(verb), "Arguments", "Options")
         ]
+        if verb == "bench":
+            lines += ["", *_methods_and_protocols()]
     lines += [
         "",
         "## Exit codes",
@@ -94,6 +109,27 @@ def cli_page() -> str:
         "plain lines. Nothing ever prompts.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _methods_and_protocols() -> Iterator[str]:
+    """The tables of what `--against` and `--protocol` name."""
+    yield from ("### Methods to compare with", "", "`--against` takes:", "", "| name | what |", "|---|---|")
+    for name, what in {**PEERS, **{name: method.about for name, method in METHODS.items()}}.items():
+        needs = f"; needs `[{NEEDS[name][0]}]`" if name in NEEDS else ""
+        yield f"| `{name}` | {_cell(what)}{needs} |"
+    yield "| `spandrel:FILE` | any network that spandrel loads; needs `[peers]` |"
+    yield from (
+        "",
+        "### Protocols of scoring",
+        "",
+        "`--protocol` takes:",
+        "",
+        "| name | default for | rules |",
+        "|---|---|---|",
+    )
+    for name, protocol in PROTOCOLS.items():
+        tasks = ", ".join(task for task, chosen in BY_TASK.items() if chosen == name)
+        yield f"| `{name}` | {tasks} | {_cell(protocol.rules)} |"
 
 
 def _help(*verb: str) -> str:
@@ -249,6 +285,214 @@ def _words(value: dict[str, Any]) -> str:
         bounds.append(f"a multiple of {value['multipleOf']}")
     names = {"integer": "whole number", "number": "number", "string": "text", "boolean": "`true` or `false`"}
     return ", ".join([names.get(str(kind), str(kind)), *bounds])
+
+
+def paper_page() -> str:
+    """The opening comments of the paper's recipes: what they expect, and reach."""
+    lines = [MADE, "# The paper's recipes", ""]
+    lines += [
+        "What each needs and what the paper reports for it, from the first lines of `recipes/*.toml`. None of the data "
+        "sets was available here: the figures are the paper's, not measured again.",
+    ]
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for name, path in bundled_recipes().items():
+        if "/" not in name:
+            comment = itertools.takewhile(lambda line: line.startswith("#"), path.read_text("utf-8").splitlines())
+            about, data, layout, crops, *_ = _paragraphs(comment)
+            text = f"{data}\n\n```text\n{layout}\n```" + (f"\n\n{crops}" if crops.startswith("No crops") else "")
+            groups.setdefault(text, []).append((name, about))
+    for text, recipes in groups.items():
+        lines += ["", "## " + ", ".join(f"`{name}`" for name, _ in recipes), ""]
+        lines += [*(f"- {about}" for _, about in recipes), "", text] if recipes[1:] else [recipes[0][1], "", text]
+    return "\n".join(lines) + "\n"
+
+
+def _paragraphs(comment: Iterable[str]) -> list[str]:
+    """Of a comment; an indented one keeps its lines."""
+    texts = "\n".join(line.removeprefix("#").removeprefix(" ") for line in comment).split("\n\n")
+    return [inspect.cleandoc(text) if text.startswith("    ") else " ".join(text.split()) for text in texts]
+
+
+# --- Degradations -------------------------------------------------------------------------------------------------
+
+
+def degradations_page() -> str:
+    """The language that names degradations, and its catalogue."""
+    lines = [MADE, "# Degradations", ""]
+    lines += [
+        "The same words in a recipe's `[degrade] steps` and `validation.degrade`, in `restore --degrade` and in "
+        "`bench --degrade`:",
+        "",
+        *(line for line in (inspect.getdoc(spec) or "").splitlines() if line.startswith("    ")),
+        "",
+        "A range that is not named is the default. `@` is the probability of the whole step, all of its alternatives "
+        "together. A blur is computed with what lies around the patch; only a picture's own border is mirrored.",
+    ]
+    for name, kind in spec.KINDS.items():
+        lines += ["", f"## `{name}`", "", _prose(inspect.getdoc(kind.apply) or ""), "", f"Example: `{kind.example}`"]
+        if kind.parameters:
+            lines += ["", "| parameter | default | possible | unit |", "|---|---|---|---|"]
+        for parameter in kind.parameters:
+            possible = " ".join(map(str, parameter.choices)) or str(parameter.limits)
+            lines.append(f"| `{parameter.name}` | {parameter.default} | {possible} | {parameter.unit} |")
+    return "\n".join(lines) + "\n"
+
+
+# --- Formats ------------------------------------------------------------------------------------------------------
+
+WIDE_GAMUT = ((b"cICP", bytes([9, 13, 0, 1])),)
+"""Rec. 2020 by the numbers of ITU-T H.273."""
+
+
+def formats_page() -> str:
+    """Every format of pictures: depths, channels, what is kept, and which library does it."""
+    lines = [MADE, "# Picture formats", ""]
+    lines += ["| format | extensions | depths | channels | lossless | read too |", "|---|---|---|---|---|---|"]
+    for form, about in ABOUT.items():
+        codec = CODECS[form]
+        extensions = " ".join(f"`{end}`" for end, its in READABLE.items() if its == form)
+        depths = ", ".join("float32" if bits == FLOAT_BITS else str(bits) for bits in codec.depths)
+        channels = ("gray, " if codec.gray else "") + "colour"
+        channels += (", each with alpha" if codec.gray else ", with alpha") if codec.alpha else ""
+        needs = f"needs the extra `[{EXTRAS[form][1]}]`" if form in EXTRAS else ""
+        also = "; ".join(filter(None, (about.also, needs)))
+        lines.append(f"| {about.name} | {extensions} | {depths} | {channels} | {about.lossless} | {also} |")
+    lines += [
+        *("", "## What is kept", ""),
+        "AVIF: at 8 bits; at 10 and 12 colours by numbers only. *By profile*: as an equivalent profile. *By numbers*: "
+        "as ITU-T H.273's numbers where these say the same. *Converted*: the pixels become sRGB, with a note. *Told*: "
+        "lost, with a note. `test_the_table_of_what_is_kept_is_true` tries every cell.",
+        "",
+        "| format | EXIF | ICC profile | colours by numbers | XMP | IPTC | text | gain map | film |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for form, about in ABOUT.items():
+        codec = CODECS[form]
+        numbers = codec.colour(WIDE_GAMUT, codec.depths[0], True)
+        cells = [
+            "yes" if codec.exif_limit else "told",
+            "yes" if codec.icc else "by numbers" if numbers else "converted",
+            "yes" if numbers else "by profile" if codec.icc else "converted",
+            *("yes" if name in codec.beside else "told" for name in ("xmp", "iptc", "text", "gain map", "film")),
+        ]
+        lines.append(f"| {about.name} | {' | '.join(cells)} |")
+    lines += [
+        *("", "## Which library reads and writes it", ""),
+        "imageio where it keeps as much as we do (also pictures in pages and previews, validation pictures), else a "
+        "library below it (`restormer_cli/images/formats/`).",
+        *("", "| format | written by | read by | why not imageio |", "|---|---|---|---|"),
+        *(f"| {about.name} | {about.written} | {about.read} | {about.why} |" for about in ABOUT.values()),
+        "| video | PyAV | PyAV | its plugin has no time stamps, colour tags, sound or subtitles |",
+        "| the degradation `jpeg`, in memory | Pillow | Pillow | twice the time for a patch of 128² (0.6 → 1.1 ms) |",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+# --- JSON ---------------------------------------------------------------------------------------------------------
+
+DOCUMENTS = {
+    "restormer restore": ("commands/restore/document.py", "analysis/findings.py", "analysis/noise.py",
+                          "analysis/blur.py", "analysis/traces.py"),
+    "restormer bench": ("commands/bench/document.py", "hardware.py"),
+    "restormer ablate": ("commands/ablate/document.py",),
+    "weights": ("model/cards.py",),
+    "the run folder": ("training/run_folder.py", "training/trainer.py", "training/validation.py"),
+}  # fmt: skip
+"""Where a verb's document is described: its own file first, then files of what is in it."""
+FOUND_INSIDE = ("Findings", "Noise", "Blur", "Clipping", "Rain", "Machine", "StepLog", "ValidationLog", "RolledBack")
+"""Classes of the other files."""
+
+
+def json_page() -> str:
+    """Every key of the documents that `--json` prints."""
+    lines = [MADE, "# JSON documents", ""]
+    lines += [
+        "`--json` prints one document on stdout, also after a refusal, a failure or an interrupt. Within a schema's "
+        "number keys are only added. Numbers that are not finite are null. `restormer export --json` prints the "
+        "metadata that the file carries: the [weights' header](../weights-format.md) and the "
+        "[comparison](../export.md#checked-before-it-is-kept).",
+    ]
+    for verb, (own, *others) in DOCUMENTS.items():
+        lines += ["", f"## {verb[0].upper() + verb[1:] if verb.startswith('the') else verb}"]
+        if verb == "the run folder":
+            files = (ast.get_docstring(ast.parse((PACKAGE / own).read_text("utf-8"))) or "").partition("\n\n")[2]
+            lines += ["", "Of `restormer train`:", "", "```text", files, "```", "", "Lines of `metrics.jsonl`:"]
+        tables = [*_classes(own).values()] if verb == "weights" else [*reversed(_classes(own).values())]
+        tables += [table for file in others for table in _classes(file).values()]
+        for table in tables:
+            if rows := _rows(table, own):
+                lines += ["", f"### {_title(verb, table)}", "", _prose(ast.get_docstring(table) or ""), ""]
+                lines += ["| key | value | |", "|---|---|---|", *rows]
+        if verb == "weights":
+            lines += ["", *_tensors()]
+    return "\n".join(lines) + "\n"
+
+
+def _tensors() -> Iterator[str]:
+    """Names and shapes of the paper's network; of the blocks the first one, which stands for all."""
+    import torch
+
+    with torch.device("meta"):
+        state = Restormer(ModelConfig()).state_dict()
+    blocks = dict.fromkeys(name.partition(".0.norm1")[0] for name in state if ".0.norm1" in name)
+    first = next(iter(blocks))
+    yield from ("### Weights: tensors", "", "Of the paper's network. What `encoder_level1.0.` has, every block has:")
+    yield f"the blocks 0, 1, … of {', '.join(f'`{name}`' for name in blocks)}."
+    yield from ("", "| tensor | shape |", "|---|---|")
+    for name, value in state.items():
+        if name.startswith(f"{first}.0.") or name.split(".")[0] not in blocks:
+            yield f"| `{name}` | {', '.join(map(str, value.shape))} |"
+
+
+def _classes(file: str) -> dict[str, ast.ClassDef]:
+    """Those that are lists of keys: of a document's file all that are typed dictionaries."""
+    tree = ast.parse((PACKAGE / file).read_text(encoding="utf-8"))
+    found = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    return {node.name: node for node in found if node.bases or node.name in FOUND_INSIDE}
+
+
+def _title(verb: str, table: ast.ClassDef) -> str:
+    return f"{verb.removeprefix('restormer ').capitalize()}: {_words_of(table.name)}"
+
+
+def _words_of(name: str) -> str:
+    """QualitySummaryEntry -> quality summary."""
+    return " ".join(re.findall(r"[A-Z][a-z]+", name.removesuffix("Entry"))).lower()
+
+
+def _rows(table: ast.ClassDef, own: str) -> list[str]:
+    """A line a key; what a table shares with another is told there."""
+    rows = []
+    for base in table.bases:
+        if (name := ast.unparse(base)) != "TypedDict":
+            rows.append(f"| … | | the keys of {_words_of(name)} |")
+    for field, after in zip(table.body, [*table.body[1:], None], strict=True):
+        if isinstance(field, ast.AnnAssign):
+            text = after.value.value if after is not None and _is_text(after) else ""  # type: ignore[attr-defined]
+            words = _cell(_prose(inspect.cleandoc(text)))
+            rows.append(f"| `{ast.unparse(field.target)}` | {_cell(_json_type(field.annotation))} | {words} |")
+    return rows
+
+
+def _json_type(node: ast.expr) -> str:
+    """An annotation in the words of JSON."""
+    plain = {"str": "text", "int": "number", "float": "number", "bool": "true, false", "None": "null"}
+    plain |= {"Kind": "text"}
+    if isinstance(node, ast.BinOp):
+        return f"{_json_type(node.left)} or {_json_type(node.right)}"
+    if isinstance(node, ast.Subscript):
+        inner = node.slice.elts[-1] if isinstance(node.slice, ast.Tuple) else node.slice
+        kind, name = ast.unparse(node.value), ast.unparse(node.slice)
+        if kind == "NotRequired":
+            return _json_type(inner)
+        if kind == "dict":
+            return "object" if "Any" in name else f"object of: {_json_type(inner)}"
+        first = node.slice.elts[0] if isinstance(node.slice, ast.Tuple) else node.slice
+        return f"list of: {_json_type(first)}"
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):  # a class further down
+        return _json_type(ast.parse(node.value, mode="eval").body)
+    name = ast.unparse(node)
+    return plain.get(name) or _words_of(name)
 
 
 # --- Python -------------------------------------------------------------------------------------------------------

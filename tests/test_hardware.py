@@ -154,11 +154,11 @@ def test_memory_stays_flat_over_many_sizes_of_pictures() -> None:
 
 
 @pytest.mark.parametrize("own", [None, "7"])
-def test_the_caches_of_shapes_are_bounded_unless_somebody_says_otherwise(own: str | None) -> None:
-    """By the package itself: PyTorch looks at one of them when it is loaded."""
-    names = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
-    code = f"import os, sys, restormer_cli; print(*map(os.environ.get, {names}), 'torch' in sys.modules)"
-    environment = {key: value for key, value in os.environ.items() if key not in names}
-    environment |= dict.fromkeys(names, own) if own else {}
+def test_libraries_are_set_up_unless_somebody_says_otherwise(own: str | None) -> None:
+    """By the package itself: they look when they are loaded."""
+    ours = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "256", "LRU_CACHE_CAPACITY": "256", "OMP_WAIT_POLICY": "passive"}
+    code = f"import os, sys, restormer_cli; print(*map(os.environ.get, {list(ours)}), 'torch' in sys.modules)"
+    environment = {key: value for key, value in os.environ.items() if key not in ours}
+    environment |= dict.fromkeys(ours, own) if own else {}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
-    assert done.stdout.split() == [own or "256"] * 2 + ["False"]
+    assert done.stdout.split() == [*([own] * 3 if own else ours.values()), "False"]

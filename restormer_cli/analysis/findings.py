@@ -21,6 +21,7 @@ class Findings:
     """How much larger differences across an 8 × 8 grid are than others: 0 none, 0.1 visible, 1 coarse."""
     clipping: Clipping
     rain: Rain
+    """In JSON with a `score`: above 0 it rains for sure."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain numbers and words, rounded."""

@@ -224,10 +224,18 @@ def _per_channel(
 
 
 METHODS = {
-    "nl-means": ClassicalMethod(_nl_means, "non-local means, h a multiple of σ", (0.5, 0.65, 0.8, 0.95, 1.15)),
-    "bm3d": ClassicalMethod(_bm3d, "BM3D, told a multiple of σ", (0.9, 1.0, 1.15, 1.3)),
-    "tv": ClassicalMethod(_tv, "total variation (Chambolle), weight a multiple of σ", (0.7, 1.0, 1.4, 2.0, 2.8, 4.0)),
-    "wavelet": ClassicalMethod(_wavelet, "BayesShrink in YCbCr, told a multiple of σ", (0.7, 0.85, 1.0, 1.2)),
+    "nl-means": ClassicalMethod(
+        _nl_means, "scikit-image's non-local means, h a multiple of σ", (0.5, 0.65, 0.8, 0.95, 1.15)
+    ),
+    "bm3d": ClassicalMethod(
+        _bm3d, "the package bm3d (for academic use only), told a multiple of σ", (0.9, 1.0, 1.15, 1.3)
+    ),
+    "tv": ClassicalMethod(
+        _tv, "scikit-image's total variation (Chambolle), weight a multiple of σ", (0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
+    ),
+    "wavelet": ClassicalMethod(
+        _wavelet, "scikit-image's BayesShrink in YCbCr, told a multiple of σ", (0.7, 0.85, 1.0, 1.2)
+    ),
     "wiener": ClassicalMethod(
         _wiener,
         "Wiener: local 5×5 shrinkage, told a multiple of σ; with a blur, deconvolution, balance a multiple of 10 σ",
@@ -235,16 +243,23 @@ METHODS = {
         deblurring=(0.003, 0.01, 0.03, 0.1, 0.3, 1.0),
     ),
     "richardson-lucy": ClassicalMethod(
-        _richardson_lucy, "Richardson-Lucy, iterations", (3, 6, 12, 25, 50), deblurs=True
+        _richardson_lucy,
+        "scikit-image's Richardson-Lucy with a known blur, iterations",
+        (3, 6, 12, 25, 50),
+        deblurs=True,
     ),
-    "median": ClassicalMethod(_median, "median filter, side in pixels", (3, 5, 7, 9, 11)),
+    "median": ClassicalMethod(_median, "SciPy's median filter, side in pixels", (3, 5, 7, 9, 11)),
     "guided": ClassicalMethod(
-        _guided, "guided filter, 9×9, edges above the strength are kept", (0.03, 0.06, 0.12, 0.25, 0.5)
+        _guided,
+        "guided filter (He et al. 2010), each channel its own guide, 9×9, edges above the strength are kept",
+        (0.03, 0.06, 0.12, 0.25, 0.5),
     ),
-    "opening": ClassicalMethod(_opening, "grey opening across upright streaks, width in pixels", (3, 5, 7, 9)),
-    "unsharp": ClassicalMethod(_unsharp, "unsharp mask of radius 2, amount", (0.25, 0.5, 1.0, 1.5, 2.0, 3.0)),
+    "opening": ClassicalMethod(
+        _opening, "SciPy's grey opening across upright streaks, for rain, width in pixels", (3, 5, 7, 9)
+    ),
+    "unsharp": ClassicalMethod(_unsharp, "unsharp mask of radius 2, for blur, amount", (0.25, 0.5, 1.0, 1.5, 2.0, 3.0)),
     "bilateral": ClassicalMethod(
-        _bilateral, "bilateral filter, colour width a multiple of σ", (0.7, 1.0, 1.5, 2.0, 3.0)
+        _bilateral, "scikit-image's bilateral filter, colour width a multiple of σ", (0.7, 1.0, 1.5, 2.0, 3.0)
     ),
 }
 

@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 OURS = "restormer"
 PEERS = {
     "textbook": "the network as the paper writes it, in PyTorch",
-    "compile": "the same under torch.compile, static shapes",
+    "compile": "the same under torch.compile, static shapes; compiling is in the warm-up",
     "onnxruntime": "the network as `restormer export` writes it, in ONNX Runtime",
     "openvino": "the same file in OpenVINO",
 }
 """Other ways of running the same network."""
 
 _ONNX = ("onnx", "onnxscript>=0.7.1", "onnxslim")
-_NEEDS = {
+NEEDS = {
     "onnxruntime": ("export", *_ONNX, "onnxruntime"),
     "openvino": ("export,openvino", *_ONNX, "openvino"),
     "wavelet": ("classical", "PyWavelets"),
@@ -131,8 +131,8 @@ def check_kinds(kinds: tuple[str, ...]) -> None:
             continue
         if kind not in known:
             raise UserError(f"--against {kind}: unknown; choose from {', '.join(known)}, spandrel:FILE")
-        if kind in _NEEDS:
-            require(f"--against {kind}", *_NEEDS[kind])
+        if kind in NEEDS:
+            require(f"--against {kind}", *NEEDS[kind])
         if kind == "bm3d" and find_spec("bm3d") is None:  # no extra of ours: its licence is for academic use only
             raise UserError("--against bm3d: needs the package bm3d: pip install bm3d (for academic use only)")
 

@@ -241,11 +241,13 @@ def export_elsewhere(network: "Network", target: Path, threads: int) -> None:
 # --- Inside the processes -----------------------------------------------------------------------------------
 
 
-def _set_up(threads: int) -> None:
+def _set_up(threads: int, ours: bool = False) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
     with suppress(OSError):  # should memory run out after all, the kernel is to take us first
         Path("/proc/self/oom_score_adj").write_text("900")
     os.environ["OMP_NUM_THREADS"] = str(threads)
+    if not ours:  # PyTorch's operators, one after the other, begin sooner when threads wait awake: its default
+        os.environ.pop("OMP_WAIT_POLICY", None)
     import torch
 
     torch.set_num_threads(threads)
@@ -273,8 +275,9 @@ def _serve(
     threads: int,
     onnx: Path | None,
 ) -> None:
-    _set_up(threads)
     from restormer_cli.benchmark.methods import OURS, prepare
+
+    _set_up(threads, ours=method.kind == OURS)
 
     restore: Any = None
 

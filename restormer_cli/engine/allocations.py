@@ -127,7 +127,7 @@ class Allocations:
         windows = len(cells.rows.starts) * len(cells.columns.starts)
         down, across = cells.shape
         count, square, sums = down * across, channels**2, channels**2 // self.config.heads[level - 1]
-        most = max(windows * (3 * sums + 2 * square), (windows + 2 * count) * square, 3 * count * square)
+        most = max(windows * (3 * sums + 2 * square), (windows + count) * square, 2 * count * square)
         return 4 * (count * sums + most)
 
     def _strips(self) -> int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
 CARDS = CHECKPOINTS / "cards.toml"
@@ -29,6 +29,63 @@ REPAIRS = {
 
 FOLDERS = ("degraded", "right", "clean")
 """Keys of a recipe's `data.train` that name folders."""
+
+
+class Header(TypedDict, total=False):
+    """`__metadata__` of a safetensors file; all but plain strings are JSON."""
+
+    format: str
+    """"restormer-cli/1"."""
+    model: dict[str, Any]
+    """The whole network configuration: `[model]` of a recipe."""
+    task: str
+    """What it is for."""
+    recipe: dict[str, Any]
+    """The resolved recipe: data, stages, degradations, every default."""
+    training: "TrainingEntry"
+    """Where the weights come from."""
+    licence: str
+    """Of the weights, where the recipe says."""
+    bf16_loss: float
+    """What bf16 costs, in dB: the largest mean over kinds of pictures, where clean ones stay at 45 dB or more.
+    `--precision auto` takes bf16 on a GPU up to 0.02."""
+    verified: dict[str, Any]
+    """Of exported files: the comparison with the network."""
+
+
+class TrainingEntry(TypedDict, total=False):
+    """One run folder, however often it was interrupted."""
+
+    iterations: int
+    """Done."""
+    of: int
+    """The recipe's total."""
+    seconds: float
+    """In steps."""
+    machines: list[str]
+    """What they ran on."""
+    hours: float
+    """The seconds of this and all earlier phases."""
+    seed: int
+    """The recipe's."""
+    precision: str
+    """The one that `auto` chose."""
+    megapixels: float
+    """Of patches, where trained by the clock (`scripts/gpu/learn`)."""
+    data: dict[str, Any]
+    """Number of training pictures; SHA-256 over names, sizes and pixels (not the encoding)."""
+    validation: dict[str, Any]
+    """The newest score."""
+    earlier: "list[EarlierEntry]"
+    """The phases that led to the recipe's `init`, the first one first, as far as its header tells."""
+
+
+class EarlierEntry(TrainingEntry, total=False):
+    """An earlier phase."""
+
+    task: str
+    sha256: str
+    """Of its file of weights."""
 
 
 @dataclass(frozen=True)

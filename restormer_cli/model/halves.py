@@ -6,10 +6,10 @@ float32.
 """
 
 import ctypes
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -30,6 +30,9 @@ WEIGHTS = (
     *("first", "first_bias", "taps", "taps_bias", "second", "second_bias"),
     *("first_back", "taps_back", "second_back"),
 )
+OF_PICTURES = ("of_q", "of_k", "twice_qq", "twice_kk", "second_own", "second_back_own")
+OF_THREADS = ("first", "first_bias", "taps", "taps_bias", "second")
+OF_PARTS = ("own", "qq", "kk")
 
 
 class HalfStruct(ctypes.Structure):
@@ -41,14 +44,12 @@ class HalfStruct(ctypes.Structure):
     )
 
 
-class PartStruct(ctypes.Structure):
-    """`Part` of training.c."""
+class BatchStruct(ctypes.Structure):
+    """`Batch` of training.c."""
 
     _fields_ = (
-        *((name, ctypes.c_int64) for name in ("top", "bottom", "left", "right")),
-        *((name, ctypes.c_void_p) for name in ("x", "dy", "out", "of_q", "of_k", "twice_qq", "twice_kk")),
-        *((name, ctypes.c_void_p) for name in ("first", "first_bias", "taps", "taps_bias", "second", "qq", "kk")),
-        *((name, ctypes.c_void_p) for name in ("second_own", "second_back_own", "scratch")),
+        *((name, ctypes.c_int64) for name in ("pictures", "down", "across", "start", "step")),
+        *((name, ctypes.c_void_p) for name in ("x", "dy", "out", *OF_PICTURES, *OF_THREADS, *OF_PARTS, "scratch")),
     )
 
 
@@ -136,9 +137,11 @@ def _lay_out(
     hidden = _whole(inner)
 
     def in_parts(rows: Tensor) -> Tensor:  # (…, parts · inner) -> (…, parts · hidden)
-        return torch.cat([padded(part) for part in rows.chunk(parts, -1)], -1).contiguous()
+        if inner == hidden:
+            return rows.detach().to(torch.float32).contiguous()
+        return torch.cat([padded(part) for part in rows.chunk(parts, -1)], -1)
 
-    wide_weight = in_parts(weight.mT).mT
+    wide_weight = weight if inner == hidden else in_parts(weight.mT).mT
     of_taps = in_parts(taps.mT)
     tensors: dict[str, Tensor | None] = {
         "first": panels(wide_weight),
@@ -163,20 +166,31 @@ def _lay_out(
     return _Laid(struct, [tensor for tensor in tensors.values() if tensor is not None], parts, inner, hidden)
 
 
-Place = tuple[int, int, int, int, int]
-"""A part: picture, top, bottom, left, right."""
+@dataclass
+class _Cut:
+    """A batch's parts: each picture in `down` by `across`, shared by `threads` threads."""
 
+    pictures: int
+    down: int
+    across: int
+    threads: int
 
-def _places(shape: torch.Size, threads: int) -> list[Place]:
-    """The parts of a batch, at least two for each thread where the maps are large enough."""
-    count, height, width = shape[:3]
-    across = -(-width // COLUMNS)
-    down = max(1, min(-(-2 * threads // (count * across)) if threads > 1 else 1, height // ROWS))
-    rows, columns = (
-        list(pairwise(round(index * side / pieces) for index in range(pieces + 1)))
-        for side, pieces in ((height, down), (width, across))
-    )
-    return [(picture, *span, *columns_) for picture in range(count) for span in rows for columns_ in columns]
+    @classmethod
+    def of(cls, shape: torch.Size) -> "_Cut":
+        """At least two parts for each thread where the maps are large enough."""
+        count, height, width = shape[:3]
+        most = _pool().size
+        across = -(-width // COLUMNS)
+        down = max(1, min(-(-2 * most // (count * across)) if most > 1 else 1, height // ROWS))
+        return cls(count, down, across, min(most, count * down * across))
+
+    @property
+    def parts(self) -> int:
+        return self.pictures * self.down * self.across
+
+    def batch(self, **pointers: int | None) -> BatchStruct:
+        """All parts."""
+        return BatchStruct(pictures=self.pictures, down=self.down, across=self.across, start=0, step=1, **pointers)
 
 
 @cache
@@ -184,30 +198,21 @@ def _pool() -> WorkerPool:
     return WorkerPool()
 
 
-def _run(places: list[Place], job: Callable[[int, list[int]], None]) -> None:
-    """`job(group, its places)`, a group for each thread: equal numbers of threads add up in equal order."""
-    groups = list(_groups(len(places)))
-    _pool().map(lambda item: job(*item), list(enumerate(groups)))
-
-
-def _groups(count: int) -> Iterator[list[int]]:
-    threads = min(count, _pool().size)
-    for first in range(threads):
-        yield list(range(first, count, threads))
-
-
-def _part(x: Tensor, place: Place, **pointers: Any) -> PartStruct:
-    picture, top, bottom, left, right = place
-    return PartStruct(top=top, bottom=bottom, left=left, right=right, x=x[picture].data_ptr(), **pointers)
-
-
-def _call(name: str, laid: _Laid, part: PartStruct, scratch: list[Tensor]) -> None:
+def _run(name: str, laid: "_Laid", cut: _Cut, batch: BatchStruct, of_threads: dict[str, Tensor] | None = None) -> None:
+    """A kernel over all parts, on every thread its own: equal numbers of threads add up in equal order."""
     kernels = _kernels()
-    floats = kernels.half_scratch_floats(ctypes.byref(laid.struct), ctypes.byref(part))
-    if not scratch or scratch[0].numel() < floats:
-        scratch[:] = [torch.empty(floats)]
-    part.scratch = scratch[0].data_ptr()
-    getattr(kernels, name)(ctypes.byref(laid.struct), ctypes.byref(part))
+    kernel, half = getattr(kernels, name), ctypes.byref(laid.struct)
+    floats = kernels.half_scratch_floats(half, ctypes.byref(batch))
+    scratch = torch.empty(cut.threads, floats)
+
+    def job(thread: int) -> None:
+        mine = BatchStruct.from_buffer_copy(batch)
+        mine.start, mine.step, mine.scratch = thread, cut.threads, scratch[thread].data_ptr()
+        for field, tensor in (of_threads or {}).items():
+            setattr(mine, field, tensor[thread].data_ptr())
+        kernel(half, ctypes.byref(mine))
+
+    _pool().map(job, range(cut.threads))
 
 
 def _tall(rows: int) -> int:
@@ -230,16 +235,8 @@ def _residual(
 ) -> Tensor:  # fmt: skip
     laid = _lay_out(x, kind, 1, centred, weight, bias, taps, taps_bias, second, second_bias, back=False)
     own = panels(second) if kind == MIX else None
-    y = torch.empty_like(x)
-    places = _places(x.shape, _pool().size)
-
-    def job(_: int, members: list[int]) -> None:
-        scratch: list[Tensor] = []
-        for place in (places[member] for member in members):
-            mine = None if own is None else own[place[0]].data_ptr()
-            _call("half_forward", laid, _part(x, place, out=y[place[0]].data_ptr(), second_own=mine), scratch)
-
-    _run(places, job)
+    y, cut = torch.empty_like(x), _Cut.of(x.shape)
+    _run("half_forward", laid, cut, cut.batch(x=x.data_ptr(), out=y.data_ptr(), second_own=pointer(own)))
     return y
 
 
@@ -247,24 +244,14 @@ def _sums(
     x: Tensor, weight: Tensor, bias: Tensor | None, taps: Tensor, taps_bias: Tensor | None, heads: int, centred: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     laid = _lay_out(x, SUMS, heads, centred, weight, bias, taps, taps_bias, None, None, back=False)
-    count, c = x.shape[0], x.shape[3]
+    c, cut = x.shape[3], _Cut.of(x.shape)
     d = c // heads
-    places = _places(x.shape, _pool().size)
-    qk = torch.zeros(len(places), heads, _tall(d), _whole(d))
-    squares = torch.zeros(2, len(places), laid.hidden)
-
-    def job(_: int, members: list[int]) -> None:
-        scratch: list[Tensor] = []
-        for member in members:
-            part = _part(
-                x, places[member], second=qk[member].data_ptr(), qq=squares[0, member].data_ptr(),
-                kk=squares[1, member].data_ptr(),
-            )  # fmt: skip
-            _call("half_forward", laid, part, scratch)
-
-    _run(places, job)
-    totals = _by_picture(qk[:, :, :d, :d], count)
-    qq, kk = (_by_picture(part[:, :c], count).unflatten(1, (heads, d)) for part in squares)
+    qk = torch.zeros(cut.parts, heads, _tall(d), _whole(d))
+    squares = torch.zeros(2, cut.parts, laid.hidden)
+    batch = cut.batch(x=x.data_ptr(), own=qk.data_ptr(), qq=squares[0].data_ptr(), kk=squares[1].data_ptr())
+    _run("half_forward", laid, cut, batch)
+    totals = _by_picture(qk[:, :, :d, :d], cut.pictures)
+    qq, kk = (_by_picture(part[:, :c], cut.pictures).unflatten(1, (heads, d)) for part in squares)
     return totals, qq, kk
 
 
@@ -274,38 +261,46 @@ def _by_picture(of_parts: Tensor, pictures: int) -> Tensor:
 
 
 class _Gradients:
-    """What the parts add to: a set for each group of them; matrices of the pictures' own, one for each part."""
+    """What the parts add to: a set for each thread; matrices of the pictures' own, one for each part."""
 
-    def __init__(self, laid: _Laid, channels: int, groups: int, parts: int) -> None:
-        wide, self.laid, self.channels = laid.parts * laid.hidden, laid, channels
-        self.by_part = laid.struct.kind == MIX
-        self.first, self.first_bias = torch.zeros(groups, _tall(wide), _whole(channels)), torch.zeros(groups, wide)
-        self.taps, self.taps_bias = torch.zeros(groups, 9, wide), torch.zeros(groups, wide)
-        self.second = torch.zeros(parts if self.by_part else groups, _tall(laid.inner), _whole(channels))
+    def __init__(self, laid: _Laid, channels: int, cut: _Cut) -> None:
+        wide, self.laid, self.channels, self.pictures = laid.parts * laid.hidden, laid, channels, cut.pictures
+        self.wide = wide
+        columns = _whole(channels)
+        self.shapes = {"first": (_tall(wide), columns), "first_bias": (wide,), "taps": (9, wide), "taps_bias": (wide,)}
+        second, kind = (_tall(laid.inner), columns), laid.struct.kind
+        if kind == GATE:
+            self.shapes["second"] = second
+        self.own = torch.zeros(cut.parts, *second) if kind == MIX else None
+        self.all = torch.zeros(cut.threads, sum(math.prod(shape) for shape in self.shapes.values()))
 
-    def pointers(self, group: int, member: int) -> dict[str, int]:
-        found = {name: getattr(self, name)[group] for name in ("first", "first_bias", "taps", "taps_bias")}
-        found["second"] = self.second[member if self.by_part else group]
-        return {name: tensor.data_ptr() for name, tensor in found.items()}
+    def of_threads(self) -> dict[str, Tensor]:
+        """Where each thread's begin."""
+        return dict(zip(self.shapes, self._split(self.all), strict=True))
 
-    def of_parameters(self) -> list[Tensor]:
-        """Of weight, bias, taps and taps_bias, without what was padded."""
-
-        def of_parts(rows: Tensor, axis: int) -> Tensor:
-            parts = rows.chunk(self.laid.parts, axis)
-            return torch.cat([part.narrow(axis, 0, self.laid.inner) for part in parts], axis)
-
-        wide = self.laid.parts * self.laid.hidden
-        return [
-            of_parts(self.first.sum(0)[:wide, : self.channels], 0),
-            of_parts(self.first_bias.sum(0), 0),
-            of_parts(self.taps.sum(0), 1).mT.contiguous(),
-            of_parts(self.taps_bias.sum(0), 0),
+    def found(self) -> tuple[list[Tensor], Tensor | None]:
+        """Of weight, bias, taps and taps_bias, without what was padded; of the second product's weight, if any."""
+        first, first_bias, taps, taps_bias, *second = (
+            flat.view(shape) for flat, shape in zip(self._split(self.all.sum(0)), self.shapes.values(), strict=True)
+        )
+        of_parameters = [
+            self._of_parts(first[: self.wide, : self.channels], 0),
+            self._of_parts(first_bias, 0),
+            self._of_parts(taps, 1).mT.contiguous(),
+            self._of_parts(taps_bias, 0),
         ]
+        of_second = second[0][None] if second else None if self.own is None else _by_picture(self.own, self.pictures)
+        if of_second is not None:
+            of_second = of_second[:, : self.laid.inner, : self.channels].mT.contiguous()
+        return of_parameters, of_second
 
-    def of_second(self, pictures: int) -> Tensor:
-        found = self.second[:, : self.laid.inner, : self.channels]
-        return _by_picture(found, pictures if self.by_part else 1).mT.contiguous()
+    def _split(self, flat: Tensor) -> tuple[Tensor, ...]:
+        return flat.split([math.prod(shape) for shape in self.shapes.values()], -1)
+
+    def _of_parts(self, rows: Tensor, axis: int) -> Tensor:
+        if self.laid.inner == self.laid.hidden:
+            return rows
+        return torch.cat([part.narrow(axis, 0, self.laid.inner) for part in rows.chunk(self.laid.parts, axis)], axis)
 
 
 def _backward(
@@ -318,10 +313,9 @@ def _backward(
         return [None if tensor is None else torch.empty_like(tensor) for tensor in asked]
     x, dy = x.contiguous(), None if dy is None else dy.contiguous()
     laid = _lay_out(x, kind, heads, centred, weight, bias, taps, taps_bias, second, None, back=True)
-    places = _places(x.shape, _pool().size)
-    gradients = _Gradients(laid, x.shape[3], min(len(places), _pool().size), len(places))
-    dx = torch.empty_like(x)
-    own: dict[str, Tensor] = {} if dy is None else {"dy": dy}  # of each picture
+    dx, cut = torch.empty_like(x), _Cut.of(x.shape)
+    gradients = _Gradients(laid, x.shape[3], cut)
+    own: dict[str, Tensor | None] = {"x": x, "dy": dy, "out": dx, "own": gradients.own}
     if sums is not None:
         own |= {"of_q": panels(sums[0]), "of_k": panels(sums[0].mT)}
         own |= {
@@ -329,16 +323,8 @@ def _backward(
         }
     elif kind == MIX and second is not None:
         own |= {"second_own": panels(second), "second_back_own": panels(padded(second).mT)}
-
-    def job(group: int, members: list[int]) -> None:
-        scratch: list[Tensor] = []
-        for member in members:
-            picture = places[member][0]
-            of_picture = {name: tensor[picture].data_ptr() for name, tensor in {**own, "out": dx}.items()}
-            part = _part(x, places[member], **of_picture, **gradients.pointers(group, member))
-            _call("half_backward", laid, part, scratch)
-
-    _run(places, job)
-    of_weight, of_bias, of_taps, of_taps_bias = gradients.of_parameters()
+    batch = cut.batch(**{name: pointer(tensor) for name, tensor in own.items()})
+    _run("half_backward", laid, cut, batch, gradients.of_threads())
+    (of_weight, of_bias, of_taps, of_taps_bias), of_second = gradients.found()
     found = [dx, of_weight, None if bias is None else of_bias, of_taps, None if taps_bias is None else of_taps_bias]
-    return found if second is None else [*found, gradients.of_second(len(x))]
+    return found if second is None else [*found, of_second]

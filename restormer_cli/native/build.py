@@ -90,11 +90,11 @@ def _load(path: Path) -> ctypes.CDLL:
     if hasattr(os, "getuid") and (about.st_uid != os.getuid() or about.st_mode & 0o022):
         raise PermissionError(f"{path}: others may write to it")
     found = ctypes.CDLL(str(path))
-    for name in ("lanes", "panel"):
-        getattr(found, name).restype = ctypes.c_int
+    found.lanes.restype = ctypes.c_int
     for name in ("scratch_floats", "conv_scratch_floats", "half_scratch_floats", "tall_rows"):
         getattr(found, name).restype = ctypes.c_int64
     found.tall_rows.argtypes = (ctypes.c_int64,)
-    for name in ("gather", "apply", "save_halo", "convolve", "half_forward", "half_backward"):
+    found.lay_panels.argtypes = (ctypes.c_void_p, *(ctypes.c_int64,) * 6, ctypes.c_void_p)
+    for name in ("lay_panels", "gather", "apply", "save_halo", "convolve", "half_forward", "half_backward"):
         getattr(found, name).restype = None
     return found

@@ -13,7 +13,19 @@
 
 /* What Python asks first: how weights are to be laid out. */
 EXPORT int lanes(void) { return LANES; }
-EXPORT int panel(void) { return PANEL; }
+
+/* `count` matrices of weights in the order of `products`; an output or input is so many numbers on from the one before.
+   What fills the last panel is zeros. */
+EXPORT void lay_panels(const float *weight, i64 count, i64 step, i64 outputs, i64 output_step, i64 inputs, i64 input_step,
+                       float *to) {
+    for (; count > 0; count--, weight += step)
+        for (i64 first = 0, lanes; first < outputs; first += lanes) {
+            lanes = outputs - first >= PANEL ? PANEL : LANES;
+            for (i64 k = 0; k < inputs; k++)
+                for (i64 i = first; i < first + lanes; i++)
+                    *to++ = i < outputs ? weight[i * output_step + k * input_step] : 0;
+        }
+}
 
 /* sums[i][j] += sum over pixels of q[pixel][i] k[pixel][j], for `tile` rows i and `vectors` vectors of j. */
 INLINE void outer_tile(const int tile, const int vectors, const float *q, const float *k, i64 stride, i64 pixels,

@@ -19,14 +19,14 @@ def padded_halves(rows: Tensor) -> Tensor:
 
 def panels(weight: Tensor) -> Tensor:
     """(…, outputs, inputs) -> (…, outputs up to whole vectors · inputs), in the order of `products`."""
-    weight = weight.detach().to(torch.float32)
-    whole = weight.shape[-2] // _panel() * _panel()
-    parts = []
-    for part, size in ((weight[..., :whole, :], _panel()), (weight[..., whole:, :], _lanes())):
-        filled = F.pad(part, (0, 0, 0, -part.shape[-2] % size))
-        if filled.numel():
-            parts.append(filled.unflatten(-2, (-1, size)).mT.flatten(-3))
-    return torch.cat(parts, -1).contiguous()
+    kernels = library()
+    assert kernels is not None
+    many, (outputs, inputs) = weight.shape[:-2], weight.shape[-2:]
+    each = weight.detach().to(torch.float32).reshape(-1, outputs, inputs)
+    laid = torch.empty(*many, (outputs + -outputs % kernels.lanes()) * inputs)
+    step, output_step, input_step = each.stride()
+    kernels.lay_panels(pointer(each), len(each), step, outputs, output_step, inputs, input_step, pointer(laid))
+    return laid
 
 
 def convolution_panels(weight: Tensor) -> Tensor:
@@ -43,9 +43,3 @@ def _lanes() -> int:
     kernels = library()
     assert kernels is not None
     return kernels.lanes()
-
-
-def _panel() -> int:
-    kernels = library()
-    assert kernels is not None
-    return kernels.panel()

@@ -22,15 +22,27 @@ typedef struct {
     const float *first_back, *taps_back, *second_back;  /* panels (channels, wide); taps from the last; (hidden, channels) */
 } Half;
 
+/* A batch of maps, each cut into `down` by `across` parts, of which a thread takes every `step`th from `start` on. */
+typedef struct {
+    i64 pictures, down, across, start, step;
+    const float *x, *dy; /* dy: NULL on the way forward */
+    float *out;          /* y or, on the way back, dx; for SUMS forward NULL */
+    /* Of each picture: SUMS back: d qk in panels (i from j) and (j from i), 2 d qq, 2 d kk; MIX: instead of the half's. */
+    const float *of_q, *of_k, *twice_qq, *twice_kk, *second_own, *second_back_own;
+    /* Of the thread, added to: gradients (wide, channels), (wide), (9, wide), (wide), (inner, channels). */
+    float *first, *first_bias, *taps, *taps_bias, *second;
+    /* Of each part, added to: for SUMS forward qk, (heads, d, d), and Σ q², Σ k²; for MIX back as `second`. */
+    float *own, *qq, *kk;
+    float *scratch;
+} Batch;
+
+/* One of these parts: a rectangle of a map, with what is its own. */
 typedef struct {
     i64 top, bottom, left, right;
-    const float *x, *dy; /* of its picture; dy: NULL on the way forward */
-    float *out;          /* y or, on the way back, dx; for SUMS forward NULL */
-    const float *of_q, *of_k, *twice_qq, *twice_kk; /* SUMS back: d qk in panels (i from j) and (j from i), 2 d qq, 2 d kk */
-    float *first, *first_bias, *taps, *taps_bias;   /* gradients, added to: (wide, channels), (wide), (9, wide), (wide) */
-    float *second;                                  /* (hidden, channels); SUMS forward: qk, (heads, d, d) */
-    float *qq, *kk;
-    const float *second_own, *second_back_own;      /* MIX: of its picture, instead of the half's */
+    const float *x, *dy;
+    float *out;
+    const float *of_q, *of_k, *twice_qq, *twice_kk, *second_own, *second_back_own;
+    float *first, *first_bias, *taps, *taps_bias, *second, *qq, *kk;
     float *scratch;
 } Part;
 
@@ -69,9 +81,45 @@ static i64 lay_out(const Half *b, const Part *p, Room *room) {
     return used;
 }
 
-EXPORT i64 half_scratch_floats(const Half *b, const Part *p) {
+static i64 part_count(const Batch *g) { return g->pictures * g->down * g->across; }
+
+#define PICK(pointer, number, floats) ((pointer) ? (pointer) + (number) * (floats) : 0)
+
+static Part part_of(const Half *b, const Batch *g, i64 member) {
+    const i64 c = b->channels, d = c / b->heads, map = b->height * b->width * c;
+    const i64 picture = member / (g->down * g->across), row = member / g->across % g->down, column = member % g->across;
+    const i64 own = b->kind == MIX ? tall(b->inner) * whole(c) : b->heads * tall(d) * whole(d);
+    return (Part){
+        .top = row * b->height / g->down,
+        .bottom = (row + 1) * b->height / g->down,
+        .left = column * b->width / g->across,
+        .right = (column + 1) * b->width / g->across,
+        .x = g->x + picture * map,
+        .dy = PICK(g->dy, picture, map),
+        .out = PICK(g->out, picture, map),
+        .of_q = PICK(g->of_q, picture, b->heads * whole(d) * d),
+        .of_k = PICK(g->of_k, picture, b->heads * whole(d) * d),
+        .twice_qq = PICK(g->twice_qq, picture, whole(c)),
+        .twice_kk = PICK(g->twice_kk, picture, whole(c)),
+        .second_own = PICK(g->second_own, picture, whole(c) * b->inner),
+        .second_back_own = PICK(g->second_back_own, picture, b->hidden * c),
+        .first = g->first,
+        .first_bias = g->first_bias,
+        .taps = g->taps,
+        .taps_bias = g->taps_bias,
+        .second = g->own ? g->own + member * own : g->second,
+        .qq = PICK(g->qq, member, b->hidden),
+        .kk = PICK(g->kk, member, b->hidden),
+        .scratch = g->scratch,
+    };
+}
+
+/* Floats that a thread needs beside, for parts of any width. */
+EXPORT i64 half_scratch_floats(const Half *b, const Batch *g) {
     Room room;
-    return lay_out(b, p, &room);
+    Part widest = part_of(b, g, 0);
+    widest.left = 0, widest.right = (b->width + g->across - 1) / g->across;
+    return lay_out(b, &widest, &room);
 }
 
 /* sums[i][j] += sum over pixels of a[pixel][i] b[pixel][j], for TILE rows i and `vectors` vectors of j. */
@@ -213,8 +261,8 @@ static void normalise_back(const Half *b, const float *normed, const float *back
     }
 }
 
-/* The part's result: y, or sums. Those must be zeros before. */
-EXPORT void half_forward(const Half *b, const Part *p) {
+/* A part's result: y, or sums. */
+static void part_forward(const Half *b, const Part *p) {
     Room room;
     lay_out(b, p, &room);
     const i64 c = b->channels, wide = parts(b) * b->hidden, width = p->right - p->left, d = c / b->heads;
@@ -277,8 +325,8 @@ static void tail_back(const Half *b, const Part *p, const Room *room, const floa
     }
 }
 
-/* dx of the part, and what it adds to the gradients. */
-EXPORT void half_backward(const Half *b, const Part *p) {
+/* dx of a part, and what it adds to the gradients. */
+static void part_backward(const Half *b, const Part *p) {
     Room room;
     lay_out(b, p, &room);
     const i64 c = b->channels, wide = parts(b) * b->hidden, width = p->right - p->left;
@@ -332,5 +380,21 @@ EXPORT void half_backward(const Half *b, const Part *p) {
         product(room.deep, wide, b->first_back, 0, 0, 0, room.narrow, c, width, wide, c);
         normalise_back(b, normed, room.narrow, room.mean[last] + 2, room.scale[last] + 2, p->dy ? p->dy + at : 0, width,
                        p->out + at);
+    }
+}
+
+/* Results of a thread's parts: y, or sums. Those must be zeros before. */
+EXPORT void half_forward(const Half *b, const Batch *g) {
+    for (i64 member = g->start; member < part_count(g); member += g->step) {
+        const Part part = part_of(b, g, member);
+        part_forward(b, &part);
+    }
+}
+
+/* dx of a thread's parts, and their gradients. Those must be zeros before. */
+EXPORT void half_backward(const Half *b, const Batch *g) {
+    for (i64 member = g->start; member < part_count(g); member += g->step) {
+        const Part part = part_of(b, g, member);
+        part_backward(b, &part);
     }
 }

@@ -1,11 +1,12 @@
 """A run folder: what is in it, how it is written so that a kill at any moment loses nothing, how it is opened again.
 
-recipe.toml          every value in force; `restormer train` takes it
-environment.json     what it ran on
-metrics.jsonl        a line per iteration, validation or rollback
-weights.safetensors  the newest result
-checkpoints/         the newest states to go on from
-pictures/            validation pictures: input, output, target
+recipe.toml          every value in force; `restormer train RUN/recipe.toml --out NEW` is the same run again
+environment.json     versions, device, processes, threads, command line
+metrics.jsonl        a line per iteration; per validation and rollback, the iteration as `validation`, `rolled_back`
+weights.safetensors  the newest checkpoint's result (the average where the recipe keeps one)
+checkpoints/         the newest `checkpoint.keep` states to go on from
+pictures/            up to four per validation: input, output, target
+curves.png           loss, learning rate, PSNR; drawn when a run ends or is stopped
 .lock                process id and host of who trains in it now
 """
 

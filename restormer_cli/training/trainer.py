@@ -40,16 +40,18 @@ class StepLog:
 
     iteration: int
     stage: int
+    """From 0."""
     patch: int
     batch: int
     loss: float
-    """Mean over the global batch, before the step; not finite where the step was skipped."""
+    """Mean over the global batch, before the step; not finite (in JSON null) where the step was skipped."""
     lr: float
     seconds: float
     waited: float = 0.0
     """Seconds of `seconds` in which the batch was not there yet."""
     skipped: int = 0
-    """Steps skipped up to now because the loss or a gradient was not finite; 0 for a step that was taken."""
+    """Steps skipped up to now because the loss or a gradient was not finite; 0 (in JSON left out) for a step that was
+    taken."""
 
 
 @dataclass(frozen=True)

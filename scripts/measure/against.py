@@ -22,7 +22,10 @@ from pathlib import Path
 HERE = Path(__file__).parents[2]
 
 WORKER = """
-import resource, sys, time, torch
+import resource, sys, time
+if sys.argv[2] == "own":
+    import restormer_cli  # before torch, as every verb does
+import torch
 weights, kind, threads, batch = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[5])
 torch.set_num_threads(threads)
 torch.manual_seed(0)

@@ -1,8 +1,8 @@
-"""The compact ablations of docs/ablation.md, over hours: trained seed by seed, resumable, and written down as they are.
+"""The compact ablations of docs/reference/ablations.md, over hours: trained seed by seed, resumable, and written down.
 
     python scripts/results/ablations.py --out runs/ablations --data datasets/photographs  # start, or go on
     python scripts/results/ablations.py --out runs/ablations --only shape                 # one of the two comparisons
-    python scripts/results/ablations.py --out runs/ablations --write docs/ablation.md     # tables, figures; no training
+    python scripts/results/ablations.py --out runs/ablations --write docs/reference/ablations.md   # tables, figures
 
 Depth against width first, then attention and feed-forward network, one seed of each after the other, so that
 whenever it ends every comparison has about equally many. Ctrl-C and SIGTERM keep a checkpoint, a kill costs what came
@@ -119,7 +119,7 @@ def heading(name: str, document: dict[str, Any]) -> str:
     command = " ".join(("restormer ablate", *COMPARISONS[name], f"--seeds {len(document['seeds'])}"))
     crop = f"centre crops of {document['crop']} pixels" if document["crop"] else "whole"
     return (
-        f"#### {title}\n\n`{command} --iterations {document['iterations']} --data datasets/photographs/train "
+        f"## {title}\n\n`{command} --iterations {document['iterations']} --data datasets/photographs/train "
         f"--validate datasets/photographs/validate`: seeds {', '.join(map(str, document['seeds']))}; "
         f"{document['degradation']}, {document['pictures']} photographs, {crop}; {machine['processor']}, "
         f"{machine['threads']} thread{'s' * (machine['threads'] > 1)}, torch {machine['libraries']['torch']}.\n"

@@ -1,4 +1,4 @@
-"""What docs/results.md, the model cards and `--task help` say, from measured comparisons."""
+"""What docs/results.md, docs/reference/comparisons.md, the cards and `--task help` say, from measured comparisons."""
 
 import csv
 import hashlib
@@ -17,6 +17,7 @@ from restormer_cli.model.cards import CHECKPOINTS, MEASURED, Card, bundled_cards
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
+COMPARISONS = DOCS / "reference" / "comparisons.md"
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,7 @@ def replace_block(text: str, name: str, content: str) -> str:
     """Put content between `<!-- NAME -->` and `<!-- /NAME -->`; exits where the page has no such place."""
     pattern = re.compile(rf"(<!-- {re.escape(name)} -->\n).*?(<!-- /{re.escape(name)} -->)", re.DOTALL)
     if not pattern.search(text):
-        sys.exit(f"docs/results.md: has no place <!-- {name} --> … <!-- /{name} -->")
+        sys.exit(f"the page has no place <!-- {name} --> … <!-- /{name} -->")
     return pattern.sub(lambda match: f"{match[1]}\n{content}\n\n{match[2]}", text)
 
 
@@ -217,16 +218,18 @@ BEFORE = "*Measured on the weights before these.*"
 
 
 def write_results(rows: list[dict[str, Any]], measured: dict[str, Measured], kept: frozenset[str]) -> None:
-    """docs/results.md: every block between its markers; the rows `kept` stay, others without a document say so.
+    """The table of tasks in docs/results.md; docs/reference/comparisons.md: every block between its markers.
+
+    The rows `kept` stay, others without a document say so.
 
     What such a row says of earlier weights stays under a line that tells it.
     """
     path = DOCS / "results.md"
-    text = path.read_text(encoding="utf-8")
+    path.write_text(replace_block(path.read_text(encoding="utf-8"), "tasks", task_table()), encoding="utf-8")
+    text = COMPARISONS.read_text(encoding="utf-8")
     text = replace_block(text, "verdicts", verdicts(rows, measured, kept, block(text, "verdicts")))
     text = replace_block(text, "conditions", conditions(measured, kept, block(text, "conditions")))
     text = replace_block(text, "validation", validation_list())
-    text = replace_block(text, "tasks", task_table())
     for row in rows:
         if row["key"] in kept:
             continue
@@ -239,9 +242,9 @@ def write_results(rows: list[dict[str, Any]], measured: dict[str, Measured], kep
         content = f"### {row['title']}\n\n" + ("Not measured yet on these weights." if one is None else table(one))
         if one is not None and one.rival is not None and "photographs" not in row:
             words = f"Input, {one.rival['name']}, restormer, clean"
-            content += f"\n\n![{words}](results/{row['key']}.jpg)"
+            content += f"\n\n![{words}](../results/{row['key']}.jpg)"
         text = replace_block(text, row["key"], content)
-    path.write_text(text, encoding="utf-8")
+    COMPARISONS.write_text(text, encoding="utf-8")
 
 
 def task_table() -> str:
@@ -310,6 +313,14 @@ def _cell(text: str) -> str:
 
 def _card(card: Card) -> str:
     written: dict[str, Any] = read_cards().get(card.name, {})
+    facts = {label: value for label, value in card.facts().items() if label not in ("file", "data")}
+    if "licence" in facts:
+        licence, _, photographs = facts["licence"].partition(";")
+        facts["licence"] = licence + "; [the photographs'](../results.md#licences-of-the-photographs)" * bool(
+            photographs
+        )
+    if facts.get("validation", "").startswith("no score"):
+        del facts["validation"]
     lines = [
         f"# The checkpoint `{card.name}`",
         "",
@@ -319,15 +330,13 @@ def _card(card: Card) -> str:
         "",
         "| | |",
         "|---|---|",
-        *(f"| {label} | {_cell(value)} |" for label, value in card.facts().items() if label != "file"),
-        "",
-        "About licences: [results](../results.md#licences-of-the-photographs).",
+        *(f"| {label} | {_cell(value)} |" for label, value in facts.items()),
         "",
         "## What it reaches",
         "",
-        *(f"- {line}" for line in card.measured.get("results", ())),
+        "In brackets the best classical method; [how, and what else](../results.md#against-classical-methods).",
         "",
-        "In brackets: the best classical method. How, and what else: [results](../results.md#how-these-are-measured).",
+        *(f"- {line}" for line in card.measured.get("results", ())),
         "",
         "## Limits",
         "",

@@ -1,4 +1,4 @@
-"""The pictures of docs/results.md and of the model cards, drawn from the two sample photographs.
+"""The pictures of docs/reference/comparisons.md and of the model cards, drawn from the two sample photographs.
 
 They may be shipped without conditions and were never trained on; the validation photographs may not be shipped.
 """

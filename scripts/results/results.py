@@ -5,7 +5,7 @@
     python scripts/results/results.py --only denoise-25  # one row; the others stay as they are
     python scripts/results/results.py --write            # measure nothing, write the pages from what is there
 
-Writes the tables and pictures of docs/results.md (between its markers), the model cards docs/cards/*.md, and
+Writes docs/reference/comparisons.md (between its markers) with its pictures, the model cards docs/cards/*.md, and
 restormer_cli/checkpoints/measured.json, which `restormer restore --task help` shows.
 
 Each row is kept in docs/results/KEY.json as the JSON of `bench`, with the hash of the weights and the command: an

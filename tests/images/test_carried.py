@@ -380,7 +380,7 @@ def test_sign_says_what_made_it(form):
 
 
 def test_the_table_of_what_is_kept_is_true():
-    page = (Path(__file__).parents[2] / "docs" / "restore.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "formats.md").read_text(encoding="utf-8")
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.count("|") == 10
     ]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from restormer_cli.degradations.spec import parse_degradation
 from restormer_cli.model import cards
-from restormer_cli.model.cards import Card, bundled_cards, read_cards, read_header
+from restormer_cli.model.cards import Card, EarlierEntry, Header, TrainingEntry, bundled_cards, read_cards, read_header
 from restormer_cli.model.weights import bundled_tasks, load_weights
 
 HEADER = {
@@ -85,6 +85,15 @@ def test_every_bundled_checkpoint_has_its_limits_and_failures_on_its_page():
         for text in (*written[card.name]["limits"], *(failure["words"] for failure in written[card.name]["failures"])):
             assert text in page
         assert f"docs/cards/{card.name}.md" in page
+
+
+def test_every_key_of_a_header_is_described():
+    for card in bundled_cards():
+        training = card.header["training"]
+        assert card.header.keys() <= Header.__annotations__.keys()
+        assert training.keys() <= TrainingEntry.__annotations__.keys()
+        for phase in training.get("earlier", ()):
+            assert phase.keys() <= EarlierEntry.__annotations__.keys()
 
 
 def test_every_failure_case_can_be_made_from_a_shipped_sample():

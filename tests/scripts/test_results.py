@@ -56,7 +56,7 @@ def test_every_comparison_can_be_run_and_has_its_place_on_the_page(row):
     assert f"compact/{row['task']}" in bundled_recipes()
     assert set(row["against"]) <= METHODS.keys()
     assert row["than"] in (*row["against"], "input", "clean", "whole")
-    text = (result_pages.DOCS / "results.md").read_text(encoding="utf-8")
+    text = result_pages.COMPARISONS.read_text(encoding="utf-8")
     assert text.count(f"<!-- {row['key']} -->") == text.count(f"<!-- /{row['key']} -->") == 1
 
 
@@ -171,6 +171,13 @@ def test_a_block_is_replaced_between_its_markers_and_nothing_else():
     assert result_pages.replace_block(once, "x", r"new \1") == once
     with pytest.raises(SystemExit, match="no place <!-- z -->"):
         result_pages.replace_block(text, "z", "")
+
+
+def test_tables_on_the_pages_are_the_measured_ones():
+    text = (result_pages.DOCS / "results.md").read_text(encoding="utf-8")
+    assert result_pages.block(text, "tasks").strip() == result_pages.task_table()
+    for card in bundled_cards():
+        assert (result_pages.DOCS / "cards" / f"{card.name}.md").read_text(encoding="utf-8") == result_pages._card(card)
 
 
 def test_rows_of_weights_that_have_not_changed_stay_as_they_were(tmp_path, monkeypatch):

@@ -1,7 +1,7 @@
 """An ablation from its plan to its answer, seed by seed; what is done is on the disk, so it goes on where it was."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -191,6 +191,6 @@ class Ablation:
         except (OSError, ValueError):
             return {}
 
-    def _write(self, name: str, values: dict[str, Any]) -> None:
+    def _write(self, name: str, values: Mapping[str, Any]) -> None:
         text = json.dumps(values, indent=1, allow_nan=False)
         write_atomically(self.folder / name, lambda stream: stream.write(text.encode()))

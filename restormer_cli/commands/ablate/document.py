@@ -1,10 +1,10 @@
-"""An ablation's answer as plain values for JSON; the schema is docs/ablation.md's, and versioned.
+"""An ablation's answer as plain values for JSON. Sizes are bytes, times seconds, PSNR dB; null: not to be had.
 
-Within a version keys are only ever added. Sizes are bytes, times seconds, PSNR dB; what could not be had is null.
+The classes below are its description (docs/reference/json.md is made of them); within a schema keys are only added.
 """
 
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypedDict
 
 from restormer_cli import __version__
 from restormer_cli.commands.ablate.types import Arm, Estimate, Finished, Scored
@@ -13,7 +13,117 @@ from restormer_cli.files import finite
 SCHEMA = "restormer-ablate/1"
 
 
-def to_dict(finished: Finished) -> dict[str, Any]:
+class NetworkEntry(TypedDict):
+    """The network of an arm."""
+
+    name: str
+    model: dict[str, Any]
+    """The configuration: `[model]` of a recipe."""
+    stages: list[dict[str, Any]]
+    """`[[stage]]` of its recipe."""
+    window: int | None
+    """Side of the attention's windows at test time; null: global."""
+    trained_as: str
+    """The arm whose training it shares: itself, unless they differ at test time only."""
+    parameters: int
+    conv_macs: int
+    """Multiply-accumulates of convolutions at 256²: the paper's "FLOPs"."""
+    attention_macs: int
+    """Those of attention's matrix products."""
+    flops: int
+    """Twice all of them."""
+    published: dict[str, Any] | None
+    """The paper's `psnr` for this arm; `recalled`: not found in print again."""
+
+
+class PicturePsnr(TypedDict):
+    """One picture."""
+
+    name: str
+    psnr: float | None
+    input_psnr: float | None
+
+
+class TrainingEntry(TypedDict):
+    """One training of an arm."""
+
+    seed: int
+    iterations: int
+    training_seconds: float
+    psnr: float | None
+    pictures: list[PicturePsnr]
+    curve: list[list[float]]
+    """Pairs of iteration and mean PSNR in validation."""
+    weights: str
+
+
+class ArmEntry(NetworkEntry):
+    """An arm, over its trainings."""
+
+    training_seconds: float
+    """Mean of a training."""
+    seconds_per_megapixel: float | None
+    """Of restoring."""
+    peak: int | None
+    """Most memory of restoring."""
+    timed_side: int | None
+    """Side of the picture that was timed."""
+    psnr: float | None
+    psnr_error: float | None
+    """Standard error."""
+    runs: list[TrainingEntry]
+
+
+class EstimateEntry(TypedDict):
+    """A mean with its interval; null after one seed."""
+
+    mean: float | None
+    error: float | None
+    """Standard error."""
+    low: float | None
+    high: float | None
+    confidence: float
+
+
+class DifferenceEntry(EstimateEntry):
+    """By how many dB an arm is better than another, paired by seed and picture."""
+
+    first: str
+    other: str
+    decided: bool
+    """The interval lies on one side of zero."""
+
+
+class Document(TypedDict):
+    """`restormer ablate --json`, and `result.json`. PSNR in dB, sizes in bytes; what could not be had is null."""
+
+    schema: str
+    """"restormer-ablate/1"."""
+    restormer: str
+    """The program's version."""
+    machine: dict[str, Any]
+    """`Machine`, below."""
+    device: str
+    scale: str
+    equal: str
+    """What is equal between the arms: "iterations" or "time"."""
+    iterations: int
+    seeds: list[int]
+    """Those that are complete."""
+    seeds_wanted: int
+    data: str
+    degradation: str | None
+    pictures: int
+    crop: int | None
+    notes: list[str]
+    arms: list[ArmEntry]
+    differences: list[DifferenceEntry]
+    verdict: str
+    trust: str
+    """What the interval can and cannot show."""
+
+
+def to_dict(finished: Finished) -> Document:
     """The whole answer."""
     started = finished.started
     return {
@@ -33,7 +143,12 @@ def to_dict(finished: Finished) -> dict[str, Any]:
         "notes": list(started.notes),
         "arms": [_arm(finished, arm) for arm in started.arms],
         "differences": [
-            {"first": row.first, "other": row.other, "decided": row.estimate.decided} | _estimate(row.estimate)
+            {
+                "first": row.first,
+                "other": row.other,
+                "decided": row.estimate.decided,
+                **_estimate(row.estimate),
+            }
             for row in finished.differences
         ],
         "verdict": finished.verdict,
@@ -41,7 +156,7 @@ def to_dict(finished: Finished) -> dict[str, Any]:
     }
 
 
-def _network(arm: Arm) -> dict[str, Any]:
+def _network(arm: Arm) -> NetworkEntry:
     """Identity of the method or arm."""
     return {
         "name": arm.name,
@@ -57,11 +172,12 @@ def _network(arm: Arm) -> dict[str, Any]:
     }
 
 
-def _arm(finished: Finished, arm: Arm) -> dict[str, Any]:
+def _arm(finished: Finished, arm: Arm) -> ArmEntry:
     rows = finished.of(arm.name)
     price = next((row for row in finished.prices if row.arm == arm.name), None)
     mean = dict(finished.means)[arm.name]
-    return _network(arm) | {
+    return {
+        **_network(arm),
         "training_seconds": sum(row.seconds for row in rows) / len(rows),
         "seconds_per_megapixel": None if price is None else price.seconds,
         "peak": None if price is None else price.peak,
@@ -72,7 +188,7 @@ def _arm(finished: Finished, arm: Arm) -> dict[str, Any]:
     }
 
 
-def _run(finished: Finished, row: Scored) -> dict[str, Any]:
+def _run(finished: Finished, row: Scored) -> TrainingEntry:
     return {
         "seed": finished.started.seeds[row.repetition],
         "iterations": row.iterations,
@@ -87,7 +203,7 @@ def _run(finished: Finished, row: Scored) -> dict[str, Any]:
     }
 
 
-def _estimate(estimate: Estimate) -> dict[str, Any]:
+def _estimate(estimate: Estimate) -> EstimateEntry:
     return {
         "mean": finite(estimate.mean),
         "error": finite(estimate.error),

@@ -66,6 +66,62 @@ CODECS = {
     ),
 }  # fmt: skip
 
+
+class About(NamedTuple):
+    """What docs/reference/formats.md says of a format beside its `Codec`."""
+
+    name: str
+    also: str
+    """What else is read, and as what."""
+    lossless: str
+    written: str
+    """By which library, as below."""
+    read: str
+    why: str
+    """Why not all of it by imageio."""
+
+
+_IMAGEIO = "imageio's Pillow plugin: ICC, EXIF, XMP, quality, subsampling pass through"
+_PILLOW = (
+    "imageio's reader tries every format and refuses over 358 megapixels; ours checks the header first: size, scans, "
+    "plausible length, 12-bit JPEG"
+)
+ABOUT = {
+    "png": About(
+        "PNG", "palettes and 1, 2, 4 bits become 8", "yes", "imagecodecs", "imagecodecs",
+        "imageio reads 16-bit colour as 8 bits and loses colour chunks",
+    ),
+    "jpg": About(
+        "JPEG", "12 bits; CMYK becomes colour, through its profile", "no", _IMAGEIO, "Pillow's class of that format",
+        _PILLOW,
+    ),
+    "tif": About(
+        "TIFF", "CMYK and CIE Lab become colour; fax (CCITT), JPEG 2000 and WebP inside are read", "yes",
+        "our own directory", "tifffile, after the header is checked",
+        "its plugin, tifffile too, places no EXIF directory",
+    ),
+    "webp": About("WebP", "", "as the input was", _IMAGEIO, "Pillow's class of that format", _PILLOW),
+    "bmp": About(
+        "BMP", "", "yes", "as JPEG; with alpha our own header",
+        "Pillow's class of that format; 16-bit masks by ourselves",
+        "Pillow can neither write alpha nor read such masks",
+    ),
+    "jxl": About(
+        "JPEG XL", "", "as the input was; lossy where that was made of a JPEG", "imagecodecs", "imagecodecs",
+        "no plugin",
+    ),
+    "avif": About(
+        "AVIF", "", "no", "8 bits as JPEG; 10 and 12 bits imagecodecs",
+        "8 bits Pillow's class; 10 and 12 bits imagecodecs", "no plugin for 10 and 12 bits",
+    ),
+    "heic": About("HEIC", "", "no", "pillow-heif", "pillow-heif", "through Pillow 8 bits only"),
+    "dng": About(
+        "DNG", "raw files of cameras are read", "yes", "our own directory", "rawpy",
+        "its plugin does not give the camera's own white balance and lens",
+    ),
+}  # fmt: skip
+"""As `CODECS`. Pictures in pages and previews, and validation pictures, are written by imageio."""
+
 READABLE = {
     ".png": "png", ".apng": "png",
     ".jpg": "jpg", ".jpeg": "jpg", ".jpe": "jpg", ".jfif": "jpg", ".mpo": "jpg",
