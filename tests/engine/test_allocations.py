@@ -25,7 +25,8 @@ class Counted(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
         for tensor in result if isinstance(result, (list, tuple)) else [result]:
-            if isinstance(tensor, torch.Tensor):
+            # A weight laid out by oneDNN, which the engine's products take where they are faster so, shows no storage.
+            if isinstance(tensor, torch.Tensor) and not tensor.is_mkldnn:
                 self._note(tensor.untyped_storage())
         return result
 
