@@ -187,8 +187,8 @@ class Run(Table):
     """bf16 is autocast: weights and optimiser stay in fp32. auto: bf16 where the device multiplies in it, else fp32."""
     activation_checkpointing: bool = False
     """Store only the input of each block and compute the rest again in the backward pass: less memory, more time."""
-    compile: bool = False
-    """torch.compile, one block per shape."""
+    compile: Literal["auto"] | bool = "auto"
+    """torch.compile, one block per shape. auto: on a GPU with Triton, if every stage has at least 4,000 iterations."""
     micro_batch: Positive | None = None
     """Maximum number of pictures per device at once; gradients accumulate (default: its share of the batch)."""
     uneven: bool = False

@@ -12,7 +12,12 @@ import accelerate
 import numpy
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType, InitProcessGroupKwargs, broadcast_object_list
+from accelerate.utils import (
+    DistributedDataParallelKwargs,
+    DistributedType,
+    InitProcessGroupKwargs,
+    broadcast_object_list,
+)
 
 from restormer_cli import __version__, launcher
 from restormer_cli.errors import RestormerError, UserError
@@ -26,10 +31,11 @@ PATIENCE = timedelta(hours=2)
 TORCHRUN = "torchrun --nproc-per-node N -m restormer_cli …"
 
 
-def make_accelerator(device: str, track: str | None, folder: Path) -> Accelerator:
+def make_accelerator(device: str, track: str | None, folder: Path, *, one_pass: bool = False) -> Accelerator:
     """One process on `device` (`auto`, `cpu`, `cuda:1` …), or this process of those that a launcher started.
 
     Precision is ours, not Accelerate's: that one is fixed for the life of the process, and runs may follow runs.
+    `one_pass`: every step is one backward pass over all parameters, which spares the exchange of gradients some work.
     Raises UserError for a device of one's own under a launcher, and for a launcher that starts fewer than asked.
     """
     launched = launcher.is_launched()
@@ -48,8 +54,10 @@ def make_accelerator(device: str, track: str | None, folder: Path) -> Accelerato
         on_cpu = choose_device(device).type == "cpu"
         patience = InitProcessGroupKwargs(timeout=PATIENCE)
         limit_threads(launcher.local_place()[1])
+        # A static graph with gradients that add up first is an error in PyTorch's DDP.
+        exchange = DistributedDataParallelKwargs(static_graph=one_pass)
         accelerator = Accelerator(
-            cpu=on_cpu, mixed_precision="no", log_with=track, project_dir=folder, kwargs_handlers=[patience]
+            cpu=on_cpu, mixed_precision="no", log_with=track, project_dir=folder, kwargs_handlers=[patience, exchange]
         )
     finally:
         if before is None:

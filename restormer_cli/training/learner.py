@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -17,11 +18,15 @@ from restormer_cli.engine.strips import StripNetwork
 from restormer_cli.engine.whole_map import tensor_float_32
 from restormer_cli.errors import Failed, UserError
 from restormer_cli.hardware import is_out_of_memory, multiplies_bf16
+from restormer_cli.model.depthwise import has_triton
 from restormer_cli.model.restormer import Block, Level, Restormer
 from restormer_cli.model.weights import load_weights
 from restormer_cli.recipe import Recipe
 from restormer_cli.training.losses import LOSSES
+from restormer_cli.training.step_graph import WARM_UP, Pairs, StepGraph
 
+COMPILED_FROM = 4000
+"""Iterations of a stage that pay for a minute of compiling, if a step of some 60 ms gets a quarter faster."""
 FUSED = ("cpu", "cuda", "mps", "xpu")
 """Devices with an AdamW in one kernel."""
 
@@ -33,6 +38,43 @@ def choose_precision(recipe: Recipe, device: torch.device) -> Literal["fp32", "b
     return recipe.run.precision
 
 
+def compiles(recipe: Recipe, device: torch.device) -> bool:
+    """Whether blocks are compiled, as a recipe's `run.compile` has it on a device."""
+    if recipe.run.compile != "auto":
+        return recipe.run.compile
+    if device.type != "cuda" or not has_triton() or not any(shutil.which(name) for name in ("cc", "gcc", "clang")):
+        return False
+    return min(stage.iterations for stage in recipe.stage) >= COMPILED_FROM
+
+
+class Outcome:
+    """What a step came to; to read it waits for the device."""
+
+    def __init__(self, told: Tensor, stop: bool) -> None:
+        self._stop = stop
+        self._told = told.to("cpu", non_blocking=True, copy=True)  # to pinned memory, before the next step overwrites it
+        self._ready: torch.cuda.Event | None = None
+        if told.is_cuda:
+            self._ready = torch.cuda.Event()
+            self._ready.record(torch.cuda.current_stream(told.device))
+
+    def read(self) -> tuple[float, bool, bool]:
+        """The global batch's mean loss, whether any process says `stop`, and whether the step was taken."""
+        if self._ready is not None:
+            self._ready.synchronize()
+        loss, stops, taken = self._told.tolist()
+        return loss, self._stop or stops > 0, taken > 0
+
+
+def runs_ahead(accelerator: Accelerator) -> bool:
+    """Whether steps are queued without a look at what became of the last one: on CUDA, unless weights are sharded."""
+    return accelerator.device.type == "cuda" and accelerator.distributed_type != DistributedType.FSDP
+
+
+def _exact(device: torch.device) -> torch.dtype:
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 class TrainState:
     """Model, optimiser and average of one training; `result`, validated and saved, is the average if there is one."""
 
@@ -42,22 +84,32 @@ class TrainState:
         self.loss_of = LOSSES[recipe.loss.kind]
         self.precision = choose_precision(recipe, accelerator.device)
         self.sharded = accelerator.distributed_type == DistributedType.FSDP
+        self.ahead = runs_ahead(accelerator)
+        """Whether a step is only begun by `step`, so that the next one can be prepared meanwhile."""
+        alone = accelerator.num_processes == 1
+        self.graph = StepGraph(accelerator.device) if self.ahead and alone else None
+        self.rate = torch.zeros((), device=accelerator.device) if self.ahead else None
         if self.sharded and recipe.ema.decay:
             raise UserError("ema.decay: an average is not kept under FSDP: set ema.decay=0, or use plain processes")
         self.network = initial_network(recipe)
         self.average = _average(self.network, recipe.ema.decay)
         if self.average is not None:
             self.average.to(accelerator.device)
-        _configure(self.network, recipe)
+        self.compiled = compiles(recipe, accelerator.device)
+        _configure(self.network, recipe, self.compiled)
         optimizer = torch.optim.AdamW(
             self.network.parameters(),
             lr=recipe.optimizer.lr,
             betas=recipe.optimizer.betas,
             weight_decay=recipe.optimizer.weight_decay,
             fused=accelerator.device.type in FUSED,
+            capturable=self.ahead and accelerator.device.type == "cuda",
         )
         # Of depth-wise convolutions' gradients, whose strides differ where a side is 1; they are a few kilobytes.
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+        warnings.filterwarnings(
+            "ignore", "This instance was constructed with capturable=True"
+        )  # its first steps are not
         self.model, self.optimizer = accelerator.prepare(self.network, optimizer)
         self.fresh = self.optimizer.state_dict()
 
@@ -71,7 +123,9 @@ class TrainState:
     def autocast(self) -> torch.autocast:
         """The run's precision."""
         half = self.precision == "bf16"
-        return torch.autocast(self.accelerator.device.type, dtype=torch.bfloat16, enabled=half)
+        # A graph would keep a cache's weights, cast in the step that was captured.
+        cached = self.graph is None
+        return torch.autocast(self.accelerator.device.type, dtype=torch.bfloat16, enabled=half, cache_enabled=cached)
 
     @contextmanager
     def evaluating(self) -> Iterator[Callable[[Tensor], Tensor]]:
@@ -94,56 +148,95 @@ class TrainState:
                 stack.callback(network.train, network.training)
                 network.eval()
                 stack.enter_context(self.autocast())
-                if self.recipe.run.compile:
+                if self.compiled:
                     stack.enter_context(torch.compiler.set_stance("force_eager"))
             yield lambda picture: run(picture.to(dtype))
 
-    def step(
-        self, micro_batches: list[tuple[Tensor, Tensor]], batch: int, rate: float, stop: bool
-    ) -> tuple[float, bool, bool]:
+    def step(self, micro_batches: Pairs, batch: int, rate: float, stop: bool) -> "Outcome":
         """One step on this process's micro-batches of (degraded, clean) out of a global batch.
 
-        Returns the global batch's mean loss, whether any process says `stop`, and whether the step was taken: it is
-        not where the loss or the gradient is not finite.
+        Where the loss or the gradient is not finite it changes nothing. On a GPU it returns before it is done.
         """
         with tensor_float_32(False):  # fp32 is exact: cuDNN alone would round to TF32, as products do not
-            return self._step(micro_batches, batch, rate, stop)
+            if self.rate is not None:
+                self.rate.fill_(rate)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate if self.rate is None else self.rate
+            if self.graph is None:
+                told = self._advance(micro_batches, batch, stop)
+            else:
+                told = self.graph.run(micro_batches, lambda pairs: self._advance(pairs, batch, False), key=batch)
+            return Outcome(told, stop)
 
-    def _step(
-        self, micro_batches: list[tuple[Tensor, Tensor]], batch: int, rate: float, stop: bool
-    ) -> tuple[float, bool, bool]:
+    def _advance(self, micro_batches: Pairs, batch: int, stop: bool) -> Tensor:
+        """The step; where it runs ahead, nothing in it waits for the device. Returns what `Outcome` reads."""
+        try:
+            told, norm = self._descend(micro_batches, batch, stop)
+            if self.ahead:
+                taken = told[0].isfinite() & norm.isfinite()
+                self._update_by_flag(taken)
+            else:
+                taken = torch.tensor(math.isfinite(float(told[0])) and math.isfinite(float(norm)), device=told.device)
+                if taken:
+                    self.optimizer.step()
+                    if self.average is not None:
+                        self.average.update_parameters(self.network)
+        finally:
+            self.optimizer.zero_grad(set_to_none=True)
+        return torch.cat([told, taken.to(told.dtype)[None]])
+
+    def _descend(self, micro_batches: Pairs, batch: int, stop: bool) -> tuple[Tensor, Tensor]:
+        """Gradients, clipped: (2,), the global batch's mean loss and how many processes say `stop`; and their norm."""
         accelerator = self.accelerator
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        parts: list[Tensor] = []
+        loss = torch.zeros((), dtype=_exact(accelerator.device), device=accelerator.device)
         for number, (degraded, clean) in enumerate(micro_batches, start=1):
             # Only the last micro-batch's backward pass exchanges gradients.
             with nullcontext() if number == len(micro_batches) else accelerator.no_sync(self.model):
                 part = self._loss(degraded, clean) * (len(clean) / batch)
-                parts.append(part.detach())
+                loss = loss + part.detach()
                 # Processes' gradients are averaged, but each process has its share of one sum.
                 accelerator.backward(part * accelerator.num_processes)
         norm = accelerator.clip_grad_norm_(self.model.parameters(), self.recipe.optimizer.clip or float("inf"))
         assert norm is not None  # only XLA has none
-        value, stopping = sum(float(part) for part in parts), stop
+        told = torch.stack([loss, torch.full_like(loss, float(stop))])
         if accelerator.num_processes > 1:
-            both = torch.tensor([value, float(stop)], dtype=torch.float64, device=accelerator.device)
-            value, stops = accelerator.reduce(both, "sum").tolist()  # pyright: ignore[reportAttributeAccessIssue]
-            stopping = stops > 0
-        taken = math.isfinite(value) and math.isfinite(float(norm))
-        if taken:
-            self.optimizer.step()
-            if self.average is not None:
-                self.average.update_parameters(self.network)
-        self.optimizer.zero_grad(set_to_none=True)
-        return value, stopping, taken
+            told = accelerator.reduce(told, "sum")
+            assert isinstance(told, Tensor)
+        return told, norm
+
+    def _update_by_flag(self, taken: Tensor) -> None:
+        """The optimiser's step and the average's, where `taken`, which only the device knows."""
+        self.optimizer.optimizer.found_inf = (~taken).float()  # as gradient scalers tell it
+        self.optimizer.step()
+        if self.average is None:
+            return
+        counted = self.average.n_averaged
+        share = torch.where(counted == 0, 1.0, 1 - self.recipe.ema.decay) * taken
+        weights: list[Tensor] = list(self.network.parameters())
+        averages: list[Tensor] = list(self.average.module.parameters())
+        with torch.no_grad():  # few kernels, as PyTorch's own averages are made of
+            steps = torch._foreach_sub(weights, averages)  # pyright: ignore[reportPrivateImportUsage]
+            torch._foreach_mul_(steps, share)  # pyright: ignore[reportPrivateImportUsage]
+            torch._foreach_add_(averages, steps)  # pyright: ignore[reportPrivateImportUsage]
+        counted += taken
 
     def _loss(self, degraded: Tensor, clean: Tensor) -> Tensor:
-        parameter = next(self.model.parameters())
+        device, dtype = self.accelerator.device, next(self.model.parameters()).dtype
         with self.autocast():
-            output = self.model(degraded.to(self.accelerator.device, parameter.dtype))
+            output = self.model(degraded.to(device, dtype, non_blocking=self.ahead))
         # Losses want more digits than bf16 has.
-        return self.loss_of(output.to(parameter.dtype), clean.to(self.accelerator.device, parameter.dtype))
+        return self.loss_of(output.to(dtype), clean.to(device, dtype, non_blocking=self.ahead))
+
+    @property
+    def unsettled(self) -> int:
+        """Steps of a shape that take longer than those after them."""
+        return 2 if self.graph is None else WARM_UP + 1
+
+    def notes(self) -> list[str]:
+        """What is to be said about the steps up to now, once."""
+        notes = [] if self.graph is None else self.graph.notes
+        told, notes[:] = list(notes), []
+        return told
 
     def state(self) -> dict[str, Any]:
         """Weights, optimiser and average, as tensors on the CPU or on the device; every process takes part."""
@@ -153,7 +246,10 @@ class TrainState:
             options = StateDictOptions(full_state_dict=True, cpu_offload=True)
             model, optimizer = get_state_dict(self.model, self.optimizer.optimizer, options=options)
             return {"model": model, "optimizer": optimizer}
-        state = {"model": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
+        optimizer = self.optimizer.state_dict()
+        for group in optimizer["param_groups"]:
+            group["lr"] = float(group["lr"])
+        state = {"model": self.network.state_dict(), "optimizer": optimizer}
         return state if self.average is None else state | {"average": self.average.state_dict()}
 
     def load(self, state: dict[str, Any] | None) -> None:
@@ -186,6 +282,7 @@ class TrainState:
         # A checkpoint brings its own along, but the recipe is what counts: it may have been changed on purpose.
         for group in self.optimizer.param_groups:
             group["betas"], group["weight_decay"] = self.recipe.optimizer.betas, self.recipe.optimizer.weight_decay
+            group["capturable"] = self.ahead and self.accelerator.device.type == "cuda"
         if self.average is None or self.sharded:
             return
         if "average" in state:
@@ -218,15 +315,15 @@ def initial_network(recipe: Recipe) -> Restormer:
     return network.to(torch.get_default_dtype()).train()
 
 
-def _configure(network: Restormer, recipe: Recipe) -> None:
+def _configure(network: Restormer, recipe: Recipe, compiled: bool) -> None:
     """Activation checkpointing and regional compilation."""
     for module in network.modules():
         if isinstance(module, Level):
             module.checkpointing = recipe.run.activation_checkpointing
-        if isinstance(module, Block) and recipe.run.compile:
+        if isinstance(module, Block) and compiled:
             # One block per shape takes seconds, the whole network minutes; equal blocks share their code.
             module.compile(dynamic=False)
-    if recipe.run.compile:
+    if compiled:
         import torch._dynamo
 
         shapes = 8 * len(recipe.stage) * 2  # levels × patches × (training, a shorter last micro-batch)

@@ -23,10 +23,10 @@ from restormer_cli.errors import Failed
 from restormer_cli.files import finite
 from restormer_cli.hardware import EMULATED, about_device, is_out_of_memory, lacks_compiler, multiplies_bf16
 from restormer_cli.model.weights_file import save_weights
-from restormer_cli.recipe import Recipe
+from restormer_cli.recipe import Recipe, Stage
 from restormer_cli.recipe_files import recipe_toml, resolved
 from restormer_cli.training.distributed import check_sharded, environment, is_unsharded_fsdp, make_accelerator, on_main
-from restormer_cli.training.learner import TrainState
+from restormer_cli.training.learner import Outcome, TrainState
 from restormer_cli.training.provenance import describe_data, describe_device, earlier_legs, training_record
 from restormer_cli.training.run_folder import FORMAT, MetricsLog, Run, check_unused, make_run_folder, open_run
 from restormer_cli.training.schedule import Split, learning_rate, split_batch, stage_at
@@ -86,18 +86,20 @@ def fit(
     device: str = "auto",
     asked_to_stop: Callable[[], bool] = lambda: False,
     ready: Callable[[], None] = lambda: None,
+    queues: bool = True,
 ) -> Generator[Log, None, None]:
     """Train to the recipe's end (or for `stop_after` iterations), yielding logs; `engine.run` tells what is written.
 
-    `asked_to_stop` is looked at after every step: the run then keeps a checkpoint, yields Stopped and ends. `ready`
-    is called when there is something to keep, before the first step. Under `accelerate launch` every process calls
-    this, and all yield the same logs.
+    `asked_to_stop` is looked at before every step: the run then keeps a checkpoint, yields Stopped and ends. `ready`
+    is called when there is something to keep, before the first step. `queues`: whether a GPU gets its next step before
+    the last one is looked at; not where trainings take turns, since their times would run into each other. Under
+    `accelerate launch` every process calls this, and all yield the same logs.
 
     Raises UserError for data or folders that cannot be used, Failed where too many steps are not finite or a file
     cannot be written.
     """
     check_tracker(recipe.run.track)
-    accelerator = make_accelerator(device, recipe.run.track, folder)
+    accelerator = make_accelerator(device, recipe.run.track, folder, one_pass=recipe.run.micro_batch is None)
     splits = [
         split_batch(stage.batch, accelerator.num_processes, recipe.run.micro_batch, uneven=recipe.run.uneven)
         for stage in recipe.stage
@@ -116,7 +118,7 @@ def fit(
         notes += about_precision(learner, state)
         notes += filter(None, [about_device(device)])
         yield from (Note(note) for note in notes)
-        loop = Loop(recipe, folder, learner, training, validation, splits)
+        loop = Loop(recipe, folder, learner, training, validation, splits, queues=queues and learner.ahead)
         stack.callback(loop.close)
         loop.begin(state)
         ready()
@@ -150,6 +152,22 @@ def about_precision(learner: TrainState, state: dict[str, Any] | None) -> list[s
     return notes
 
 
+@dataclass(frozen=True)
+class Begun:
+    """An iteration that is under way."""
+
+    iteration: int
+    index: int
+    """Of its stage."""
+    stage: Stage
+    rate: float
+    at: float
+    """When it was begun, by time.perf_counter."""
+    waited: float
+    """Seconds in which its batch was not there yet."""
+    outcome: Outcome
+
+
 class Loop:
     """The steps of a run, with what they leave in its folder; all that a checkpoint holds is here and in `learner`."""
 
@@ -161,8 +179,11 @@ class Loop:
         training: TrainingBatches,
         validation: Validation,
         splits: list[Split],
+        *,
+        queues: bool,
     ) -> None:
         self.recipe = recipe
+        self.queues = queues
         self.learner = learner
         self.accelerator = learner.accelerator
         self.main = self.accelerator.is_main_process
@@ -176,9 +197,9 @@ class Loop:
         self.scale = 1.0
         self.went_back = False
         self.sound = 0  # the newest checkpoint after a step that was taken
-        self.sound = 0
         self.score: ValidationLog | None = None
         self.seconds = 0.0
+        self.ended = 0.0  # when the last step did, by time.perf_counter
         self.machines: list[str] = []
         self.data: dict[str, Any] = {}
         self.earlier: list[dict[str, Any]] = []
@@ -223,13 +244,24 @@ class Loop:
     ) -> Generator[Log, None, bool]:
         """Steps until the end; True where a rollback makes the batches that are under way useless."""
         recipe = self.recipe
+        ahead: Begun | None = None
+        stopping = False
         while self.done < last:
-            log, stopping = self._step(batches, asked_to_stop)
+            begun = ahead or self._begin(self.done + 1, batches, asked_to_stop)
+            ahead = None
+            # Where the device works by itself, the next step is queued before the host looks at this one.
+            if self.queues and not stopping and not self._looks_after(begun.iteration, last):
+                ahead = self._begin(begun.iteration + 1, batches, asked_to_stop)
+            log, stopped = self._end(begun)
+            stopping |= stopped
             self._tell(log)
             yield log
+            yield from (Note(note) for note in self.learner.notes())
             if self.in_a_row >= recipe.run.non_finite_steps:
                 yield self._roll_back()
                 return True
+            if ahead is not None:
+                continue  # also where it is to stop: what is queued has changed the weights
             ending = self.done == last
             if self.validation.pairs and (self.done % recipe.validation.every == 0 or ending):
                 try:
@@ -253,31 +285,56 @@ class Loop:
         self.accelerator.wait_for_everyone()
         return False
 
-    def _step(
-        self, batches: Generator[list[tuple[Tensor, Tensor]], None, None], asked_to_stop: Callable[[], bool]
-    ) -> tuple[StepLog, bool]:
-        """One iteration; also whether any process was asked to stop."""
-        begun = time.perf_counter()
+    def _looks_after(self, iteration: int, last: int) -> bool:
+        """Whether something is done with the weights after this iteration, before the next one changes them."""
+        validates = bool(self.validation.pairs) and iteration % self.recipe.validation.every == 0
+        return iteration == last or validates or iteration % self.recipe.checkpoint.every == 0
+
+    def _begin(
+        self,
+        iteration: int,
+        batches: Generator[list[tuple[Tensor, Tensor]], None, None],
+        asked_to_stop: Callable[[], bool],
+    ) -> "Begun":
+        """Set an iteration going."""
+        at = time.perf_counter()
         micro_batches = next(batches)
-        waited = time.perf_counter() - begun
-        iteration = self.done + 1
+        waited = time.perf_counter() - at
         index, stage = stage_at(iteration, self.recipe.stage)
         rate = learning_rate(iteration, self.recipe) * self.scale
         try:
-            loss, stopping, taken = self.learner.step(micro_batches, stage.batch, rate, asked_to_stop())
+            outcome = self.learner.step(micro_batches, stage.batch, rate, asked_to_stop())
         except (MemoryError, RuntimeError) as error:
-            raise self._explained(error, index, max(len(clean) for _, clean in micro_batches)) from None
-        self.done = iteration
+            raise self._explained(error, iteration, max(len(clean) for _, clean in micro_batches)) from None
+        return Begun(iteration, index, stage, rate, at, waited, outcome)
+
+    def _end(self, begun: "Begun") -> tuple[StepLog, bool]:
+        """Take note of what an iteration came to; also whether any process was asked to stop."""
+        loss, stopping, taken = begun.outcome.read()
+        self.done = begun.iteration
         self.in_a_row = 0 if taken else self.in_a_row + 1
         self.skipped += not taken
-        seconds = time.perf_counter() - begun
+        now = time.perf_counter()
+        seconds = now - max(begun.at, self.ended)  # it may have begun before the last one ended
+        self.ended = now
         self.seconds += seconds
-        skipped = 0 if taken else self.skipped
-        return StepLog(iteration, index, stage.patch, stage.batch, loss, rate, seconds, waited, skipped), stopping
+        log = StepLog(
+            begun.iteration,
+            begun.index,
+            begun.stage.patch,
+            begun.stage.batch,
+            loss,
+            begun.rate,
+            seconds,
+            min(begun.waited, seconds),
+            0 if taken else self.skipped,
+        )
+        return log, stopping
 
-    def _explained(self, error: Exception, index: int, rows: int) -> Exception:
+    def _explained(self, error: Exception, iteration: int, rows: int) -> Exception:
         """The error in one line with the cure that fits, where there is one; else as it is."""
-        run, stage = self.recipe.run, self.recipe.stage[index]
+        index, stage = stage_at(iteration, self.recipe.stage)
+        run = self.recipe.run
         if lacks_compiler(error):
             return Failed("run.compile: needs a C++ compiler, and there is none: install g++, or set it to false")
         if not is_out_of_memory(error):
@@ -286,7 +343,7 @@ class Loop:
         cures += [] if run.activation_checkpointing else ["--set run.activation_checkpointing=true"]
         cures += [f"--set stage.{index}.patch={max(8, stage.patch // 16 * 8)}"]
         return Failed(
-            f"iteration {self.done + 1}: not enough memory on {self.accelerator.device} for {rows} patches of "
+            f"iteration {iteration}: not enough memory on {self.accelerator.device} for {rows} patches of "
             f"{stage.patch} at once: try {', or '.join(cures)}"
         )
 
@@ -296,6 +353,8 @@ class Loop:
         micro_batches = self.splits[index].shares[self.accelerator.process_index]
         rows = range(micro_batches[0].start, micro_batches[-1].stop)
         degraded, clean = (torch.from_numpy(x).permute(0, 3, 1, 2) for x in self.training.batch(iteration, stage, rows))
+        if self.accelerator.device.type == "cuda":  # copied to the device while it computes
+            degraded, clean = degraded.pin_memory(), clean.pin_memory()
         sizes = [len(some) for some in micro_batches]
         return list(zip(degraded.split(sizes), clean.split(sizes), strict=True))
 

@@ -4,9 +4,10 @@
     python3 scripts/gpu/measure.py --out OUT --minutes 3.5
     python3 scripts/gpu/measure.py --out OUT --dry-run        # on a CPU, tiny sizes: that everything runs
 
-Needs a checkout, PyTorch, NumPy, einops, safetensors, psutil and Pillow; pytest and imagecodecs for the tests; spandrel
-and spandrel-extra-arches for the published code as people get it (else model/textbook.py stands for it). Wheels in
-.whl/ are installed beside the checkout first, without network.
+Needs a checkout, PyTorch, NumPy, einops, safetensors, psutil and Pillow; pytest for the tests;
+accelerate and pydantic for training; spandrel and spandrel-extra-arches for the published code as people get it (else
+model/textbook.py stands for it). Wheels in .whl/ (`pack.py --wheels .whl`) are installed beside the checkout first,
+without network.
 
 Written to OUT as it goes: measure.json, merged after every row; log.txt; a profile a size. The steps, in the order in
 which a cut loses least (each a process of its own, since a fault on a GPU ends its process):
@@ -16,7 +17,7 @@ which a cut loses least (each a process of its own, since a fault on a GPU ends 
 2. `pytest -m gpu`, while torch.compile compiles for steps 3 and 4, which measure after it.
 3. compile: ours against the published network under torch.compile (max-autotune, channels last, bf16 autocast; a
    transformer block at a time, the whole then one CUDA graph) at 512².
-4. train: steps of both networks in bf16.
+4. train: steps of both networks in bf16, ours as `restormer train` takes them.
 """
 
 from __future__ import annotations
@@ -528,58 +529,80 @@ def compiled(out: Path, machine: Machine, until: dict[str, float], plain: bool) 
 
 
 def training(out: Path, machine: Machine, until: dict[str, float], plain: bool) -> None:
-    """Step 4: a step is forward, L1, backward, clip, AdamW, under bf16 autocast with float32 weights."""
+    """Step 4: a step is forward, L1, backward, clip, AdamW, under bf16 autocast with float32 weights.
+
+    The published network's by PyTorch's single calls, as its training code has it; ours as `restormer train` takes it.
+    """
     import torch
 
-    from restormer_cli.model.restormer import Block
+    from restormer_cli.recipe import Recipe
+    from restormer_cli.training.distributed import make_accelerator
+    from restormer_cli.training.learner import TrainState
 
     book = Notebook(out, "train")
     ours, theirs, origin = networks(machine)
     torch._dynamo.config.recompile_limit = 64
+    values = {
+        "task": "denoise", "model": ours.config.to_dict(), "data": {"train": {"clean": "."}},
+        "degrade": {"steps": ["gaussian:25"]}, "optimizer": {"clip": 0.01},
+        "run": {"precision": "bf16", "compile": False},
+    }  # fmt: skip
+    device = "cpu" if machine.dry else "cuda"
 
-    def stepper(network: Any, batch: int, side: int) -> Callable[[], Any]:
-        network.train()
-        optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=True)
+    def published(batch: int, side: int) -> Callable[[], Any]:
+        theirs.train()
+        optimizer = torch.optim.AdamW(theirs.parameters(), lr=1e-4, fused=True)
         pair = torch.rand(2, batch, 3, side, side, device=machine.device)
 
         def step() -> Any:
             with torch.autocast(machine.device.type, dtype=torch.bfloat16):
-                loss = torch.nn.functional.l1_loss(network(pair[0]).float(), pair[1])
+                loss = torch.nn.functional.l1_loss(theirs(pair[0]).float(), pair[1])
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 0.01)
+            torch.nn.utils.clip_grad_norm_(theirs.parameters(), 0.01)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
         return step
 
+    def mine(batch: int, side: int, *, compiled: bool = False) -> tuple[Callable[[], Any], TrainState]:
+        run = values["run"] | {"compile": compiled and not machine.dry}
+        recipe = Recipe.model_validate(values | {"run": run})
+        learner = TrainState(recipe, make_accelerator(device, None, out))
+        pair = torch.rand(2, batch, 3, side, side)
+        pair = pair if machine.dry else pair.pin_memory()
+        return lambda: learner.step([(pair[0], pair[1])], batch, 1e-4, False), learner
+
     shapes = ((2, 16), (1, 24)) if machine.dry else ((8, 128), (1, 384))
-    compiled_network = type(ours)(ours.config).to(machine.device)
-    compiled_network.load_state_dict(ours.state_dict())
-    for module in compiled_network.modules():
-        if isinstance(module, Block) and not machine.dry:
-            module.compile(dynamic=False)
     every: dict[tuple[int, int], dict[str, Callable[[], Any]]] = {}
+    learners: dict[tuple[int, int], list[TrainState]] = {}
     peaks: dict[str, int] = {}
     for batch, side in shapes:
-        every[batch, side] = {"published": stepper(theirs, batch, side), "ours": stepper(ours, batch, side)}
-        for name, step in every[batch, side].items():
+        step, learner = mine(batch, side)
+        every[batch, side], learners[batch, side] = {"published": published(batch, side), "ours": step}, [learner]
+        for name, way in every[batch, side].items():
+            way()
+            peaks[f"{name} {batch} of {side}"] = machine.peak(way)[1]  # ours still by single calls
+        for _ in range(learner.unsettled):
             step()
-            peaks[f"{name} {batch} of {side}"] = machine.peak(step)[1]
     wait_for_quiet(out, until["all"])
     for batch, side in shapes:
         with Turn(out):
             timings = machine.alternating(every[batch, side], 3.0, 5)
-            book.put(f"plain {batch} of {side}", {"published code": origin, **timings, "peaks": peaks})
+            notes = [note for learner in learners[batch, side] for note in learner.notes()]
+            book.put(f"plain {batch} of {side}", {"published code": origin, "notes": notes, **timings, "peaks": peaks})
     for batch, side in shapes:
         begun = time.perf_counter()
-        step = every[batch, side]["ours compiled"] = stepper(compiled_network, batch, side)
+        step, learner = mine(batch, side, compiled=True)
+        every[batch, side]["ours compiled"] = step
         step()
-        step()
-        seconds = time.perf_counter() - begun
         peak = machine.peak(step)[1]
+        for _ in range(learner.unsettled):
+            step()
+        seconds = time.perf_counter() - begun
         with Turn(out):
             timings = machine.alternating(every[batch, side], 4.0, 5)
-            book.put(f"compiled {batch} of {side}", {**timings, "seconds to compile": seconds, "peak compiled": peak})
+            row = {"notes": learner.notes(), **timings, "seconds to compile": seconds, "peak compiled": peak}
+            book.put(f"compiled {batch} of {side}", row)
 
 
 STEPS = {"rows": rows, "compile": compiled, "train": training}
@@ -707,7 +730,8 @@ def tested(out: Path, deadline: float) -> dict[str, Any]:
         "-q",
         "--noconftest",
     ]
-    command += ["-W", "default", "tests/engine/test_gpu_whole_map.py", "tests/engine/test_gpu.py"]
+    names = ("engine/test_gpu_whole_map.py", "engine/test_gpu.py", "training/test_training_on_a_gpu.py")
+    command += ["-W", "default", *(f"tests/{name}" for name in names)]
     with (out / "tests.txt").open("w") as file:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT)
         try:

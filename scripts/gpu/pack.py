@@ -2,6 +2,7 @@
 """Pack the sharp training photographs into one archive that travels to a machine without a network.
 
     python scripts/gpu/pack.py --photographs FOLDER --out .gpu/photographs.zip --megabytes 35
+    python scripts/gpu/pack.py --wheels .whl      # instead: what measure.py and learn.py want there, for Python 3.12
 
 FOLDER holds the files that scripts/sharp_photographs.csv lists (role `train`). They are cut into tiles of 512 × 512;
 the sharpest go first, at most `--per-picture` of each, and tiles are added until the archive is full. Tiles are stored
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -27,11 +29,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from sharp_photographs import rows
 
 TILE = 512
+WHEELS = (
+    "accelerate", "annotated-types", "anyio", "click", "einops", "filelock", "fsspec", "h11", "hf-xet",
+    "httpcore2", "httpx2", "huggingface-hub", "idna", "packaging", "pillow", "platformdirs", "psutil",
+    "pydantic", "pydantic-core", "pyyaml", "safetensors", "spandrel", "spandrel-extra-arches", "tomli-w",
+    "tqdm", "truststore", "typing-extensions", "typing-inspection",
+)  # fmt: skip
+"""Of `pip download --no-deps`, since one of them would bring PyTorch along, which is there."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photographs", type=Path, required=True, help="folder of the listed AVIF files")
+    parser.add_argument("--photographs", type=Path, help="folder of the listed AVIF files")
+    parser.add_argument("--wheels", type=Path, help="download wheels to this folder, and pack nothing")
     parser.add_argument("--out", type=Path, default=Path(".gpu/photographs.zip"))
     parser.add_argument(
         "--megabytes", type=float, default=35, help="largest size of the archive, in units of 10⁶ bytes"
@@ -39,6 +49,10 @@ def main() -> int:
     parser.add_argument("--per-picture", type=int, default=6, help="tiles of one photograph")
     parser.add_argument("--quality", type=int, default=93, help="of AVIF, 0 to 100")
     arguments = parser.parse_args()
+    if arguments.wheels is not None:
+        return download(arguments.wheels)
+    if arguments.photographs is None:
+        parser.error("--photographs FOLDER, or --wheels FOLDER")
     names = [row["file"] for row in rows("train")]
     missing = [name for name in names if not (arguments.photographs / name).is_file()]
     if missing:
@@ -74,6 +88,14 @@ def main() -> int:
         f"PSNR {np.mean(losses):.1f} dB on average, {np.min(losses):.1f} at least"
     )
     return 0
+
+
+def download(folder: Path) -> int:
+    """Wheels for Python 3.12 on Linux; pip's own exit code."""
+    platforms = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--dest", str(folder)]
+    command += ["--python-version", "3.12", *(f"--platform={name}" for name in platforms), *WHEELS]
+    return subprocess.run(command, check=False).returncode
 
 
 def best_tiles(path: Path, count: int) -> list[tuple[float, np.ndarray]]:

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from accelerate.utils import DistributedType
+from accelerate.utils import DistributedType, InitProcessGroupKwargs
 
 from restormer_cli.errors import UserError
 from restormer_cli.model.weights import load_weights
@@ -161,7 +161,8 @@ def test_reading_and_hashing_may_take_longer_than_nccls_ten_minutes(
     accelerator = SimpleNamespace(num_processes=1)
     monkeypatch.setattr(distributed, "Accelerator", lambda **options: given.append(options) or accelerator)
     make_accelerator("cpu", None, tmp_path)
-    (patience,) = given[0]["kwargs_handlers"]
+    (patience,) = [kwargs for kwargs in given[0]["kwargs_handlers"] if isinstance(kwargs, InitProcessGroupKwargs)]
+    assert patience.timeout is not None
     assert patience.timeout >= timedelta(hours=1)
 
 

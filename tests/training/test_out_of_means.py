@@ -111,5 +111,5 @@ def test_compiling_sets_the_limit_that_this_pytorch_has(recipe, monkeypatch, set
     monkeypatch.setattr(torch._dynamo, "config", config)
     compiling = recipe.model_copy(update={"run": recipe.run.model_copy(update={"compile": True})})
     monkeypatch.setattr(torch.nn.Module, "compile", lambda *_, **__: None)
-    learner._configure(learner.initial_network(compiling), compiling)
+    learner._configure(learner.initial_network(compiling), compiling, compiled=True)
     assert vars(config) == {setting: 16}

@@ -21,8 +21,8 @@ from restormer_cli.training.trainer import Log, RolledBack, StepLog, Stopped, fi
 
 TURN = 10
 """Steps until the next arm's turn."""
-PROBES = 5
-"""Timed steps per stage and arm; the first two are left out."""
+PROBES = 3
+"""Timed steps per stage and arm, once the first ones are behind."""
 
 
 @dataclass
@@ -84,6 +84,7 @@ class InterleavedTraining:
             device=self.device,
             asked_to_stop=self.stop,
             ready=self.stop.be_gentle,
+            queues=False,
         )
         return ArmTraining(arm, recipe, logs, self.done.get(arm, 0))
 
@@ -125,11 +126,12 @@ def time_steps(
     """Seconds that an iteration of each arm takes, over all of its stages; the arms are timed in turn."""
     learners = {arm.name: TrainState(arm.recipe, accelerator) for arm in arms}
     taken: dict[tuple[str, int], list[float]] = {}
-    for probe in range(PROBES):
+    unsettled = max(learner.unsettled for learner in learners.values())
+    for probe in range(unsettled + PROBES):
         for arm in arms:
             for number, stage in enumerate(arm.recipe.stage):
                 seconds = _time_step(learners[arm.name], stage.batch, stage.patch, accelerator, clock)
-                if probe >= 2:
+                if probe >= unsettled:
                     taken.setdefault((arm.name, number), []).append(seconds)
     return {
         arm.name: sum(
