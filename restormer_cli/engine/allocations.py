@@ -123,7 +123,7 @@ class Allocations:
         """Sums and matrices of TLC's windows and cells at a level, and the prepared ones."""
         if self.window is None:
             return 0
-        cells = Cells.of(height, width, max(1, self.window >> (level - 1)))
+        cells = Cells.at(level, height, width, self.window)
         windows = len(cells.rows.starts) * len(cells.columns.starts)
         down, across = cells.shape
         count, square, sums = down * across, channels**2, channels**2 // self.config.heads[level - 1]

@@ -13,7 +13,7 @@ from torch import Tensor
 from restormer_cli.engine.memory_plan import Plan, plan
 from restormer_cli.engine.progress import Progress, silent
 from restormer_cli.engine.strips import StripNetwork
-from restormer_cli.engine.whole_map import WholeMap, fits, tensor_float_32
+from restormer_cli.engine.whole_map import WholeMap, fits, has_few_cells, tensor_float_32
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.restormer import Restormer
 from restormer_cli.native.build import library
@@ -73,6 +73,7 @@ class OwnBackend:
         self._network(precision, "map" if self._whole_maps else "strips")
 
     def plan(self, height: int, width: int, *, tile: int | None, budget: int | None, base: int) -> Plan:
+        most = tile or max(height, width)
         return plan(
             self.config,
             height,
@@ -83,7 +84,7 @@ class OwnBackend:
             tile=tile,
             window=self.window,
             budget=budget,
-            whole_map=self._whole_maps,
+            whole_map=self._whole_maps and has_few_cells(min(height, most), min(width, most), self.window),
             base=base,
             native=self.device.type == "cpu" and self.precision == "fp32" and library() is not None,
         )
@@ -104,7 +105,7 @@ class OwnBackend:
     @property
     def _whole_maps(self) -> bool:
         """Whether maps may run whole instead of strip by strip: on CUDA, where the network is a usual one."""
-        return self.device.type == "cuda" and not self.compile and fits(self.config, self.window)
+        return self.device.type == "cuda" and not self.compile and fits(self.config)
 
     def _network(self, precision: str, schedule: str) -> StripNetwork | WholeMap:
         """The prepared network in a precision and for a schedule, made when first needed."""
@@ -112,7 +113,7 @@ class OwnBackend:
         if key not in self._networks:
             dtype = PRECISIONS[precision]
             if schedule == "map":
-                self._networks[key] = WholeMap(self._model, dtype, tf32=precision == "tf32")
+                self._networks[key] = WholeMap(self._model, dtype, window=self.window, tf32=precision == "tf32")
             else:
                 self._networks[key] = StripNetwork(self._model, dtype, window=self.window, compiled=self.compile)
         return self._networks[key]

@@ -81,7 +81,8 @@ def plan(
             h, w = min(h, side), min(w, side)
             pictures = 4 * height * width * (config.out_channels + 2)  # the sum of tiles, and of their weights
         if mapped:
-            return base + pictures + 2 * 4 * h * w * config.in_channels + predicted_bytes(config, h, w, itemsize)
+            planes = 2 * 4 * h * w * config.in_channels
+            return base + pictures + planes + predicted_bytes(config, h, w, itemsize, window=window)
         return base + pictures + _needs(config, h, w, itemsize, keep_v, window, device, native)
 
     def in_tiles(side: int) -> Plan:

@@ -148,9 +148,8 @@ class StripNetwork:
     def _level(self, name: str, x: Tensor, spare: Tensor, meter: Meter) -> None:
         """The blocks of a level, in place: (h, w, c). `spare` is memory for v; where it is too small v is not kept."""
         height, width, channels = x.shape
-        level = LEVEL[name]
         v = spare[: x.numel()].view(x.shape) if spare.numel() >= x.numel() else None
-        cells = Cells.of(height, width, None if self.window is None else max(1, self.window >> (level - 1)))
+        cells = Cells.at(LEVEL[name], height, width, self.window)
         for block in self.blocks[name]:
             work = _work(name, block)
             shares = (FIRST_PASS * work, (1 - FIRST_PASS) * work)

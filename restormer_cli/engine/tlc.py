@@ -8,7 +8,7 @@ costs no more pixels than global attention, however much the windows overlap.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 
 import torch
@@ -65,6 +65,11 @@ class Cells:
         rows, columns = (WindowAxis(side, side if window is None else min(window, side)) for side in (height, width))
         return cls(rows, columns)
 
+    @classmethod
+    def at(cls, level: int, height: int, width: int, window: int | None) -> "Cells":
+        """The cells of a level's map of height × width pixels; the window is in pixels of the picture."""
+        return cls.of(height, width, None if window is None else max(1, window >> (level - 1)))
+
     @property
     def shape(self) -> tuple[int, int]:
         """Cells down and across."""
@@ -72,24 +77,25 @@ class Cells:
 
     def windows(self, sums: Gram) -> Gram:
         """The sums of every cell, (cells, …), row by row -> those of every window."""
-        if self.shape == (1, 1):
-            return sums
+        return sums if self.shape == (1, 1) else Gram(*(self.gather(cells) for cells in sums))
 
-        def gather(cells: Tensor) -> Tensor:
-            cells = cells.unflatten(0, self.shape)
-            rows, columns = (axis.covers.to(cells) for axis in (self.rows, self.columns))
-            return torch.einsum("rp,cq,pq...->rc...", rows, columns, cells).flatten(0, 1)
-
-        return Gram(*(gather(cells) for cells in sums))
+    def gather(self, sums: Tensor) -> Tensor:
+        """One of the sums of every cell, (cells, …), row by row -> that of every window, (windows, …)."""
+        rows, columns = (_covers(axis, sums.device, sums.dtype) for axis in (self.rows, self.columns))
+        return torch.einsum("rp,cq,pq...->rc...", rows, columns, sums.unflatten(0, self.shape)).flatten(0, 1)
 
     def means(self, matrices: Tensor) -> Tensor:
-        """M of every window -> the mean M of every cell, (cells, c, c)."""
-        if matrices.shape[0] == 1:
+        """M of every window, (windows, …) -> the mean M of every cell, (cells, …)."""
+        if self.shape == (1, 1):
             return matrices
-        rows, columns = (axis.covers.to(matrices) for axis in (self.rows, self.columns))
+        rows, columns = (_covers(axis, matrices.device, matrices.dtype) for axis in (self.rows, self.columns))
         rows, columns = rows / rows.sum(0), columns / columns.sum(0)
         windows = matrices.unflatten(0, (rows.shape[0], columns.shape[0]))
-        return torch.einsum("rp,cq,rcij->pqij", rows, columns, windows).flatten(0, 1)
+        return torch.einsum("rp,cq,rc...->pq...", rows, columns, windows).flatten(0, 1)
+
+    def __iter__(self) -> Iterator[tuple[int, slice, slice]]:
+        """Every cell, row by row: its number, its rows, its columns."""
+        return self.pieces(0, self.rows.side, 0, self.columns.side)
 
     def pieces(self, top: int, bottom: int, left: int, right: int) -> Iterator[tuple[int, slice, slice]]:
         """The cells that meet a rectangle: (cell, its rows, its columns), both counted from the rectangle's corner."""
@@ -97,3 +103,9 @@ class Cells:
         for row, a, b in self.rows.pieces(top, bottom):
             for column, c, d in across:
                 yield row * self.shape[1] + column, slice(a - top, b - top), slice(c - left, d - left)
+
+
+@lru_cache(maxsize=64)
+def _covers(axis: WindowAxis, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """`covers`, kept: a CUDA graph must not copy from the host."""
+    return axis.covers.to(device, dtype)

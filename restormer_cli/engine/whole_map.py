@@ -9,8 +9,9 @@ Where there is no Triton, or where it fails, `Plain` does the same by PyTorch's 
 a size on, all launches are one CUDA graph.
 """
 
+import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -20,6 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from restormer_cli.engine.progress import Progress, silent
+from restormer_cli.engine.strips import LEVEL
+from restormer_cli.engine.tlc import Cells
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.restormer import GDFN, MDTA, Block, Level, Restormer
 
@@ -35,12 +38,25 @@ SLOTS = 128
 """At most so many partial sums of a map's q and k, added up in the end, always in the same order."""
 
 
-def fits(config: ModelConfig, window: int | None) -> bool:
-    """Whether this schedule knows the network: the paper's, with any norm and biases, and global attention."""
-    return window is None and config.attention == "mdta" and config.feed_forward == "gdfn"
+SUMS_BYTES = 64 << 20
+"""At most so much for them, as far as one sum a cell is not more."""
+CELLS = 400
+"""Of TLC's windows; where there are more, strips have fewer launches."""
 
 
-def predicted_bytes(config: ModelConfig, height: int, width: int, itemsize: int, count: int = 1) -> int:
+def fits(config: ModelConfig) -> bool:
+    """Whether this schedule knows the network: the paper's, with any norm and biases."""
+    return config.attention == "mdta" and config.feed_forward == "gdfn"
+
+
+def has_few_cells(height: int, width: int, window: int | None) -> bool:
+    """Whether TLC's windows cut a picture into few enough cells."""
+    return math.prod(Cells.of(height, width, window).shape) <= CELLS
+
+
+def predicted_bytes(
+    config: ModelConfig, height: int, width: int, itemsize: int, count: int = 1, window: int | None = None
+) -> int:
     """The most that `WholeMap.run` holds at once beyond the pictures it is given: as its `_run` reads."""
     pixels = count * height * width
     level1 = pixels * config.dim * itemsize
@@ -53,7 +69,18 @@ def predicted_bytes(config: ModelConfig, height: int, width: int, itemsize: int,
     joining = level1 + level1 // 2 + level1 + decoder  # the skip, x, x raised, both
     pieces = min(LOOSE_BYTES, 3 * pixels * hidden * itemsize) + row
     embedded = level1 if config.dual_pixel else 0
-    return max(at_the_decoder + pieces, joining) + embedded + channels_last + 2 * result + LIBRARIES
+    windows = 0 if window is None else max(_window_bytes(config, n, height, width, window) * count for n in range(1, 5))
+    return max(at_the_decoder + pieces, joining) + embedded + channels_last + 2 * result + windows + LIBRARIES
+
+
+def _window_bytes(config: ModelConfig, level: int, height: int, width: int, window: int) -> int:
+    """Of a level's sums and matrices where TLC's windows have their own."""
+    cells = Cells.at(level, height >> (level - 1), width >> (level - 1), window)
+    channels = max(config.dim << (level - 1), config.level1_channels if level == 1 else 0)
+    sums = 4 * channels * (channels // config.heads[level - 1] + 2)
+    many = math.prod(cells.shape)
+    windows = len(cells.rows.starts) * len(cells.columns.starts)
+    return max(SUMS_BYTES, many * sums) + (many + windows) * (sums + 8 * channels**2)
 
 
 LIBRARIES = 40 << 20
@@ -97,6 +124,13 @@ class Piece(NamedTuple):
     def offset(self) -> int:
         """Its first row, as counted from the first one that it reads."""
         return self.first - self.top
+
+    def at(self, borders: Sequence[int], height: int) -> Iterator["Piece"]:
+        """The pieces that rows cut it into, the first of which is 0 and the last `height`."""
+        for a, b in pairwise(borders):
+            first, end = max(a, self.first), min(b, self.end)
+            if first < end:
+                yield Piece(self.pictures, first, end, max(first - 1, 0), min(end + 1, height))
 
 
 def cut(count: int, height: int, row: int, limit: int) -> Iterator[Piece]:
@@ -215,7 +249,8 @@ class WholeMap:
     """A Restormer prepared for inference on a GPU: `run(pictures)` gives what the network gives.
 
     `dtype` is that of products and features (bfloat16, float16, float32; float64 with `Plain`); sums and softmax are
-    float32 or better. The model is read, never changed. `tf32`: whether float32 products may be rounded to TF32.
+    float32 or better. The model is read, never changed. `window` is TLC's, in pixels of the picture. `tf32`: whether
+    float32 products may be rounded to TF32.
     `operations` are those of `kernels` or `Plain`; None chooses. `graphs`: whether to use CUDA graphs.
     `piece_bytes`: how much the wide maps of a piece may take; None: what suits the GPU's cache.
     `notes` says what did not work, and was done otherwise.
@@ -232,8 +267,9 @@ class WholeMap:
         graphs: bool = True,
         piece_bytes: int | None = None,
     ) -> None:
-        assert fits(model.config, window)
+        assert fits(model.config)
         self.config = model.config
+        self.window = window
         self.dtype = dtype
         self.wide = torch.promote_types(dtype, torch.float32)
         self.device = next(model.parameters()).device
@@ -316,7 +352,7 @@ class WholeMap:
             try:
                 for self.operations in (ours, Plain):
                     ways.append(map_.clone())
-                    self._block(block, ways[-1])
+                    self._block(block, ways[-1], Cells.of(20, 24, None if self.window is None else 16))
                     embedded = map_.new_empty((1, 20, 24, self.config.dim))
                     self.operations.embed(pictures, self.embed[0], embedded)
                     ways[-1] = torch.cat([ways[-1], embedded], dim=-1)
@@ -359,28 +395,20 @@ class WholeMap:
 
     def _level(self, name: str, x: Tensor) -> Tensor:
         """The blocks of a level, in place: (b, h, w, c)."""
+        cells = Cells.at(LEVEL[name], x.shape[1], x.shape[2], self.window)
         for block in self.levels[name]:
-            self._block(block, x)
+            self._block(block, x, cells)
         return x
 
-    def _block(self, block: "PackedBlock", x: Tensor) -> None:
-        ops, (count, _, width, channels) = self.operations, x.shape
+    def _block(self, block: "PackedBlock", x: Tensor, cells: Cells) -> None:
+        ops = self.operations
         v, normed = torch.empty_like(x), ops.layer_norm(x, *block.norm1)
-        pieces = list(self._cut(x, 5 * channels))
-        most = max((piece.end - piece.first) * width for piece in pieces)
-        slots = min(SLOTS, max(1, most // 128))
-        heads, size = block.heads, channels // block.heads
-        sums = torch.empty((count, slots, heads, size + 2, size), dtype=self.wide, device=x.device)
-        for piece in pieces:
-            qkv = _multiplied(normed[piece.around], *block.qkv)
-            part = v[piece.rows]
-            qk = part.new_empty((*part.shape[:3], 2 * channels))
-            ops.depthwise(qkv, *block.qkv_dwconv, qk, part, piece.offset)
-            ops.gram(qk, sums, piece.pictures.start, piece.first > 0)
-            del qkv, qk  # before the next ones are made
+        matrices = self._matrices(block, normed, v, cells)
         del normed
-        matrix = ops.matrix(sums.sum(1), block.temperature, block.project, self.dtype)
-        _add(x, v, matrix, block.project_bias)
+        if len(matrices) == 1:
+            _add(x, v, matrices[0], block.project_bias)
+        else:
+            _add_by_cells(x, v, matrices, block.project_bias, cells)
         del v
         normed = ops.layer_norm(x, *block.norm2)
         for piece in self._cut(x, 3 * block.hidden):
@@ -390,6 +418,34 @@ class WholeMap:
             ops.gate(wide, *block.ffn_dwconv, gated, piece.offset)
             _add(part, gated, *block.ffn_out)
             del wide, gated  # before the next ones are made
+
+    def _matrices(self, block: "PackedBlock", normed: Tensor, v: Tensor, cells: Cells) -> Tensor:
+        """M of every cell, (cells, b, c, c), from the normed map; v is written: (b, h, w, c) each."""
+        ops, (count, _, width, channels) = self.operations, v.shape
+        pieces = [
+            part for piece in self._cut(v, 5 * channels) for part in piece.at(cells.rows.borders, normed.shape[1])
+        ]
+        many, heads, size = math.prod(cells.shape), block.heads, channels // block.heads
+        most = max((piece.end - piece.first) * width for piece in pieces) // cells.shape[1]
+        each = many * count * heads * (size + 2) * size * self.wide.itemsize
+        slots = max(1, min(SLOTS, most // 128, SUMS_BYTES // each))
+        sums = torch.empty((many * count, slots, heads, size + 2, size), dtype=self.wide, device=v.device)
+        for piece in pieces:
+            qkv = _multiplied(normed[piece.around], *block.qkv)
+            part = v[piece.rows]
+            qk = part.new_empty((*part.shape[:3], 2 * channels))
+            ops.depthwise(qkv, *block.qkv_dwconv, qk, part, piece.offset)
+            for cell, rows, columns in cells.pieces(piece.first, piece.end, 0, width):
+                begun = piece.first > cells.rows.borders[cell // cells.shape[1]]  # in an earlier piece
+                assert rows == slice(0, piece.end - piece.first)
+                ops.gram(qk[:, :, columns].contiguous(), sums, cell * count + piece.pictures.start, begun)
+            del qkv, qk  # before the next ones are made
+        total = sums.sum(1)
+        if many == 1:
+            return ops.matrix(total, block.temperature, block.project, self.dtype)[None]
+        windows = cells.gather(total.unflatten(0, (many, count)))
+        matrices = ops.matrix(windows.flatten(0, 1).contiguous(), block.temperature, block.project, self.wide)
+        return cells.means(matrices.unflatten(0, (-1, count))).to(self.dtype)
 
     def _cut(self, x: Tensor, channels: int) -> Iterator[Piece]:
         """Pieces of a map, (b, h, w, …), for so many channels."""
@@ -532,5 +588,15 @@ def _add(x: Tensor, more: Tensor, weight: Tensor, bias: Tensor | None) -> None:
         x.flatten(1, 2).baddbmm_(more.flatten(1, 2), weight.mT)
     else:
         x.view(-1, x.shape[3]).addmm_(more.view(-1, more.shape[3]), weight.reshape(weight.shape[-2:]).mT)
+    if bias is not None:
+        x += bias
+
+
+def _add_by_cells(x: Tensor, more: Tensor, weight: Tensor, bias: Tensor | None, cells: Cells) -> None:
+    """`_add` with a matrix for each cell of each picture: W (cells, b, c', c)."""
+    for picture in range(x.shape[0]):
+        for cell, rows, columns in cells:
+            part, of = x[picture, rows, columns], more[picture, rows, columns]
+            part.baddbmm_(of, weight[cell, picture].mT.expand(len(part), -1, -1))
     if bias is not None:
         x += bias

@@ -52,7 +52,9 @@ class Outcome:
 
     def __init__(self, told: Tensor, stop: bool) -> None:
         self._stop = stop
-        self._told = told.to("cpu", non_blocking=True, copy=True)  # to pinned memory, before the next step overwrites it
+        self._told = told.to(
+            "cpu", non_blocking=True, copy=True
+        )  # to pinned memory, before the next step overwrites it
         self._ready: torch.cuda.Event | None = None
         if told.is_cuda:
             self._ready = torch.cuda.Event()

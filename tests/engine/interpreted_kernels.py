@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from restormer_cli.engine import kernels
+from restormer_cli.engine.strips import StripNetwork
 from restormer_cli.engine.whole_map import Plain, WholeMap
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.restormer import Restormer
@@ -98,6 +99,9 @@ def network() -> None:
     assert (ours.run(pictures) - expected).abs().max() < 1e-5
     assert ours.operations is kernels
     assert not ours.notes
+    ours = WholeMap(model, operations=kernels, window=8, piece_bytes=6000)
+    assert (ours.run(pictures) - StripNetwork(model, window=8).run(pictures)).abs().max() < 1e-5
+    assert ours.operations is kernels
 
 
 if __name__ == "__main__":

@@ -43,6 +43,18 @@ def test_whole_maps_equal_the_cpu_first_as_calls_and_then_as_a_graph(options, pi
     assert ours.graphs is not None
 
 
+@pytest.mark.parametrize("window", [40, 96])
+def test_windows_are_those_of_a_cpu_first_as_calls_and_then_as_a_graph(window):
+    model, picture = network(), pictures(1, 3, 200, 136)
+    expected = StripNetwork(model, window=window).run(picture)
+    ours = WholeMap(model.cuda(), window=window)
+    for _ in range(3):
+        assert (ours.run(picture.cuda()).cpu() - expected).abs().max() < 1e-4
+    assert ours.operations is not Plain
+    assert not ours.notes
+    assert ours.graphs is not None
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("options", [{}, {"dim": 48, "norm": "bias-free"}])
 def test_half_precisions_stay_close(dtype, options):

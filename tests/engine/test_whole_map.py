@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from restormer_cli.engine import whole_map
-from restormer_cli.engine.whole_map import Plain, WholeMap, cut, fits, predicted_bytes, tensor_float_32
+from restormer_cli.engine.strips import StripNetwork
+from restormer_cli.engine.whole_map import Plain, WholeMap, cut, fits, has_few_cells, predicted_bytes, tensor_float_32
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.restormer import Restormer
 from restormer_cli.model.textbook import TextbookRestormer
@@ -72,10 +73,24 @@ def test_pieces_cover_every_row_once_and_read_one_more_on_either_side(count, hei
 
 
 def test_what_it_does_not_know_is_left_to_strips():
-    assert fits(ModelConfig(), None)
-    assert not fits(ModelConfig(), 64)
-    assert not fits(ModelConfig(attention="mta"), None)
-    assert not fits(ModelConfig(feed_forward="gfn"), None)
+    assert fits(ModelConfig())
+    assert not fits(ModelConfig(attention="mta"))
+    assert not fits(ModelConfig(feed_forward="gfn"))
+    assert has_few_cells(4096, 4096, None)
+    assert has_few_cells(4096, 4096, 512)
+    assert not has_few_cells(4096, 4096, 64)
+
+
+@pytest.mark.parametrize("window", [8, 16, 20, 64])
+@pytest.mark.parametrize("piece_bytes", [None, 1, 5000])
+def test_windows_are_those_of_strips(window, piece_bytes):
+    """Two pictures at once too, each with its own windows."""
+    model, pictures, _ = double(0)
+    result = WholeMap(model, torch.float64, window=window, piece_bytes=piece_bytes).run(pictures)
+    strips = StripNetwork(model, torch.float64, window=window)
+    expected = torch.cat([strips.run(picture[None]) for picture in pictures])
+    assert (result - expected).abs().max() < 1e-12
+    assert (result - double(0)[2]).abs().max() > 1e-6 or window == 64
 
 
 class Broken(Plain):
@@ -133,6 +148,8 @@ def test_predicted_bytes_follow_the_picture():
     assert small < 150e6
     assert 2e9 < large < 4e9
     assert predicted_bytes(ModelConfig(), 2048, 2048, 4) > 1.7 * large
+    windows = [predicted_bytes(ModelConfig(), 2048, 2048, 2, window=window) - large for window in (1024, 256, 128)]
+    assert 64e6 < windows[0] < windows[1] < windows[2] < 5e9
 
 
 @pytest.mark.slow  # the interpreter takes a minute
