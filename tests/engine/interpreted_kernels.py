@@ -4,6 +4,7 @@ test_whole_map.py with TRITON_INTERPRET=1. `interpreted_kernels.py steps | netwo
 # pyright: reportCallIssue=false, reportArgumentType=false
 
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import torch
@@ -105,4 +106,7 @@ def network() -> None:
 
 
 if __name__ == "__main__":
+    sys.path.append(str(Path(__file__).parents[1]))
+    import interpreter  # noqa: F401
+
     vars(SimpleNamespace(steps=steps, network=network))[sys.argv[1]]()

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -48,6 +49,7 @@ def test_the_kernels_compute_the_same_in_the_interpreter() -> None:
     script = (
         "import os; os.environ['TRITON_INTERPRET'] = '1'\n"
         f"import runpy; test = runpy.run_path({__file__!r})\n"
+        f"import sys; sys.path.append({str(Path(__file__).parents[1])!r}); import interpreter\n"
         "from restormer_cli.model import depthwise\n"
         "depthwise._on_triton, depthwise.RUN, depthwise.SHORT_RUN, depthwise.ROWS = lambda x: True, 64, 64, 4\n"
         "print(max(test['compare'](shape) for shape in test['SHAPES']))\n"
