@@ -15,7 +15,7 @@ import numpy as np
 
 from restormer_cli.benchmark.classical import METHODS, Hints
 from restormer_cli.benchmark.networks import Network
-from restormer_cli.benchmark.peers import check_peer, is_peer, peer_name, prepare_peer
+from restormer_cli.benchmark.peers import check_peer, is_peer, peer_name, prepare_peer, published_code
 from restormer_cli.errors import UserError
 from restormer_cli.extras import require
 from restormer_cli.model.config import ModelConfig
@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 OURS = "restormer"
 PEERS = {
     "textbook": "the network as the paper writes it, in PyTorch",
-    "compile": "the same under torch.compile, static shapes; compiling is in the warm-up",
+    "published": "the published code, as spandrel-extra-arches has it; in bf16 under autocast",
+    "compile": "textbook under torch.compile, static shapes; on a GPU max-autotune, channels last, in bf16 under "
+    "autocast; compiling is in the warm-up",
     "onnxruntime": "the network as `restormer export` writes it, in ONNX Runtime",
     "openvino": "the same file in OpenVINO",
 }
@@ -40,11 +42,13 @@ _ONNX = ("onnx", "onnxscript>=0.7.1", "onnxslim")
 NEEDS = {
     "onnxruntime": ("export", *_ONNX, "onnxruntime"),
     "openvino": ("export,openvino", *_ONNX, "openvino"),
+    "published": ("peers", "spandrel", "spandrel-extra-arches"),
     "wavelet": ("classical", "PyWavelets"),
 }
 """Extra and packages."""
 _PRECISIONS = {
     "textbook": ("fp32", "bf16"),
+    "published": ("fp32", "bf16"),
     "compile": ("fp32", "bf16"),
     "onnxruntime": ("fp32",),
     "openvino": ("fp32", "bf16"),
@@ -98,7 +102,7 @@ class Method:
             return self.precision in ("fp32", "bf16")
         if self.classical:
             return self.precision == "fp32" and self.device == "cpu"
-        on_cpu = self.device == "cpu" or self.kind in ("textbook", "compile")
+        on_cpu = self.device == "cpu" or self.kind in ("textbook", "published", "compile")
         return on_cpu and self.precision in _PRECISIONS[self.kind]
 
 
@@ -200,19 +204,37 @@ def ours_options(method: Method) -> dict[str, Any]:
 
 
 def _plain(method: Method, network: Network) -> "Callable[[Tensor], Tensor]":
-    """The textbook network, as it is or compiled."""
+    """The textbook network, as it is or compiled, or the published code's."""
     import torch
 
     from restormer_cli.engine.backend import PRECISIONS
     from restormer_cli.model.textbook import TextbookRestormer
 
-    with torch.device("meta"):  # so that there is never a second copy of the weights
-        model = TextbookRestormer(network.config)
-    model.load_state_dict(network.build().state_dict(), assign=True)
-    dtype = PRECISIONS[method.precision]
-    model = model.eval().to(method.device, dtype)
-    forward = torch.compile(model, dynamic=False) if method.kind == "compile" else model
-    return lambda picture: forward(picture.to(dtype)).float()
+    half, on_gpu = method.precision == "bf16", method.device != "cpu"
+    if method.kind == "published":
+        model = published_code(network)
+    else:
+        with torch.device("meta"):  # so that there is never a second copy of the weights
+            model = TextbookRestormer(network.config)
+        model.load_state_dict(network.build().state_dict(), assign=True)
+    # Autocast keeps weights in fp32: as the published code is run, and the faster one under torch.compile on a GPU.
+    casts = half and (method.kind == "published" or (method.kind == "compile" and on_gpu))
+    dtype = torch.float32 if casts else PRECISIONS[method.precision]
+    model = model.eval().requires_grad_(False).to(method.device, dtype)
+    forward, layout = model, torch.contiguous_format
+    if method.kind == "compile":
+        if on_gpu:
+            layout = torch.channels_last
+            model = model.to(memory_format=layout)  # pyright: ignore[reportCallIssue]
+        forward = torch.compile(model, dynamic=False, mode="max-autotune" if on_gpu else None)
+
+    def run(picture: "Tensor") -> "Tensor":
+        with torch.autocast(picture.device.type, torch.bfloat16, enabled=casts):
+            result = forward(picture.to(dtype, memory_format=layout))
+        # What a CUDA graph gives is overwritten by its next run.
+        return result.float().clone(memory_format=torch.contiguous_format)
+
+    return run
 
 
 def _runtime(method: Method, onnx: Path, threads: int) -> "Callable[[Tensor], Tensor]":

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 PREFIX = "spandrel:"
+PUBLISHED = "published"
+"""A way of running the network by the published code, which spandrel's extra architectures have."""
 SIGMA = 25 / 255
 """The noise that a peer is told of where nobody knows: when only times are measured."""
 
@@ -51,11 +53,14 @@ def about_peers(kinds: tuple[str, ...], network: Network) -> tuple[str, ...]:
     Raises UserError for one that cannot take part: it does not load, enlarges or wants a mask, or is a network of ours
     under another name, which would be measured against itself.
     """
+    idle = []
+    if PUBLISHED in kinds and (0 in network.config.blocks or not network.config.refinement):
+        idle = [f"{PUBLISHED}: its code needs a block everywhere, so where this network has none it has an idle one"]
     kinds = tuple(dict.fromkeys(filter(is_peer, kinds)))
     names = [peer_name(kind) for kind in kinds]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UserError(f"--against: two peers would be called {twice}: give their files different names")
-    return tuple(_about(kind, network) for kind in kinds)
+    return (*idle, *(_about(kind, network) for kind in kinds))
 
 
 def _about(kind: str, network: Network) -> str:
@@ -145,6 +150,21 @@ def load_peer(kind: str) -> Peer:
         return model(torch.cat([padded, plane], dim=1))[..., :height, :width]
 
     return Peer(model, run, name, tuple(found.tags), found.input_channels, told, found.supports_bfloat16)
+
+
+def published_code(network: Network) -> "nn.Module":
+    """The published code's network, as spandrel-extra-arches has it, with a network's weights. Raises UserError."""
+    from restormer_cli.model.weights_file import with_a_block_in_every_level
+
+    _spandrel(PUBLISHED)
+    from spandrel_extra_arches.architectures.Restormer import (  # pyright: ignore[reportMissingImports]
+        RestormerArch,
+    )
+
+    try:
+        return RestormerArch().load(dict(with_a_block_in_every_level(network.build()).state_dict())).model
+    except Exception as error:  # of many kinds
+        raise UserError(f"--against {PUBLISHED}: its code cannot be this network: {one_line(str(error))}") from None
 
 
 def _first_inputs(model: "nn.Module") -> int:

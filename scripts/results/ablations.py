@@ -1,14 +1,16 @@
 """The compact ablations of docs/reference/ablations.md, over hours: trained seed by seed, resumable, and written down.
 
     python scripts/results/ablations.py --out runs/ablations --data datasets/photographs  # start, or go on
-    python scripts/results/ablations.py --out runs/ablations --only shape                 # one of the two comparisons
+    python scripts/results/ablations.py --out runs/ablations --only shape                 # one of the comparisons
     python scripts/results/ablations.py --out runs/ablations --write docs/reference/ablations.md   # tables, figures
 
 Depth against width first, then attention and feed-forward network, one seed of each after the other, so that
-whenever it ends every comparison has about equally many. Ctrl-C and SIGTERM keep a checkpoint, a kill costs what came
-after the last one (50 iterations); the same command goes on. With OMP_NUM_THREADS=1 the two comparisons may run at the
-same time, each on a core: a third faster than one after the other on both, or slower, where they wait for memory
-(docs/log.md). Tables come from the result.json that each comparison keeps of its complete seeds.
+whenever it ends every comparison has about equally many. `third` and `today` (networks of about equal seconds per
+megapixel, on the sharp photographs) are trained only when they are named, with one seed and their recipe's length.
+Ctrl-C and SIGTERM keep a checkpoint, a kill costs what came after the last one (50 iterations); the same command goes
+on. With OMP_NUM_THREADS=1 two comparisons may run at the same time, each on a core: a third faster than one after the
+other on both, or slower, where they wait for memory (docs/log.md). Tables come from the result.json that each
+comparison keeps of its complete seeds; what has none leaves its part of the page as it is.
 """
 
 import argparse
@@ -30,7 +32,18 @@ COMPARISONS = {
     "shape": ("--deep-narrow", "vs", "--middle", "vs", "--wide-shallow"),
     "blocks": ("--mdta", "--gdfn", "vs", "--mta", "--gdfn", "vs", "--mdta", "--fn", "vs", "--mta", "--fn"),
 }
-BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+SECONDS = {
+    "today": ((20, (0, 7, 3, 1)), (32, (0, 3, 1, 0))),
+    "third": ((12, (0, 4, 2, 1)), (24, (0, 1, 0, 0)), (16, (0, 1, 2, 2))),
+}
+"""Dim and blocks of the networks beside the bundled one, seconds/NAME.toml, by about its seconds per megapixel."""
+TITLES = {
+    "shape": "Deeper or wider",
+    "blocks": "Attention and feed-forward network",
+    "today": "About the seconds of `denoise`",
+    "third": "About the seconds of `denoise-fast`",
+}
+BLOCK = "<!-- {}: begin -->", "<!-- {}: end -->"
 
 
 def main() -> None:
@@ -39,38 +52,61 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("datasets/photographs"))
     parser.add_argument("--iterations", type=int, default=1000)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--only", choices=COMPARISONS, help="train this comparison only")
+    parser.add_argument("--only", choices=(*COMPARISONS, *SECONDS), help="train this comparison only")
     parser.add_argument("--write", type=Path, help="write tables into this page and figures beside it; train nothing")
     arguments = parser.parse_args()
     if arguments.write is None:
         train(arguments)
-        print(tables(arguments.out, {}))
+        print(tables(arguments.out, {}), seconds_tables(arguments.out, {}))
         return
-    before, _, rest = arguments.write.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    assert after, f"{arguments.write}: has no {BEGIN} … {END}"
     figures = draw(arguments.out, arguments.write.parent)
-    text = f"{before}{BEGIN}\n\n{tables(arguments.out, figures)}\n{END}{after}"
+    text = arguments.write.read_text(encoding="utf-8")
+    for block, names, content in (("results", COMPARISONS, tables), ("seconds", SECONDS, seconds_tables)):
+        if not any((arguments.out / name / "result.json").exists() for name in names):
+            continue
+        begin, end = (marker.format(block) for marker in BLOCK)
+        before, _, rest = text.partition(begin)
+        _, _, after = rest.partition(end)
+        assert after, f"{arguments.write}: has no {begin} … {end}"
+        text = f"{before}{begin}\n\n{content(arguments.out, figures)}\n{end}{after}"
     write_atomically(arguments.write, lambda stream: stream.write(text.encode()))
 
 
 def train(arguments: argparse.Namespace) -> None:
     """Every comparison with one seed, then with two …; what is done is passed over."""
+    if arguments.only in SECONDS:
+        run([*by_seconds(arguments.only), "--seeds", "1", "--resume", "--out", str(arguments.out / arguments.only)])
+        return
     for seeds in range(1, arguments.seeds + 1):
         for name, arms in COMPARISONS.items():
             if arguments.only not in (None, name) or complete(arguments.out / name) >= seeds:
                 continue
             options = ["--seeds", seeds, "--iterations", arguments.iterations, "--out", arguments.out / name]
             options += ["--data", arguments.data / "train", "--validate", arguments.data / "validate", "--resume"]
-            command = [sys.executable, "-m", "restormer_cli", "ablate", *arms, *map(str, options)]
-            with subprocess.Popen(command, stdout=subprocess.DEVNULL) as child:
-                signal.signal(signal.SIGTERM, lambda *_, child=child: child.terminate())
-                try:
-                    code = child.wait()
-                except KeyboardInterrupt:  # the child has it too, and keeps a checkpoint
-                    code = child.wait()
-            if code:
-                sys.exit(code)
+            run([*arms, *map(str, options)])
+
+
+def by_seconds(name: str) -> list[str]:
+    """The arms and flags of a comparison of SECONDS."""
+    arms = [f"scripts/results/seconds/{name}.toml"]
+    for dim, blocks in SECONDS[name]:
+        arm = f"{dim}-{''.join(map(str, blocks))}"
+        values = f"model.dim={dim},model.blocks={json.dumps(blocks, separators=(',', ':'))}"
+        arms += ["vs", "--arm", f"{arm}:{values},model.refinement=0,model.expansion=2.0"]
+    return [*arms, "--any-budget", "--equal", "time"]
+
+
+def run(arguments: list[str]) -> None:
+    """`restormer ablate`; ends this program where that ends otherwise than well."""
+    command = [sys.executable, "-m", "restormer_cli", "ablate", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as child:
+        signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+        try:
+            code = child.wait()
+        except KeyboardInterrupt:  # the child has it too, and keeps a checkpoint
+            code = child.wait()
+    if code:
+        sys.exit(code)
 
 
 def complete(folder: Path) -> int:
@@ -85,7 +121,7 @@ def complete(folder: Path) -> int:
 def draw(folder: Path, beside: Path) -> dict[str, str]:
     """Each comparison's figure in a palette of 64 colours (a quarter of the bytes): Markdown by comparison."""
     shown = {}
-    for name in COMPARISONS:
+    for name in (*COMPARISONS, *SECONDS):
         path = folder / name / "figure.png"
         if path.exists():
             with Image.open(path) as figure:
@@ -112,15 +148,28 @@ def tables(folder: Path, figures: dict[str, str]) -> str:
     return "\n".join(parts)
 
 
+def seconds_tables(folder: Path, figures: dict[str, str]) -> str:
+    """Markdown of the comparisons by seconds that there are."""
+    parts = []
+    for name in SECONDS:
+        path = folder / name / "result.json"
+        if path.exists():
+            document = json.loads(path.read_text(encoding="utf-8"))
+            parts += [heading(name, document), seconds_table(document), figures.get(name, "")]
+    return "\n".join(parts)
+
+
 def heading(name: str, document: dict[str, Any]) -> str:
     """What was compared, on what, and the command that does it."""
     machine = document["machine"]
-    title = {"shape": "Deeper or wider", "blocks": "Attention and feed-forward network"}[name]
-    command = " ".join(("restormer ablate", *COMPARISONS[name], f"--seeds {len(document['seeds'])}"))
+    title, command = TITLES[name], f"python scripts/results/ablations.py --only {name}"
+    if name in COMPARISONS:
+        arms, seeds = " ".join(COMPARISONS[name]), len(document["seeds"])
+        command = f"restormer ablate {arms} --seeds {seeds} --iterations {document['iterations']} "
+        command += "--data datasets/photographs/train --validate datasets/photographs/validate"
     crop = f"centre crops of {document['crop']} pixels" if document["crop"] else "whole"
     return (
-        f"## {title}\n\n`{command} --iterations {document['iterations']} --data datasets/photographs/train "
-        f"--validate datasets/photographs/validate`: seeds {', '.join(map(str, document['seeds']))}; "
+        f"## {title}\n\n`{command}`: seeds {', '.join(map(str, document['seeds']))}; "
         f"{document['degradation']}, {document['pictures']} photographs, {crop}; {machine['processor']}, "
         f"{machine['threads']} thread{'s' * (machine['threads'] > 1)}, torch {machine['libraries']['torch']}.\n"
     )
@@ -149,6 +198,25 @@ def arms_table(document: dict[str, Any]) -> str:
             "" if row is None else f"{row['mean']:+.3f}",
             "" if row is None else interval(row),
             published(arm),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def seconds_table(document: dict[str, Any]) -> str:
+    """Networks of about equal seconds, by what they cost and reach."""
+    lines = [
+        "| dim and blocks | parameters | training, s | s per MP | PSNR, dB |",
+        "|---|---|---|---|---|",
+    ]
+    for arm in document["arms"]:
+        model = arm["model"]
+        cells = [
+            f"{model['dim']}, {'-'.join(map(str, model['blocks']))}",
+            f"{arm['parameters']:,}",
+            f"{arm['training_seconds']:.0f}",
+            f"{arm['seconds_per_megapixel']:.3g}",
+            f"{arm['psnr']:.2f} ± {arm['psnr_error']:.2f}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
-from restormer_cli.benchmark import peers
+from restormer_cli.benchmark import methods, peers
 from restormer_cli.benchmark.methods import OURS, Method, check_kinds, prepare, read_kind
 from restormer_cli.benchmark.networks import Network, find_network
 from restormer_cli.benchmark.peers import about_peers, peer_name, prepare_peer
@@ -23,7 +23,9 @@ from restormer_cli.data.pairs import find_pairs
 from restormer_cli.degradations.spec import parse_degradation
 from restormer_cli.errors import Failed, UserError
 from restormer_cli.metrics.protocols import PROTOCOLS
+from restormer_cli.model.textbook import TextbookRestormer
 from restormer_cli.model.weights import bundled_tasks, load_weights
+from restormer_cli.model.weights_file import infer_config
 from restormer_cli.recipe import Pairs
 
 # --- A stand-in for spandrel, which the tests' extra does not bring along: it needs torchvision ----------------
@@ -249,3 +251,55 @@ def test_bench_has_a_row_of_quality_and_one_of_time_for_a_real_peer(real, tmp_pa
     assert cell["median"] > 0
     assert cell["difference"] is None  # another network: nothing to compare
     assert "dncnn (spandrel)" in json.dumps(document["quality"])
+
+
+# --- The published code, and torch.compile as it is fastest ----------------------------------------------------
+
+
+@pytest.fixture
+def published_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The textbook network in the place of the published code."""
+
+    class RestormerArch:
+        def load(self, state: dict[str, torch.Tensor]) -> SimpleNamespace:
+            model = TextbookRestormer(infer_config(state))
+            model.load_state_dict(state)
+            return SimpleNamespace(model=model)
+
+    monkeypatch.setattr(peers, "_spandrel", lambda kind: None)
+    stand_in = SimpleNamespace(RestormerArch=RestormerArch)
+    monkeypatch.setitem(sys.modules, "spandrel_extra_arches.architectures.Restormer", stand_in)
+
+
+@pytest.mark.usefixtures("published_stand_in")
+def test_the_published_code_runs_our_weights(colour_weights: Path) -> None:
+    network, picture = find_network(str(colour_weights)), np.random.default_rng(0).random((24, 40, 3), np.float32)
+    ours, theirs = (prepare(Method(kind), network, 1)(picture) for kind in (OURS, "published"))
+    np.testing.assert_allclose(theirs, ours, atol=1e-5)
+    rounded = prepare(Method("published", "bf16"), network, 1)(picture)
+    assert 0 < np.abs(rounded - ours).max() < 0.1
+
+
+def test_an_idle_block_is_told_of() -> None:
+    (line,) = about_peers(("published",), find_network("denoise"))
+    assert line.startswith("published: its code needs a block everywhere")
+    assert about_peers(("published", "textbook"), find_network("paper")) == ()
+
+
+def test_the_published_code_as_it_is(real, colour_weights: Path) -> None:
+    network, picture = find_network(str(colour_weights)), np.random.default_rng(0).random((24, 40, 3), np.float32)
+    ours, theirs = (prepare(Method(kind), network, 1)(picture) for kind in (OURS, "published"))
+    np.testing.assert_allclose(theirs, ours, atol=1e-5)
+
+
+def test_on_a_gpu_torch_compile_is_at_its_best(colour_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[tuple[nn.Module, str | None]] = []
+    monkeypatch.setattr(torch, "compile", lambda model, *, dynamic, mode: given.append((model, mode)) or model)
+    for device in ("cpu", "meta"):
+        methods._plain(Method("compile", "bf16", device), find_network(str(colour_weights)))
+    (on_cpu, plain), (on_gpu, best) = given
+    assert (plain, best) == (None, "max-autotune")
+    dtypes = {next(model.parameters()).dtype for model in (on_cpu,)}, {next(on_gpu.parameters()).dtype}
+    assert dtypes == ({torch.bfloat16}, {torch.float32})  # under autocast
+    kernel = next(weight for weight in on_gpu.parameters() if weight.ndim == 4 and min(weight.shape) > 1)
+    assert kernel.is_contiguous(memory_format=torch.channels_last)

@@ -113,7 +113,7 @@ def test_sizes_that_are_none(text):
     ("arguments", "words"),
     [
         (["nothing"], "no such weights file"),
-        (["paper", "--against", "magic"], "--against magic: unknown; choose from textbook, compile"),
+        (["paper", "--against", "magic"], "--against magic: unknown; choose from textbook, published"),
         (["paper", "--against", "textbook=2"], "only classical methods have a strength: nl-means"),
         (["paper", "--against", "tv=-1"], "--against tv=-1: the strength is a number above 0, such as tv=0.7"),
         (["paper", "--against", "tv=much"], "--against tv=much: the strength is"),
