@@ -8,7 +8,7 @@ import re
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -244,6 +244,13 @@ def choose_device(name: str) -> "torch.device":
     if missing or device.type not in ("cpu", "cuda", "mps"):
         raise UserError(f"--device {name}: not on this machine; --device auto takes the best there is")
     return device
+
+
+def as_current(device: "torch.device") -> AbstractContextManager[object]:
+    """In which a CUDA device is the one that Triton's kernels and graphs go to, as PyTorch's own calls do anyway."""
+    import torch
+
+    return torch.cuda.device(device) if device.type == "cuda" and device.index is not None else nullcontext()
 
 
 def about_device(name: str) -> str | None:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -162,3 +163,13 @@ def test_libraries_are_set_up_unless_somebody_says_otherwise(own: str | None) ->
     environment |= dict.fromkeys(ours, own) if own else {}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.split() == [*([own] * 3 if own else ours.values()), "False"]
+
+
+def test_kernels_go_to_the_device_that_was_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Triton's and graphs' would go to the first GPU, whatever their tensors are on."""
+    chosen: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "device", lambda device: chosen.append(device) or nullcontext())
+    for name in ("cpu", "cuda", "cuda:1"):
+        with hardware.as_current(torch.device(name)):
+            pass
+    assert chosen == [torch.device("cuda:1")]

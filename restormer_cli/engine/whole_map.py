@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from restormer_cli.engine.progress import Progress, silent
 from restormer_cli.engine.strips import LEVEL
 from restormer_cli.engine.tlc import Cells
+from restormer_cli.hardware import as_current
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.restormer import GDFN, MDTA, Block, Level, Restormer
 
@@ -308,7 +309,7 @@ class WholeMap:
         `keep_v` and `progress`, which hears nothing, are for the sake of `StripNetwork`, whose `run` this is otherwise.
         """
         pictures = pictures.to(self.wide).contiguous()
-        with tensor_float_32(self.tf32):
+        with tensor_float_32(self.tf32), as_current(self.device):
             if self.graphs is not None:
                 try:
                     result = self.graphs.run(pictures, self._captured)
@@ -342,7 +343,7 @@ class WholeMap:
 
     def _check(self) -> None:
         """Give up Triton's kernels where a small map tells that they do not work here."""
-        with torch.inference_mode(), tensor_float_32(self.tf32):
+        with torch.inference_mode(), tensor_float_32(self.tf32), as_current(self.device):
             block = next(blocks[0] for blocks in self.levels.values() if blocks)
             channels = block.qkv[0].shape[1]
             generator = torch.Generator().manual_seed(0)
@@ -543,8 +544,8 @@ class Graphs:
         torch.cuda.current_stream(pictures.device).wait_stream(aside)
         torch.cuda.synchronize(pictures.device)
         torch.cuda.empty_cache()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream(pictures.device)
+        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
             target = network(source)
         return graph, source, target
 

@@ -51,7 +51,10 @@ def make_accelerator(device: str, track: str | None, folder: Path, *, one_pass: 
     if device not in ("auto", "cpu"):
         os.environ["ACCELERATE_TORCH_DEVICE"] = device  # Accelerate's only way to choose among several
     try:
-        on_cpu = choose_device(device).type == "cpu"
+        chosen = choose_device(device)
+        on_cpu = chosen.type == "cpu"
+        if chosen.type == "cuda" and chosen.index is not None:
+            torch.cuda.set_device(chosen)  # Triton's kernels go to the current device, wherever their tensors are
         patience = InitProcessGroupKwargs(timeout=PATIENCE)
         limit_threads(launcher.local_place()[1])
         # A static graph with gradients that add up first is an error in PyTorch's DDP.

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from restormer_cli.hardware import as_current
+
 Pairs = Sequence[tuple[Tensor, Tensor]]
 """Micro-batches of (degraded, clean)."""
 Step = Callable[[Pairs], Tensor]
@@ -80,7 +82,8 @@ def captured(device: torch.device, work: Callable[[], Tensor]) -> Callable[[], T
     torch.cuda.empty_cache()
     graph = torch.cuda.CUDAGraph()
     # Other threads prepare batches meanwhile, and pin their memory.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+    stream = torch.cuda.Stream(device)
+    with as_current(device), torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
         result = work()
 
     def replay() -> Tensor:
