@@ -52,9 +52,8 @@ class Outcome:
 
     def __init__(self, told: Tensor, stop: bool) -> None:
         self._stop = stop
-        self._told = told.to(
-            "cpu", non_blocking=True, copy=True
-        )  # to pinned memory, before the next step overwrites it
+        # To pinned memory, and before the next step overwrites it.
+        self._told = told.to("cpu", non_blocking=True, copy=True)
         self._ready: torch.cuda.Event | None = None
         if told.is_cuda:
             self._ready = torch.cuda.Event()
@@ -109,9 +108,8 @@ class TrainState:
         )
         # Of depth-wise convolutions' gradients, whose strides differ where a side is 1; they are a few kilobytes.
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
-        warnings.filterwarnings(
-            "ignore", "This instance was constructed with capturable=True"
-        )  # its first steps are not
+        # Of the optimiser, whose first steps of a shape run by single calls.
+        warnings.filterwarnings("ignore", "This instance was constructed with capturable=True")
         self.model, self.optimizer = accelerator.prepare(self.network, optimizer)
         self.fresh = self.optimizer.state_dict()
 
@@ -154,7 +152,7 @@ class TrainState:
                     stack.enter_context(torch.compiler.set_stance("force_eager"))
             yield lambda picture: run(picture.to(dtype))
 
-    def step(self, micro_batches: Pairs, batch: int, rate: float, stop: bool) -> "Outcome":
+    def step(self, micro_batches: Pairs, batch: int, rate: float, stop: bool) -> Outcome:
         """One step on this process's micro-batches of (degraded, clean) out of a global batch.
 
         Where the loss or the gradient is not finite it changes nothing. On a GPU it returns before it is done.
@@ -256,6 +254,8 @@ class TrainState:
 
     def load(self, state: dict[str, Any] | None) -> None:
         """Take up a checkpoint's state; None starts afresh. Raises UserError where [model] is another."""
+        if self.graph is not None:
+            self.graph.forget()  # it has the optimiser's state, which is about to be other tensors
         if state is None:
             state = {"model": initial_network(self.recipe).state_dict(), "optimizer": self.fresh}
         try:

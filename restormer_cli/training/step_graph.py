@@ -26,7 +26,7 @@ class StepGraph:
         self.device = device
         self.notes: list[str] = []
         self._captures = True
-        self._forget(None)
+        self.forget()
 
     def run(self, pairs: Pairs, step: Step, key: object = None) -> Tensor:
         """`step(pairs)`, a tensor that the next step overwrites; `pairs` may still lie in pinned memory.
@@ -36,7 +36,8 @@ class StepGraph:
         """
         shape = key, *((tensor.shape, tensor.dtype) for pair in pairs for tensor in pair)
         if shape != self._shape:
-            self._forget(shape)  # of one stage after the other, one graph is enough, and its memory is large
+            self.forget()  # of one stage after the other, one graph is enough, and its memory is large
+            self._shape = shape
         if self._replay is None and self._captures and self._seen >= WARM_UP:
             self._capture(pairs, step)
         if self._replay is not None:
@@ -47,8 +48,10 @@ class StepGraph:
         self._seen += 1
         return aside(self.device, lambda: step(self._placed(pairs)))
 
-    def _forget(self, shape: object) -> None:
-        self._shape, self._seen = shape, 0
+    def forget(self) -> None:
+        """Begin anew by single calls, as where what `step` works on are other tensors than before."""
+        self._shape: object = None
+        self._seen = 0
         self._inputs: Pairs = ()
         self._replay: Callable[[], Tensor] | None = None
 

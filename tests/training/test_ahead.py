@@ -207,11 +207,17 @@ def test_a_step_that_is_not_finite_changes_nothing(recipe: Recipe, tmp_path: Pat
 
 @pytest.mark.usefixtures("as_on_a_gpu")
 def test_too_many_go_back_although_another_is_queued(recipe: Recipe, tmp_path: Path, monkeypatch) -> None:
-    spoil(monkeypatch, {5, 6, 7})
-    logs = list(fit(recipe, tmp_path / "run", device="cpu"))
-    assert RolledBack(7, to=4, scale=0.5) in logs
-    steps = [log.iteration for log in logs if isinstance(log, StepLog)]
-    assert steps == [*range(1, 8), *range(5, 15)]
+    finite = []
+    for name, ahead in (("run", True), ("plain", False)):
+        monkeypatch.setattr(learner, "runs_ahead", lambda accelerator, ahead=ahead: ahead)
+        with pytest.MonkeyPatch.context() as own:
+            spoil(own, {6, 7, 8})
+            logs = list(fit(recipe, tmp_path / name, device="cpu"))
+        assert RolledBack(8, to=4, scale=0.5) in logs
+        steps = [log for log in logs if isinstance(log, StepLog)]
+        assert [log.iteration for log in steps] == [*range(1, 9), *range(5, 15)]
+        finite.append([log.loss for log in steps if np.isfinite(log.loss)])
+    assert finite[0] == pytest.approx(finite[1], rel=1e-5)
 
 
 @pytest.mark.usefixtures("as_on_a_gpu")
