@@ -1,5 +1,7 @@
 """Triton's interpreter, mended for findings/triton-interpreter-scalar-masks.sh; import it before a kernel runs."""
 
+from typing import Any
+
 import numpy as np
 from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
 
@@ -9,9 +11,8 @@ def _with_conditions(name: str, place: int) -> None:
     original = getattr(InterpreterBuilder, name)
 
     def mended(self: InterpreterBuilder, *arguments: object) -> object:
-        given = list(arguments)
+        given: list[Any] = list(arguments)
         mask = given[place]
-        assert isinstance(mask, TensorHandle)
         given[place] = TensorHandle(mask.data.astype(np.bool_), mask.dtype)
         return original(self, *given)
 
