@@ -74,22 +74,14 @@ def recorded(device: torch.device, work: Callable[[], Tensor]) -> Callable[[], T
 
 
 @pytest.fixture
-def recipe(tmp_path: Path, write_png) -> Recipe:
+def recipe(small_recipe) -> Recipe:
     """Two shapes, micro-batches, an average; a checkpoint after every fourth iteration."""
-    write_png(tmp_path / "clean" / "a.png", 24, 24)
-    return Recipe.model_validate(
-        {
-            "name": "tiny",
-            "task": "denoise",
-            "model": {"dim": 2, "blocks": [0, 1, 0, 1], "heads": [1, 1, 1, 1], "refinement": 0},
-            "data": {"train": {"clean": str(tmp_path / "clean")}},
-            "degrade": {"steps": ["gaussian:25"]},
-            "stage": [{"iterations": 8, "patch": 8, "batch": 3}, {"iterations": 6, "patch": 16, "batch": 2}],
-            "optimizer": {"lr": 1e-2, "clip": 1.0},
-            "ema": {"decay": 0.9},
-            "checkpoint": {"every": 4},
-            "run": {"non_finite_steps": 3, "micro_batch": 2},
-        }
+    return small_recipe(
+        stage=[{"iterations": 8, "patch": 8, "batch": 3}, {"iterations": 6, "patch": 16, "batch": 2}],
+        optimizer={"lr": 1e-2, "clip": 1.0},
+        ema={"decay": 0.9},
+        checkpoint={"every": 4},
+        run={"non_finite_steps": 3, "micro_batch": 2},
     )
 
 

@@ -15,20 +15,12 @@ from restormer_cli.training.trainer import RolledBack, StepLog, Stopped, fit
 
 
 @pytest.fixture
-def recipe(tmp_path: Path, write_png) -> Recipe:
+def recipe(small_recipe) -> Recipe:
     """12 iterations, a checkpoint after every second, three failed steps in a row are too many."""
-    write_png(tmp_path / "clean" / "a.png", 24, 24)
-    return Recipe.model_validate(
-        {
-            "name": "tiny",
-            "task": "denoise",
-            "model": {"dim": 2, "blocks": [0, 1, 0, 1], "heads": [1, 1, 1, 1], "refinement": 0},
-            "data": {"train": {"clean": str(tmp_path / "clean")}},
-            "degrade": {"steps": ["gaussian:25"]},
-            "stage": [{"iterations": 12, "patch": 8, "batch": 1}],
-            "checkpoint": {"every": 2},
-            "run": {"non_finite_steps": 3},
-        }
+    return small_recipe(
+        stage=[{"iterations": 12, "patch": 8, "batch": 1}],
+        checkpoint={"every": 2},
+        run={"non_finite_steps": 3},
     )
 
 

@@ -27,18 +27,11 @@ def fail(error: BaseException):
 
 
 @pytest.fixture
-def recipe(tmp_path: Path, write_png) -> Recipe:
-    write_png(tmp_path / "clean" / "a.png", 24, 24)
-    return Recipe.model_validate(
-        {
-            "name": "tiny",
-            "task": "denoise",
-            "model": {"dim": 2, "blocks": [0, 1, 0, 1], "heads": [1, 1, 1, 1], "refinement": 0},
-            "data": {"train": {"clean": str(tmp_path / "clean")}, "validate": {"clean": str(tmp_path / "clean")}},
-            "degrade": {"steps": ["gaussian:25"]},
-            "validation": {"every": 1, "crop": 16, "degrade": ["gaussian:25"]},
-            "stage": [{"iterations": 2, "patch": 16, "batch": 4}],
-        }
+def recipe(tmp_path: Path, small_recipe) -> Recipe:
+    return small_recipe(
+        data={"train": {"clean": str(tmp_path / "clean")}, "validate": {"clean": str(tmp_path / "clean")}},
+        validation={"every": 1, "crop": 16, "degrade": ["gaussian:25"]},
+        stage=[{"iterations": 2, "patch": 16, "batch": 4}],
     )
 
 
