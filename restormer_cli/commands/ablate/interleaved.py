@@ -127,9 +127,13 @@ def time_steps(
     learners = {arm.name: TrainState(arm.recipe, accelerator) for arm in arms}
     taken: dict[tuple[str, int], list[float]] = {}
     unsettled = max(learner.unsettled for learner in learners.values())
-    for probe in range(unsettled + PROBES):
-        for arm in arms:
-            for number, stage in enumerate(arm.recipe.stage):
+    # Stage by stage: a graph is of one shape, and would never be made if shapes took turns.
+    for number in range(max(len(arm.recipe.stage) for arm in arms)):
+        for probe in range(unsettled + PROBES):
+            for arm in arms:
+                if number >= len(arm.recipe.stage):
+                    continue
+                stage = arm.recipe.stage[number]
                 seconds = _time_step(learners[arm.name], stage.batch, stage.patch, accelerator, clock)
                 if probe >= unsettled:
                     taken.setdefault((arm.name, number), []).append(seconds)
