@@ -14,6 +14,7 @@ from accelerate.utils import DistributedType
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from restormer_cli.engine.backend import OwnBackend
 from restormer_cli.engine.strips import StripNetwork
 from restormer_cli.engine.whole_map import tensor_float_32
 from restormer_cli.errors import Failed, UserError
@@ -90,6 +91,7 @@ class TrainState:
         alone = accelerator.num_processes == 1
         self.graph = StepGraph(accelerator.device) if self.ahead and alone else None
         self.rate = torch.zeros((), device=accelerator.device) if self.ahead else None
+        self._notes: list[str] = []
         if self.sharded and recipe.ema.decay:
             raise UserError("ema.decay: an average is not kept under FSDP: set ema.decay=0, or use plain processes")
         self.network = initial_network(recipe)
@@ -131,18 +133,18 @@ class TrainState:
     def evaluating(self) -> Iterator[Callable[[Tensor], Tensor]]:
         """What is validated, (1, c, h, w) -> (1, c', h, w), in the run's precision and without gradients.
 
-        It runs as `restore` would run it, strip by strip: faster, and in less memory beside what training holds. A
-        sharded network works only as a whole, and no part of it is compiled for pictures of many sizes.
+        It runs as `restore` would run it: faster, and in less memory beside what training holds. A sharded network
+        works only as a whole, and no part of it is compiled for pictures of many sizes.
         """
         network = self.result
         dtype = next(network.parameters()).dtype
         with ExitStack() as stack:
             stack.enter_context(torch.no_grad())
             stack.enter_context(tensor_float_32(False))
-            if isinstance(network, Restormer):
-                run: Callable[[Tensor], Tensor] = StripNetwork(
-                    network, torch.bfloat16 if self.precision == "bf16" else dtype
-                ).run
+            if isinstance(network, Restormer) and dtype == torch.float32:
+                run = self._restoring(network)
+            elif isinstance(network, Restormer):
+                run = StripNetwork(network, dtype).run
             else:
                 run = network
                 stack.callback(network.train, network.training)
@@ -151,6 +153,18 @@ class TrainState:
                 if self.compiled:
                     stack.enter_context(torch.compiler.set_stance("force_eager"))
             yield lambda picture: run(picture.to(dtype))
+
+    def _restoring(self, network: Restormer) -> Callable[[Tensor], Tensor]:
+        """The engine on this network: whole maps or strips, as memory allows; what overflows in bf16 is said."""
+        backend = OwnBackend(network, self.accelerator.device, self.precision)
+
+        def restored(picture: Tensor) -> Tensor:
+            height, width = picture.shape[-2:]
+            return backend.run(
+                picture, backend.plan(height, width, tile=None, budget=None, base=None), self._notes.append
+            )
+
+        return restored
 
     def step(self, micro_batches: Pairs, batch: int, rate: float, stop: bool) -> Outcome:
         """One step on this process's micro-batches of (degraded, clean) out of a global batch.
@@ -233,9 +247,11 @@ class TrainState:
         return 2 if self.graph is None else WARM_UP + 1
 
     def notes(self) -> list[str]:
-        """What is to be said about the steps up to now, once."""
-        notes = [] if self.graph is None else self.graph.notes
-        told, notes[:] = list(notes), []
+        """What is to be said about the steps and validations up to now, once."""
+        told: list[str] = []
+        for notes in (self._notes, [] if self.graph is None else self.graph.notes):
+            told += notes
+            notes.clear()
         return told
 
     def state(self) -> dict[str, Any]:

@@ -274,6 +274,7 @@ class Loop:
                     raise Failed(f"{where}: --set validation.crop=256, or a smaller one, takes less") from None
                 self._tell(self.score)
                 yield self.score
+                yield from (Note(note) for note in self.learner.notes())
             # A state whose last step failed may be one from which every step fails: nothing to go back to. A run that
             # stops goes on from there all the same (skipped steps change no weights), beside the last sound one.
             due = self.done % recipe.checkpoint.every == 0 and self.in_a_row == 0

@@ -20,6 +20,7 @@ from restormer_cli import files
 from restormer_cli.data import batches
 from restormer_cli.data.batches import validation_pictures
 from restormer_cli.data.pictures import Note
+from restormer_cli.engine import backend
 from restormer_cli.errors import Failed, UserError
 from restormer_cli.metrics.measures import luma8, psnr
 from restormer_cli.model.restormer import Restormer
@@ -716,6 +717,19 @@ def test_only_a_sharded_network_is_validated_as_it_is(
     assert taught.model.training
     with torch.no_grad():
         torch.testing.assert_close(restored, inner(picture), atol=1e-5, rtol=0)
+
+
+def test_a_validation_that_overflows_in_bf16_is_done_again_and_told(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = iter([False, True])  # the restored picture, then the one that it was made from
+    monkeypatch.setattr(backend, "_finite", lambda x: next(seen, True))
+    values = recipe(pictures, validation={"every": 2, "crop": 32, "degrade": ["gaussian:25"]})
+    values = values.model_copy(update={"run": values.run.model_copy(update={"precision": "bf16"})})
+    logs = run(values, tmp_path, stop_after=2)
+    assert [log.text for log in logs if isinstance(log, Note) and "overflowed" in log.text] == [
+        "bf16 overflowed on 32×32 pixels: done again in fp32"
+    ]
 
 
 @pytest.mark.parametrize("how", ["gone", "damaged"])

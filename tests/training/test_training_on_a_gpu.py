@@ -9,10 +9,12 @@ import torch
 from PIL import Image
 
 from restormer_cli.data.pictures import Note
+from restormer_cli.engine.whole_map import WholeMap
 from restormer_cli.model.weights import load_weights
 from restormer_cli.recipe import Recipe
 from restormer_cli.training import step_graph
 from restormer_cli.training.trainer import fit
+from restormer_cli.training.validation import ValidationLog
 
 pytestmark = [
     pytest.mark.gpu,
@@ -70,3 +72,18 @@ def test_bf16_and_compiled_blocks_train_too(recipe, tmp_path):
     assert not [log.text for log in logs if isinstance(log, Note) and "graph" in log.text]
     assert all(np.isfinite(losses(tmp_path / "run")))
     assert all(p.isfinite().all() for p in load_weights(tmp_path / "run" / "weights.safetensors").model.parameters())
+
+
+def test_validation_by_whole_maps_scores_as_on_a_cpu(recipe, tmp_path, monkeypatch):
+    seen, run = [], WholeMap.run
+    monkeypatch.setattr(WholeMap, "run", lambda *given: seen.append(given) or run(*given))
+    data = recipe.data.model_copy(update={"validate_": recipe.data.train})
+    recipe = recipe.model_copy(
+        update={"data": data, "validation": recipe.validation.model_copy(update={"every": 22, "crop": 64})}
+    )
+    scores = [
+        [log.psnr for log in fit(recipe, tmp_path / device, device=device) if isinstance(log, ValidationLog)]
+        for device in ("cpu", "cuda")
+    ]
+    assert scores[0] == pytest.approx(scores[1], abs=0.02)
+    assert len(seen) == len(scores[1]) == 1
