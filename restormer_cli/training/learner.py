@@ -18,7 +18,7 @@ from restormer_cli.engine.backend import OwnBackend
 from restormer_cli.engine.strips import StripNetwork
 from restormer_cli.engine.whole_map import tensor_float_32
 from restormer_cli.errors import Failed, UserError
-from restormer_cli.hardware import is_out_of_memory, multiplies_bf16
+from restormer_cli.hardware import held, is_out_of_memory, multiplies_bf16
 from restormer_cli.model.depthwise import has_triton
 from restormer_cli.model.restormer import Block, Level, Restormer
 from restormer_cli.model.weights import load_weights
@@ -160,9 +160,8 @@ class TrainState:
 
         def restored(picture: Tensor) -> Tensor:
             height, width = picture.shape[-2:]
-            return backend.run(
-                picture, backend.plan(height, width, tile=None, budget=None, base=None), self._notes.append
-            )
+            plan = backend.plan(height, width, tile=None, budget=None, base=held(backend.device))
+            return backend.run(picture, plan, self._notes.append)
 
         return restored
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from maxim import maxim
 from picture_kinds import CLEAN, KINDS
 from torch import Tensor
 
@@ -38,8 +39,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photographs", type=Path, default=Path("datasets/sharp/validate"))
     parser.add_argument("--peers", type=Path, help="folder of the peers' weights")
+    parser.add_argument("--maxim", type=Path, help="unpacked package of MAXIM's weights, as in maxim.py")
     parser.add_argument("--weights", default="denoise", help="a bundled name or a file")
     parser.add_argument("--old", type=Path, action="append", default=[], help="earlier weights, for a column")
+    parser.add_argument("--every", type=int, default=1, help="take every N-th photograph")
     parser.add_argument("--crop", type=int, default=256, help="side of the centre crops; 0: whole photographs")
     parser.add_argument("--rows", default="15,25,50,sensor,clean", help="σ of Gaussian noise, sensor, clean")
     parser.add_argument("--bm3d", action="store_true", help="add BM3D with the best of its strengths for each picture")
@@ -53,8 +56,11 @@ def main() -> None:
     if options.peers is not None:
         ways["FFDNet, told σ"] = ffdnet(options.peers / "FFDNet_color.npz")
         ways["DnCNN-B, blind"] = dncnn(options.peers / "CDnCNN_B.npz")
+    if options.maxim is not None:
+        ways["MAXIM"] = maxim(options.maxim, options.threads)
     pictures = {
-        path.name: centre(read_picture(path).pixels, options.crop) for path in sorted(find(options.photographs))
+        path.name: centre(read_picture(path).pixels, options.crop)
+        for path in sorted(find(options.photographs))[:: options.every]
     }
     document: dict[str, object] = {"pictures": len(pictures), "crop": options.crop, "weights": str(options.weights)}
     for row in options.rows.split(","):
@@ -66,7 +72,9 @@ def main() -> None:
             if sigma is not None:
                 degraded = published_gaussian(clean, sigma)
             else:
-                degraded, clean = parse_degradation(MORE[row]).pair(clean, np.random.default_rng(number))
+                degraded, clean = parse_degradation(MORE[row]).pair(
+                    clean, np.random.default_rng(number * options.every)
+                )
             x, target = tensor(degraded), tensor(clean)
             scores["input"].append(psnr(x, target))
             megapixels += clean.shape[0] * clean.shape[1] / 1e6
