@@ -76,6 +76,8 @@ class TrainingEntry(TypedDict, total=False):
     """Number of training pictures; SHA-256 over names, sizes and pixels (not the encoding)."""
     validation: dict[str, Any]
     """The newest score."""
+    mean_with: str
+    """SHA-256 of a file of weights, where these are the mean of it and of what the training came to."""
     earlier: "list[EarlierEntry]"
     """The phases that led to the recipe's `init`, the first one first, as far as its header tells."""
 

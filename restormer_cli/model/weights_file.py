@@ -203,7 +203,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def _to_text(value: Any) -> str:
     """A header entry: a string as it is, unless that would read back as something else; other values as JSON."""
-    return value if isinstance(value, str) and _from_text(value) == value else json.dumps(value)
+    return value if isinstance(value, str) and _from_text(value) == value else json.dumps(value, separators=(",", ":"))
 
 
 def _from_text(text: str) -> Any:

@@ -3,11 +3,14 @@
 
     python scripts/results/bundle.py runs/denoise/weights.safetensors denoise
     python scripts/results/bundle.py runs/defocus/weights.safetensors defocus --before denoise-1.safetensors
+    python scripts/results/bundle.py runs/denoise/weights.safetensors denoise --mean-with OLD.safetensors
 
-`--before` adds a leg that the header does not know, since its successor was trained before headers listed earlier legs.
+`--mean-with` takes the mean of the run's weights and of those that it began with: often better than both on what a short
+leg unlearns (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022). `--before` adds a leg that the header does not know, since its successor was trained before headers listed earlier legs.
 """
 
 import argparse
+from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -39,6 +42,7 @@ def main() -> None:
     parser.add_argument("task")
     parser.add_argument("--lists", choices=LICENCES, default="sharp", help="of photographs that it was trained on")
     parser.add_argument("--before", type=Path, help="weights of a leg before the first that the header lists")
+    parser.add_argument("--mean-with", type=Path, help="weights whose mean with the run's is taken")
     options = parser.parse_args()
     weights = load_weights(options.weights)
     header = {key: value for key, value in weights.header.items() if key not in ("format", "model")}
@@ -50,6 +54,13 @@ def main() -> None:
         first = legs_behind(options.before)
         known = [row for row in header["training"].get("earlier", []) if row not in first]
         header["training"] = training_record(leg, first + known)
+    if options.mean_with is not None:
+        other = dict(load_weights(options.mean_with).model.named_parameters())
+        with torch.no_grad():
+            for name, parameter in weights.model.named_parameters():
+                parameter.lerp_(other[name].to(parameter.dtype), 0.5)
+        header["training"].pop("validation", None)  # of the run's own weights
+        header["training"]["mean_with"] = sha256(options.mean_with.read_bytes()).hexdigest()
     save_weights(CHECKPOINTS / f"{options.task}.safetensors", weights.model, header, dtype=torch.float16)
 
 
