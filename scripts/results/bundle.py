@@ -5,8 +5,9 @@
     python scripts/results/bundle.py runs/defocus/weights.safetensors defocus --before denoise-1.safetensors
     python scripts/results/bundle.py runs/denoise/weights.safetensors denoise --mean-with OLD.safetensors
 
-`--mean-with` takes the mean of the run's weights and of those that it began with: often better than both on what a short
-leg unlearns (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022). `--before` adds a leg that the header does not know, since its successor was trained before headers listed earlier legs.
+`--mean-with` takes the mean of the run's weights and of those that it began with: often better than both on what a
+short leg unlearns (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022). `--before` adds a leg that
+the header does not know, since its successor was trained before headers listed earlier legs.
 """
 
 import argparse
