@@ -373,8 +373,10 @@ def _options(encoder: str, quality: int, opening: Opening) -> tuple[dict[str, st
     mastering = [f"{key}={value}" for key, value in _mastering(encoder, opening).items()]
     lost = "its HDR mastering data are not kept" if (opening.mastering or opening.light) and not mastering else None
     if encoder == "libx264":
-        options = {"crf": str(crf), "preset": "medium"}
-        return options | ({"x264-params": ":".join(mastering)} if mastering else {}), lost
+        # Its AVX-512 code else plans bits by memory that it has not written: equal frames, a telephone's among them,
+        # become other bytes in each run (findings/x264-reads-unwritten-memory.sh).
+        parameters = ":".join(["cpu-independent=1", *mastering])
+        return {"crf": str(crf), "preset": "medium", "x264-params": parameters}, lost
     if encoder == "libx265":
         parameters = ":".join(["log-level=none", *mastering])
         return {"crf": str(crf), "preset": "medium", "x265-params": parameters}, lost
