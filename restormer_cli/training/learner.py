@@ -24,6 +24,7 @@ from restormer_cli.model.restormer import Block, Level, Restormer
 from restormer_cli.model.weights import load_weights
 from restormer_cli.recipe import Recipe
 from restormer_cli.training.losses import LOSSES
+from restormer_cli.training.muon import Muon, forget_matrices
 from restormer_cli.training.step_graph import WARM_UP, Pairs, StepGraph
 
 COMPILED_FROM = 4000
@@ -92,6 +93,8 @@ class TrainState:
         self.graph = StepGraph(accelerator.device) if self.ahead and alone else None
         self.rate = torch.zeros((), device=accelerator.device) if self.ahead else None
         self._notes: list[str] = []
+        if self.sharded and recipe.optimizer.kind == "muon":
+            raise UserError("optimizer.kind = muon: FSDP cuts its matrices: set adamw, or use plain processes")
         if self.sharded and recipe.ema.decay:
             raise UserError("ema.decay: an average is not kept under FSDP: set ema.decay=0, or use plain processes")
         self.network = initial_network(recipe)
@@ -100,14 +103,7 @@ class TrainState:
             self.average.to(accelerator.device)
         self.compiled = compiles(recipe, accelerator.device)
         _configure(self.network, recipe, self.compiled)
-        optimizer = torch.optim.AdamW(
-            self.network.parameters(),
-            lr=recipe.optimizer.lr,
-            betas=recipe.optimizer.betas,
-            weight_decay=recipe.optimizer.weight_decay,
-            fused=accelerator.device.type in FUSED,
-            capturable=self.ahead and accelerator.device.type == "cuda",
-        )
+        optimizer = _optimizer(self.network, recipe, accelerator.device, self.precision, self.ahead)
         # Of depth-wise convolutions' gradients, whose strides differ where a side is 1; they are a few kilobytes.
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         # Of the optimiser, whose first steps of a shape run by single calls.
@@ -296,6 +292,8 @@ class TrainState:
         else:
             self.network.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
+            if self.recipe.optimizer.kind == "adamw":
+                forget_matrices(self.optimizer.optimizer)
         # A checkpoint brings its own along, but the recipe is what counts: it may have been changed on purpose.
         for group in self.optimizer.param_groups:
             group["betas"], group["weight_decay"] = self.recipe.optimizer.betas, self.recipe.optimizer.weight_decay
@@ -347,6 +345,24 @@ def _configure(network: Restormer, recipe: Recipe, compiled: bool) -> None:
         config = torch._dynamo.config
         limit = "recompile_limit" if hasattr(config, "recompile_limit") else "cache_size_limit"  # before torch 2.7
         setattr(config, limit, max(getattr(config, limit), shapes))
+
+
+def _optimizer(
+    network: Restormer, recipe: Recipe, device: torch.device, precision: str, ahead: bool
+) -> torch.optim.AdamW:
+    """The recipe's; `ahead`: for steps that a CUDA graph may hold."""
+    wanted = recipe.optimizer
+    keywords: dict[str, Any] = {
+        "lr": wanted.lr,
+        "betas": wanted.betas,
+        "weight_decay": wanted.weight_decay,
+        "fused": device.type in FUSED,
+        "capturable": ahead and device.type == "cuda",
+    }
+    if wanted.kind == "adamw":
+        return torch.optim.AdamW(network.parameters(), **keywords)
+    dtype = torch.bfloat16 if precision == "bf16" and multiplies_bf16(device) else torch.float32
+    return Muon(network.parameters(), dtype=dtype, **keywords)
 
 
 def _average(network: Restormer, decay: float) -> AveragedModel | None:

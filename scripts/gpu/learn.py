@@ -48,6 +48,7 @@ from restormer_cli.model.weights_file import save_weights  # noqa: E402
 from restormer_cli.recipe import Recipe, Stage  # noqa: E402
 from restormer_cli.recipe_files import read_recipe, resolved  # noqa: E402
 from restormer_cli.training.losses import LOSSES  # noqa: E402
+from restormer_cli.training.muon import MOMENTUM, is_matrix, turned  # noqa: E402
 from restormer_cli.training.provenance import legs_behind, training_record  # noqa: E402
 
 WARM_UP = 100
@@ -255,7 +256,7 @@ def header(recipe: Recipe, init: str | None, phase: dict[str, Any]) -> dict[str,
 
 
 class FlatState:
-    """Parameters, gradients, AdamW's moments and the average, each one vector: an update is a dozen kernels."""
+    """Parameters, gradients, moments and the average, each one vector: an update by AdamW is a dozen kernels."""
 
     def __init__(self, network: Restormer, recipe: Recipe) -> None:
         self.network = network
@@ -276,20 +277,33 @@ class FlatState:
         optimizer = recipe.optimizer
         self.betas, self.decay, self.clip = optimizer.betas, optimizer.weight_decay, optimizer.clip or math.inf
         self.memory = recipe.ema.decay
+        self.kept = torch.full_like(self.weights, self.betas[0])
+        self.matrices: dict[tuple[int, int], list[slice]] = {}
+        """Of Muon: where those of a shape lie."""
+        for p, place in zip(parameters, self.places, strict=True):
+            if optimizer.kind == "muon" and is_matrix(p):
+                self.matrices.setdefault((p.shape[0], p[0].numel()), []).append(place)
+                self.kept[place] = MOMENTUM
 
     @torch.no_grad()
     def update(self) -> None:
-        """AdamW with the norm of the gradient clipped; nothing moves where that is not finite."""
+        """The recipe's optimiser with the norm of the gradient clipped; nothing moves where that is not finite."""
         norm = self.gradients.norm()
         sound = norm.isfinite()
         gradients = torch.where(sound, self.gradients * (self.clip / (norm + 1e-6)).clamp_max(1), 0)
         one, two = self.betas
         self.taken += sound
-        self.first.lerp_(gradients, 1 - one)
+        self.first.lerp_(gradients, 1 - self.kept)
         self.second.mul_(two).addcmul_(gradients, gradients, value=1 - two)
         steps = self.taken.clamp_min(1)
         scale = (self.second / (1 - two**steps)).sqrt_().add_(1e-8)
-        move = (self.first / (1 - one**steps)).div_(scale).add_(self.weights, alpha=self.decay)
+        move = (self.first / (1 - one**steps)).div_(scale)
+        dtype = torch.bfloat16 if move.is_cuda else torch.float32
+        for shape, places in self.matrices.items():
+            ahead = [gradients[place].lerp(self.first[place], MOMENTUM).view(shape) for place in places]
+            for place, step in zip(places, turned(torch.stack(ahead), dtype), strict=True):
+                move[place] = step.flatten()
+        move.add_(self.weights, alpha=self.decay)
         self.weights -= torch.where(sound, move * self.rate, 0)
         memory = torch.minimum((1 + self.taken) / (10 + self.taken), torch.full_like(self.taken, self.memory))
         self.average += (self.weights - self.average) * (1 - memory)

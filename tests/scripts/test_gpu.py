@@ -1,5 +1,7 @@
 """The scripts for a lent GPU, rehearsed on a CPU: what fails there cannot be mended in the minutes that there are."""
 
+import copy
+import importlib
 import io
 import json
 import subprocess
@@ -14,6 +16,9 @@ from PIL import Image
 from skimage import data
 
 from restormer_cli.model.weights import load_weights
+from restormer_cli.recipe import Recipe
+from restormer_cli.training.distributed import make_accelerator
+from restormer_cli.training.learner import TrainState
 
 ROOT = Path(__file__).resolve().parents[2]
 GPU = ROOT / "scripts" / "gpu"
@@ -151,3 +156,32 @@ def test_a_leg_of_another_task_runs_through(tmp_path: Path) -> None:
     assert header["task"] == "defocus"
     assert header["training"]["data"]["pictures"] == 1
     assert header["recipe"]["seed"] == 402
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_an_update_of_one_vector_is_the_optimisers(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(GPU))
+    learn = importlib.import_module("learn")
+    values = {
+        "name": "tiny",
+        "task": "denoise",
+        "model": {"dim": 4, "blocks": [0, 1, 1, 1], "heads": [1, 1, 2, 2], "refinement": 1},
+        "data": {"train": {"clean": "none"}},
+        "degrade": {"steps": ["gaussian:25"]},
+        "optimizer": {"kind": kind, "lr": 1e-2, "weight_decay": 0.1, "betas": [0.9, 0.99], "clip": 0},
+        "ema": {"decay": 0.9},
+        "run": {"precision": "fp32"},
+    }
+    recipe = Recipe.model_validate(values)
+    state = TrainState(recipe, make_accelerator("cpu", None, tmp_path))
+    flat = learn.FlatState(copy.deepcopy(state.network), recipe)
+    flat.rate.fill_(recipe.optimizer.lr)
+    torch.manual_seed(0)
+    for _ in range(3):
+        for p, g in zip(state.network.parameters(), flat.network.parameters(), strict=True):
+            p.grad = torch.randn_like(p)
+            g.grad.copy_(p.grad)
+        state.optimizer.step()
+        flat.update()
+    for p, g in zip(state.network.parameters(), flat.network.parameters(), strict=True):
+        torch.testing.assert_close(g, p, rtol=1e-4, atol=1e-5)

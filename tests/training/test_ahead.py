@@ -73,12 +73,12 @@ def recorded(device: torch.device, work: Callable[[], Tensor]) -> Callable[[], T
     return replay
 
 
-@pytest.fixture
-def recipe(small_recipe) -> Recipe:
+@pytest.fixture(params=["adamw", "muon"])
+def recipe(request: pytest.FixtureRequest, small_recipe) -> Recipe:
     """Two shapes, micro-batches, an average; a checkpoint after every fourth iteration."""
     return small_recipe(
         stage=[{"iterations": 8, "patch": 8, "batch": 3}, {"iterations": 6, "patch": 16, "batch": 2}],
-        optimizer={"lr": 1e-2, "clip": 1.0},
+        optimizer={"kind": request.param, "lr": 1e-3, "clip": 1.0},
         ema={"decay": 0.9},
         checkpoint={"every": 4},
         run={"non_finite_steps": 3, "micro_batch": 2},
