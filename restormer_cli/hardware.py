@@ -161,6 +161,22 @@ def give_back() -> None:
             ctypes.CDLL(None).malloc_trim(0)
 
 
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # glibc's malloc.h
+
+
+def keep_freed() -> None:
+    """Have C's allocator keep freed memory for what comes next, for the rest of this process (glibc).
+
+    A training step frees and asks for the same tensors again and again; by default large ones go back to the system and
+    come again page by page, zeroed: a fifth of a bf16 step of `denoise-fast` on a core, a tenth of one of `denoise`.
+    """
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # another C library
+            allocator = ctypes.CDLL(None)
+            for which, size in ((M_MMAP_THRESHOLD, 2**25), (M_TRIM_THRESHOLD, 2**30), (M_TOP_PAD, 2**26)):
+                allocator.mallopt(which, size)
+
+
 def free(device: "torch.device") -> int:
     """Bytes that could be had now; on the host, by the system's count and the container's limit, if it has one."""
     if device.type == "cuda":

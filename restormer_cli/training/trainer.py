@@ -21,7 +21,14 @@ from restormer_cli.data.batches import TrainingBatches, prefetched, training_bat
 from restormer_cli.data.pictures import Note, Reading
 from restormer_cli.errors import Failed
 from restormer_cli.files import finite
-from restormer_cli.hardware import EMULATED, about_device, is_out_of_memory, lacks_compiler, multiplies_bf16
+from restormer_cli.hardware import (
+    EMULATED,
+    about_device,
+    is_out_of_memory,
+    keep_freed,
+    lacks_compiler,
+    multiplies_bf16,
+)
 from restormer_cli.model.weights_file import save_weights
 from restormer_cli.recipe import Recipe, Stage
 from restormer_cli.recipe_files import recipe_toml, resolved
@@ -110,6 +117,8 @@ def fit(
     on_main(accelerator, lambda: check_unused(folder, resume=resume))
     training = yield from training_batches(recipe)
     validation = Validation(recipe, accelerator)
+    if accelerator.device.type == "cpu":
+        keep_freed()
     learner = TrainState(recipe, accelerator)
     with ExitStack() as stack:
         state, notes = on_main(accelerator, partial(_open, stack, folder, recipe, resume, accept_changes))
