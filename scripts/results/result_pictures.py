@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 from restormer_cli.benchmark.classical import METHODS, hints_for
 from restormer_cli.benchmark.scoring import degrade
@@ -49,6 +49,8 @@ def save_strip(path: Path, photograph: str, pictures: list[np.ndarray]) -> None:
     gap = np.full((SIDE, GAP, 3), 255, np.uint8)
     strip = np.concatenate([part for cut in cuts for part in (cut, gap)][:-1], axis=1).astype(np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
+    # An optimised JPEG is encoded as one block, noise and all.
+    ImageFile.MAXBLOCK = max(ImageFile.MAXBLOCK, strip.nbytes)
     Image.fromarray(strip).save(path, quality=90, subsampling=0, optimize=True)
 
 
