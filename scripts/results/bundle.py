@@ -13,6 +13,7 @@ the header does not know, since its successor was trained before headers listed 
 import argparse
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -49,7 +50,7 @@ def main() -> None:
     header = {key: value for key, value in weights.header.items() if key not in ("format", "model")}
     header["licence"] = LICENCES[options.lists]
     if "recipe" in header:
-        header["recipe"] = {**header["recipe"], "licence": header["licence"]}
+        header["recipe"] = without_none({**header["recipe"], "licence": None})  # which stands beside it
     if options.before is not None:
         leg = {key: value for key, value in header["training"].items() if key not in ("hours", "earlier")}
         first = legs_behind(options.before)
@@ -62,7 +63,24 @@ def main() -> None:
                 parameter.lerp_(other[name].to(parameter.dtype), 0.5)
         header["training"].pop("validation", None)  # of the run's own weights
         header["training"]["mean_with"] = sha256(options.mean_with.read_bytes()).hexdigest()
+    header["training"] = rounded(header["training"])
     save_weights(CHECKPOINTS / f"{options.task}.safetensors", weights.model, header, dtype=torch.float16)
+
+
+def rounded(value: Any) -> Any:
+    """Decibels to the fourth digit."""
+    if isinstance(value, dict):
+        return {key: rounded(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [rounded(inner) for inner in value]
+    return round(value, 4) if isinstance(value, float) else value
+
+
+def without_none(value: Any) -> Any:
+    """Tables without the keys that are none, as recipes have them by default: bytes of the 4 MB."""
+    if isinstance(value, dict):
+        return {key: without_none(inner) for key, inner in value.items() if inner is not None}
+    return [without_none(inner) for inner in value] if isinstance(value, list) else value
 
 
 if __name__ == "__main__":
