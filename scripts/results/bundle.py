@@ -63,6 +63,10 @@ def main() -> None:
                 parameter.lerp_(other[name].to(parameter.dtype), 0.5)
         header["training"].pop("validation", None)  # of the run's own weights
         header["training"]["mean_with"] = sha256(options.mean_with.read_bytes()).hexdigest()
+    for leg in header["training"].get("earlier", []):
+        leg.pop("validation", None)  # by other photographs or noise, and hundreds of bytes
+        if leg.get("data") == header["training"].get("data"):
+            del leg["data"]
     header["training"] = rounded(header["training"])
     save_weights(CHECKPOINTS / f"{options.task}.safetensors", weights.model, header, dtype=torch.float16)
 
