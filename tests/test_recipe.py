@@ -19,6 +19,9 @@ RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 Read = Callable[..., Recipe]
 MINIMAL = (Path(__file__).parent / "minimal.toml").read_text()
 
+OPTIMIZER = {"kind": "adamw", "lr": 3e-4, "weight_decay": 1e-4, "betas": (0.9, 0.999), "clip": 0.01}
+"""The paper's (section 4)."""
+
 
 def test_defaults_are_the_papers(read: Read) -> None:
     recipe = read(MINIMAL)
@@ -39,13 +42,7 @@ def test_defaults_are_the_papers(read: Read) -> None:
         "concat": True,
     }
     assert recipe.seed == 100
-    assert recipe.optimizer.model_dump() == {
-        "kind": "adamw",
-        "lr": 3e-4,
-        "weight_decay": 1e-4,
-        "betas": (0.9, 0.999),
-        "clip": 0.01,
-    }
+    assert recipe.optimizer.model_dump() == OPTIMIZER
     assert recipe.schedule.lr_min == 1e-6
     assert recipe.loss.kind == "l1"
     assert recipe.ema.decay == 0
@@ -221,13 +218,7 @@ def test_an_official_recipe_is_the_papers(name: str) -> None:
         norm=norm,  # pyright: ignore[reportArgumentType]
         dual_pixel=channels_in == 6,
     )
-    assert recipe.optimizer.model_dump() == {
-        "kind": "adamw",
-        "lr": 3e-4,
-        "weight_decay": 1e-4,
-        "betas": (0.9, 0.999),
-        "clip": 0.01,
-    }
+    assert recipe.optimizer.model_dump() == OPTIMIZER
     assert (recipe.loss.kind, recipe.ema.decay, recipe.seed) == ("l1", 0, 100)
     assert recipe.augment.model_dump() == {"flips": True, "mixup": mixup, "mixup_groups": 8, "balance": 0, "shrink": 0}
     if mixup:
