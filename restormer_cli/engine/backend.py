@@ -12,11 +12,10 @@ from torch import Tensor
 
 from restormer_cli.engine.memory_plan import Plan, plan
 from restormer_cli.engine.progress import Progress, silent
-from restormer_cli.engine.strips import StripNetwork
+from restormer_cli.engine.strips import StripNetwork, by_kernels
 from restormer_cli.engine.whole_map import WholeMap, fits, has_few_cells, tensor_float_32
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.restormer import Restormer
-from restormer_cli.native.build import library
 
 PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """`fp32` is exact; `tf32`, on CUDA only, is float32 whose products and convolutions are rounded to 10 bits."""
@@ -74,19 +73,21 @@ class OwnBackend:
 
     def plan(self, height: int, width: int, *, tile: int | None, budget: int | None, base: int) -> Plan:
         most = tile or max(height, width)
+        dtype = PRECISIONS[self.precision]
+        native = by_kernels(self._model, dtype)
         return plan(
             self.config,
             height,
             width,
             device=self.device,
             precision=self.precision,
-            itemsize=PRECISIONS[self.precision].itemsize,
+            itemsize=torch.float32.itemsize if native else dtype.itemsize,
             tile=tile,
             window=self.window,
             budget=budget,
             whole_map=self._whole_maps and has_few_cells(min(height, most), min(width, most), self.window),
             base=base,
-            native=self.device.type == "cpu" and self.precision == "fp32" and library() is not None,
+            native=native,
         )
 
     def run(self, picture: Tensor, plan: Plan, notice: Notice, progress: Progress = silent) -> Tensor:

@@ -18,6 +18,7 @@ from restormer_cli.launcher import local_place
 from restormer_cli.model.padding import multiple_of_8, pad_to_multiple_of_8
 from restormer_cli.model.restormer import Restormer
 from restormer_cli.model.weights_file import Weights
+from restormer_cli.native.build import multiplies_pairs
 
 
 class Restorer:
@@ -212,14 +213,15 @@ LARGEST_LOSS = 0.02
 
 
 def automatic_precision(header: dict[str, object], device: torch.device) -> str:
-    """bf16 on a GPU that multiplies in it, where the weights' header says that it costs them no more than 0.02 dB.
+    """bf16 where it is faster, and where the weights' header says that it costs them no more than 0.02 dB.
 
-    On a CPU fp32, whatever the header: the compiled kernels are in fp32, the operators that bf16 runs through are not
-    compiled, and which of the two is faster where a processor multiplies in bf16 has not been measured.
+    That is on a GPU that multiplies in it, and on a CPU whose kernels multiply pairs (docs/performance.md). Where a CPU
+    has to run it by PyTorch's operators, it is fp32.
     """
     loss = header.get("bf16_loss")
     little = isinstance(loss, int | float) and not isinstance(loss, bool) and loss <= LARGEST_LOSS
-    return "bf16" if little and device.type == "cuda" and multiplies_bf16(device) else "fp32"
+    faster = multiplies_pairs() if device.type == "cpu" else device.type == "cuda" and multiplies_bf16(device)
+    return "bf16" if little and faster else "fp32"
 
 
 def _own_gpu(device: torch.device) -> torch.device:

@@ -8,7 +8,8 @@ them (docs/how-it-works.md). So a block is two walks:
 
 A walk goes down the rows of a piece of the map, a strip of a few rows at a time: the wide intermediates of a strip
 never leave the cache, and no full-size temporary exists beyond x and v. On a CPU every core walks pieces of its own
-(pieces.py). In float32 the same two walks are functions in C where a compiler is (native/).
+(pieces.py). In float32 the same two walks are functions in C where a compiler is (native/), and in bf16 where the
+processor has what makes them faster.
 A 3×3 convolution needs a pixel around: `LineBuffer` carries two rows from strip to strip, and a piece reads one pixel
 of each neighbour, from its `Halo` where x is already being changed. The result is the textbook network's up to rounding
 (test_strips_equal_the_whole_image).
@@ -29,7 +30,7 @@ from restormer_cli.engine.progress import FIRST_PASS, Meter, Progress, silent
 from restormer_cli.engine.tlc import Cells
 from restormer_cli.engine.transitions import StripTransitions, whole_rows
 from restormer_cli.model.restormer import Block, Level, Restormer
-from restormer_cli.native.build import library
+from restormer_cli.native.build import library, multiplies_pairs
 from restormer_cli.native.workers import WorkerPool
 
 LEVEL = {
@@ -44,15 +45,24 @@ LEVEL = {
 }
 
 
+def by_kernels(model: Restormer, dtype: torch.dtype) -> bool:
+    """Whether a model runs by the kernels in C: on a CPU, in float32 where there is a compiler, in bf16 where products
+    of pairs are faster besides."""
+    if next(model.parameters()).device.type != "cpu":
+        return False
+    fast = dtype is torch.float32 or (dtype is torch.bfloat16 and multiplies_pairs())
+    return fast and library() is not None
+
+
 class StripNetwork:
     """A Restormer prepared for inference: `run(picture)` gives what the network gives, faster and in less memory.
 
     `dtype` is that of products and features (float32, bfloat16, float16, float64); sums and softmax are float32
-    or better. The model is read, never changed.
+    or better, and so are features by the kernels in C. The model is read, never changed.
     `window` is TLC's, in pixels of the picture; None is the network as it was trained, with global attention.
     `threads` walk as many pieces side by side on a CPU; None: PyTorch's number.
     `compiled` fuses what torch.compile can fuse: for GPUs.
-    `native`: by the kernels in C, float32 on a CPU only; None: where they can be had.
+    `native`: by the kernels in C, float32 or bf16 on a CPU only; None: where `by_kernels` says so.
     """
 
     def __init__(
@@ -78,21 +88,23 @@ class StripNetwork:
         self.threads = threads if on_cpu and not compiled else 1
         self.workers = WorkerPool(self.threads)
         self.workspace = Workspace()
-        self.native = native if native is not None else on_cpu and dtype is torch.float32 and library() is not None
+        self.native = by_kernels(model, dtype) if native is None else native
+        bf16 = self.native and dtype is torch.bfloat16
+        self.features = torch.float32 if bf16 else dtype
         layers = dict(model.named_children())
         with torch.inference_mode():
             self.blocks = {
-                name: [self._block(block) for block in level]  # type: ignore[arg-type]
+                name: [self._block(block, bf16) for block in level]  # type: ignore[arg-type]
                 for name, level in layers.items()
                 if isinstance(level, Level)
             }
             self.transitions = (
-                NativeTransitions(model, self.workers, self.workspace)
+                NativeTransitions(model, self.workers, self.workspace, bf16)
                 if self.native
                 else StripTransitions(model, dtype, self.strip_bytes)
             )
             skip = model.skip_conv
-            self.skip = None if skip is None else PackedLinear(skip.weight.flatten(1), skip.bias, dtype)
+            self.skip = None if skip is None else PackedLinear(skip.weight.flatten(1), skip.bias, self.features)
 
     @torch.inference_mode()
     def run(self, picture: Tensor, keep_v: bool = True, progress: Progress = silent) -> Tensor:
@@ -108,7 +120,7 @@ class StripNetwork:
 
         # One buffer is the level-1 decoder's map in the end. Until then its back half is the level-1 skip, and its
         # front half is room for every v and for the maps of level 3 and 4. `join` turns one into the other.
-        buffer = torch.empty(sizes.maps, dtype=self.dtype, device=self.device).view(2, height, width, c)
+        buffer = torch.empty(sizes.maps, dtype=self.features, device=self.device).view(2, height, width, c)
         spare, level1 = buffer[0].flatten(), buffer[1]
         self.transitions.embed(pixels, level1)
         embedded = level1.clone() if self.config.dual_pixel else None
@@ -166,15 +178,15 @@ class StripNetwork:
             surrounded = [(piece, Halo(x, piece, 1 if v is not None else 2)) for piece in pieces]
             self.workers.map(partial(walk.finish, matrices=matrices), surrounded, done[1])
 
-    def _block(self, block: Block) -> NativeBlock | PackedBlock:
+    def _block(self, block: Block, bf16: bool) -> NativeBlock | PackedBlock:
         if self.native and supports(block):
-            return NativeBlock(block)
-        return PackedBlock(block, self.dtype, self.compiled)
+            return NativeBlock(block, bf16)
+        return PackedBlock(block, self.features, self.compiled)
 
     def _rows(self, pieces: list[Piece], channels: int) -> int:
         """Rows of a strip whose intermediate of so many channels fits `strip_bytes`."""
         columns = max(piece.columns[1] - piece.columns[0] for piece in pieces)
-        return max(1, self.strip_bytes // (columns * channels * self.dtype.itemsize))
+        return max(1, self.strip_bytes // (columns * channels * self.features.itemsize))
 
 
 def _work(name: str, block: NativeBlock | PackedBlock) -> float:

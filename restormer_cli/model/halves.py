@@ -2,7 +2,7 @@
 
 MDTA is two of them, because its sums look at the whole map (section 3.1): `attention_sums`, and `residual_half` with
 the matrix made from them; GDFN is a third (section 3.2). All have gradients of their own (native/training.c), in
-float32.
+float32; with `bf16` the factors of products are rounded to it, and nothing else.
 """
 
 import ctypes
@@ -27,10 +27,10 @@ ROWS = 16
 """Rows that a part has at least where the map has them, so that little is computed twice."""
 NUMBERS = ("height", "width", "channels", "kind", "heads", "hidden", "inner", "centred")
 WEIGHTS = (
-    *("first", "first_bias", "taps", "taps_bias", "second", "second_bias"),
-    *("first_back", "taps_back", "second_back"),
+    *("first", "second", "first_back", "second_back"),
+    *("first_bias", "taps", "taps_bias", "second_bias", "taps_back"),
 )
-OF_PICTURES = ("of_q", "of_k", "twice_qq", "twice_kk", "second_own", "second_back_own")
+OF_PICTURES = ("of_q", "of_k", "second_own", "second_back_own", "twice_qq", "twice_kk")
 OF_THREADS = ("first", "first_bias", "taps", "taps_bias", "second")
 OF_PARTS = ("own", "qq", "kk")
 
@@ -54,62 +54,65 @@ class BatchStruct(ctypes.Structure):
 
 
 def attention_sums(
-    x: Tensor, weight: Tensor, bias: Tensor | None, taps: Tensor, taps_bias: Tensor | None, heads: int, centred: bool
-) -> tuple[Tensor, Tensor, Tensor]:
+    x: Tensor, weight: Tensor, bias: Tensor | None, taps: Tensor, taps_bias: Tensor | None, heads: int, centred: bool,
+    bf16: bool = False,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Sums over pixels of q and k: x (b, h, w, c) -> Σ q kᵀ (b, heads, d, d), Σ q², Σ k² (b, heads, d).
 
     The weight (2c, c) and bias (2c) are q's and k's, with the norm's multiplied in; taps (2c, 9).
     """
-    return _Sums.apply(x, weight, bias, taps, taps_bias, heads, centred)
+    return _Sums.apply(x, weight, bias, taps, taps_bias, heads, centred, bf16)
 
 
 def residual_half(
     x: Tensor, weight: Tensor, bias: Tensor | None, taps: Tensor, taps_bias: Tensor | None, second: Tensor,
-    second_bias: Tensor | None, kind: int, centred: bool,
+    second_bias: Tensor | None, kind: int, centred: bool, bf16: bool = False,
 ) -> Tensor:  # fmt: skip
     """x + W tail(depth-wise(V norm(x))): (b, h, w, c) -> the same.
 
     For MIX the tail is nothing and W is each picture's, (b, c, c); for GATE it is GELU(gate) · value, the halves of
     V's outputs, and W is (1, c, hidden). V (outputs, c) and its bias have the norm's multiplied in; taps (outputs, 9).
     """
-    return _Residual.apply(x, weight, bias, taps, taps_bias, second, second_bias, kind, centred)
+    return _Residual.apply(x, weight, bias, taps, taps_bias, second, second_bias, kind, centred, bf16)
 
 
 class _Residual(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Tensor:
-        x, weight, bias, taps, taps_bias, second, second_bias, ctx.kind, ctx.centred = inputs
+        x, weight, bias, taps, taps_bias, second, second_bias, ctx.kind, ctx.centred, ctx.bf16 = inputs
         ctx.save_for_backward(x, weight, bias, taps, taps_bias, second)
         ctx.second_bias = second_bias is not None
         if _without_numbers(x):
             return torch.empty_like(x)
-        return _residual(x.contiguous(), weight, bias, taps, taps_bias, second, second_bias, ctx.kind, ctx.centred)
+        return _residual(
+            x.contiguous(), weight, bias, taps, taps_bias, second, second_bias, ctx.kind, ctx.centred, ctx.bf16
+        )
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, taps, taps_bias, second = ctx.saved_tensors
-        found = _backward(x, dy, weight, bias, taps, taps_bias, second, None, ctx.kind, 1, ctx.centred)
-        return *found, dy.sum((0, 1, 2)) if ctx.second_bias else None, None, None
+        found = _backward(x, dy, weight, bias, taps, taps_bias, second, None, ctx.kind, 1, ctx.centred, ctx.bf16)
+        return *found, dy.sum((0, 1, 2)) if ctx.second_bias else None, None, None, None
 
 
 class _Sums(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
-        x, weight, bias, taps, taps_bias, ctx.heads, ctx.centred = inputs
+        x, weight, bias, taps, taps_bias, ctx.heads, ctx.centred, ctx.bf16 = inputs
         ctx.save_for_backward(x, weight, bias, taps, taps_bias)
         count, d = x.shape[0], x.shape[3] // ctx.heads
         if _without_numbers(x):
             squares = x.new_empty(count, ctx.heads, d)
             return x.new_empty(count, ctx.heads, d, d), squares, squares.clone()
-        return _sums(x.contiguous(), weight, bias, taps, taps_bias, ctx.heads, ctx.centred)
+        return _sums(x.contiguous(), weight, bias, taps, taps_bias, ctx.heads, ctx.centred, ctx.bf16)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *sums: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, taps, taps_bias = ctx.saved_tensors
-        found = _backward(x, None, weight, bias, taps, taps_bias, None, sums, SUMS, ctx.heads, ctx.centred)
-        return *found, None, None
+        found = _backward(x, None, weight, bias, taps, taps_bias, None, sums, SUMS, ctx.heads, ctx.centred, ctx.bf16)
+        return *found, None, None, None
 
 
 def _without_numbers(x: Tensor) -> bool:
@@ -123,6 +126,7 @@ class _Laid:
 
     struct: HalfStruct
     tensors: list[Tensor]
+    bf16: bool
     parts: int
     inner: int
     hidden: int
@@ -130,7 +134,7 @@ class _Laid:
 
 def _lay_out(
     x: Tensor, kind: int, heads: int, centred: bool, weight: Tensor, bias: Tensor | None, taps: Tensor,
-    taps_bias: Tensor | None, second: Tensor | None, second_bias: Tensor | None, back: bool,
+    taps_bias: Tensor | None, second: Tensor | None, second_bias: Tensor | None, bf16: bool, back: bool,
 ) -> _Laid:  # fmt: skip
     c, parts = x.shape[3], 1 if kind == MIX else 2
     inner = len(weight) // parts
@@ -144,7 +148,7 @@ def _lay_out(
     wide_weight = weight if inner == hidden else in_parts(weight.mT).mT
     of_taps = in_parts(taps.mT)
     tensors: dict[str, Tensor | None] = {
-        "first": panels(wide_weight),
+        "first": panels(wide_weight, bf16),
         "first_bias": None if bias is None else in_parts(bias),
         "taps": of_taps,
         "taps_bias": None if taps_bias is None else in_parts(taps_bias),
@@ -152,18 +156,18 @@ def _lay_out(
     }
     if kind == GATE:
         assert second is not None
-        tensors["second"] = panels(second)
+        tensors["second"] = panels(second, bf16)
     if back:
-        tensors["first_back"] = panels(wide_weight.mT)
+        tensors["first_back"] = panels(wide_weight.mT, bf16)
         tensors["taps_back"] = of_taps.flip(0).contiguous()
         if kind == GATE:
             assert second is not None
-            tensors["second_back"] = panels(padded(second).mT)
+            tensors["second_back"] = panels(padded(second).mT, bf16)
     struct = HalfStruct(
         height=x.shape[1], width=x.shape[2], channels=c, kind=kind, heads=heads, hidden=hidden, inner=inner,
         centred=centred, **{name: pointer(tensor) for name, tensor in tensors.items()},
     )  # fmt: skip
-    return _Laid(struct, [tensor for tensor in tensors.values() if tensor is not None], parts, inner, hidden)
+    return _Laid(struct, [tensor for tensor in tensors.values() if tensor is not None], bf16, parts, inner, hidden)
 
 
 @dataclass
@@ -200,7 +204,7 @@ def _pool() -> WorkerPool:
 
 def _run(name: str, laid: "_Laid", cut: _Cut, batch: BatchStruct, of_threads: dict[str, Tensor] | None = None) -> None:
     """A kernel over all parts, on every thread its own: equal numbers of threads add up in equal order."""
-    kernels = _kernels()
+    kernels = _kernels(laid.bf16)
     kernel, half = getattr(kernels, name), ctypes.byref(laid.struct)
     floats = kernels.half_scratch_floats(half, ctypes.byref(batch))
     scratch = torch.empty(cut.threads, floats)
@@ -223,27 +227,28 @@ def _whole(count: int) -> int:
     return count + -count % _kernels().lanes()
 
 
-def _kernels() -> ctypes.CDLL:
-    kernels = library()
+def _kernels(bf16: bool = False) -> ctypes.CDLL:
+    kernels = library(bf16=bf16)
     assert kernels is not None  # or nobody would come here
     return kernels
 
 
 def _residual(
     x: Tensor, weight: Tensor, bias: Tensor | None, taps: Tensor, taps_bias: Tensor | None, second: Tensor,
-    second_bias: Tensor | None, kind: int, centred: bool,
+    second_bias: Tensor | None, kind: int, centred: bool, bf16: bool,
 ) -> Tensor:  # fmt: skip
-    laid = _lay_out(x, kind, 1, centred, weight, bias, taps, taps_bias, second, second_bias, back=False)
-    own = panels(second) if kind == MIX else None
+    laid = _lay_out(x, kind, 1, centred, weight, bias, taps, taps_bias, second, second_bias, bf16, back=False)
+    own = panels(second, bf16) if kind == MIX else None
     y, cut = torch.empty_like(x), _Cut.of(x.shape)
     _run("half_forward", laid, cut, cut.batch(x=x.data_ptr(), out=y.data_ptr(), second_own=pointer(own)))
     return y
 
 
 def _sums(
-    x: Tensor, weight: Tensor, bias: Tensor | None, taps: Tensor, taps_bias: Tensor | None, heads: int, centred: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    laid = _lay_out(x, SUMS, heads, centred, weight, bias, taps, taps_bias, None, None, back=False)
+    x: Tensor, weight: Tensor, bias: Tensor | None, taps: Tensor, taps_bias: Tensor | None, heads: int, centred: bool,
+    bf16: bool,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    laid = _lay_out(x, SUMS, heads, centred, weight, bias, taps, taps_bias, None, None, bf16, back=False)
     c, cut = x.shape[3], _Cut.of(x.shape)
     d = c // heads
     qk = torch.zeros(cut.parts, heads, _tall(d), _whole(d))
@@ -305,24 +310,24 @@ class _Gradients:
 
 def _backward(
     x: Tensor, dy: Tensor | None, weight: Tensor, bias: Tensor | None, taps: Tensor, taps_bias: Tensor | None,
-    second: Tensor | None, sums: Sequence[Tensor] | None, kind: int, heads: int, centred: bool,
+    second: Tensor | None, sums: Sequence[Tensor] | None, kind: int, heads: int, centred: bool, bf16: bool,
 ) -> list[Tensor | None]:  # fmt: skip
     """Gradients of x, weight, bias, taps, taps_bias and, where it is one, of `second`; from dy or those of the sums."""
     if _without_numbers(x):
         asked = (x, weight, bias, taps, taps_bias) + (() if second is None else (second,))
         return [None if tensor is None else torch.empty_like(tensor) for tensor in asked]
     x, dy = x.contiguous(), None if dy is None else dy.contiguous()
-    laid = _lay_out(x, kind, heads, centred, weight, bias, taps, taps_bias, second, None, back=True)
+    laid = _lay_out(x, kind, heads, centred, weight, bias, taps, taps_bias, second, None, bf16, back=True)
     dx, cut = torch.empty_like(x), _Cut.of(x.shape)
     gradients = _Gradients(laid, x.shape[3], cut)
     own: dict[str, Tensor | None] = {"x": x, "dy": dy, "out": dx, "own": gradients.own}
     if sums is not None:
-        own |= {"of_q": panels(sums[0]), "of_k": panels(sums[0].mT)}
+        own |= {"of_q": panels(sums[0], bf16), "of_k": panels(sums[0].mT, bf16)}
         own |= {
             name: padded(2 * part.flatten(1)) for name, part in zip(("twice_qq", "twice_kk"), sums[1:], strict=True)
         }
     elif kind == MIX and second is not None:
-        own |= {"second_own": panels(second), "second_back_own": panels(padded(second).mT)}
+        own |= {"second_own": panels(second, bf16), "second_back_own": panels(padded(second).mT, bf16)}
     batch = cut.batch(**{name: pointer(tensor) for name, tensor in own.items()})
     _run("half_backward", laid, cut, batch, gradients.of_threads())
     (of_weight, of_bias, of_taps, of_taps_bias), of_second = gradients.found()

@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from restormer_cli.model import halves
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.depthwise import depthwise, has_triton
-from restormer_cli.native.build import library
+from restormer_cli.native.build import library, multiplies_pairs
 
 BLOCK_BYTES = 20 << 20
 """On a CPU a batch is trained a few pictures at a time, so that no tensor is larger than this: the C library hands
@@ -203,6 +203,11 @@ class Block(nn.Module):
 
     def _by_kernels(self, x: Tensor) -> Tensor:
         """The same, computed in C, with nothing kept for the backward pass but x and what follows its first half."""
+        bf16 = torch.is_autocast_enabled("cpu")
+        with torch.autocast("cpu", enabled=False):
+            return self._in_float32(x.float(), bf16)
+
+    def _in_float32(self, x: Tensor, bf16: bool) -> Tensor:
         attention, feed, c = self.attn, self.ffn, x.shape[3]
         assert attention.qkv_dwconv is not None
         assert feed.dwconv is not None
@@ -213,14 +218,15 @@ class Block(nn.Module):
             (None, None) if rows is None else rows.split((2 * c, c)) for rows in (bias, attention.qkv_dwconv.bias)
         )
         centred = self.norm1.body.bias is not None
-        sums = halves.attention_sums(x, first, bias, taps, taps_bias, attention.heads, centred)
+        sums = halves.attention_sums(x, first, bias, taps, taps_bias, attention.heads, centred, bf16)
         matrix = attention.matrix(Gram(*sums))
         out_bias = attention.project_out.bias
-        x = halves.residual_half(x, v, v_bias, v_taps, v_taps_bias, matrix, out_bias, halves.MIX, centred)
+        x = halves.residual_half(x, v, v_bias, v_taps, v_taps_bias, matrix, out_bias, halves.MIX, centred, bf16)
         weight, bias = folded(self.norm2, feed.project_in)
         taps, out = feed.dwconv.weight.flatten(1), feed.project_out
         second = out.weight.flatten(1)[None]
-        return halves.residual_half(x, weight, bias, taps, feed.dwconv.bias, second, out.bias, halves.GATE, centred)
+        rest = second, out.bias, halves.GATE, centred, bf16
+        return halves.residual_half(x, weight, bias, taps, feed.dwconv.bias, *rest)
 
 
 class Level(nn.Sequential):
@@ -333,9 +339,14 @@ class Restormer(nn.Module):
 
 
 def _takes_kernels(x: Tensor) -> bool:
-    """Whether blocks train by the kernels in C: on a CPU, in float32, where they have been compiled."""
-    plain = x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    return trains_on_cpu(x) and plain and KERNELS.get() and library() is not None
+    """Whether blocks train by the kernels in C: on a CPU, where they have been compiled; in float32, or by autocast to
+    bf16 where that is faster by them."""
+    if not trains_on_cpu(x) or not KERNELS.get():
+        return False
+    if torch.is_autocast_enabled("cpu"):
+        bf16 = torch.get_autocast_dtype("cpu") == torch.bfloat16 and x.dtype in (torch.float32, torch.bfloat16)
+        return bf16 and multiplies_pairs()
+    return x.dtype == torch.float32 and library() is not None
 
 
 def folded(norm: LayerNorm, layer: nn.Conv2d, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor | None]:

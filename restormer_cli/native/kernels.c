@@ -14,16 +14,28 @@
 /* What Python asks first: how weights are to be laid out. */
 EXPORT int lanes(void) { return LANES; }
 
+/* Whether bf16 is multiplied by one instruction. */
+EXPORT int has_pairs(void) {
+#if defined(BF16) && defined(__AVX512BF16__)
+    return 1;
+#else
+    return 0;
+#endif
+}
+
 /* `count` matrices of weights in the order of `products`; an output or input is so many numbers on from the one before.
-   What fills the last panel is zeros. */
+   What fills the last panel, and a last input's lane, is zeros. */
 EXPORT void lay_panels(const float *weight, i64 count, i64 step, i64 outputs, i64 output_step, i64 inputs, i64 input_step,
-                       float *to) {
+                       factor *to) {
     for (; count > 0; count--, weight += step)
         for (i64 first = 0, lanes; first < outputs; first += lanes) {
             lanes = outputs - first >= PANEL ? PANEL : LANES;
-            for (i64 k = 0; k < inputs; k++)
+            for (i64 k = 0; k < inputs; k += TERMS)
                 for (i64 i = first; i < first + lanes; i++)
-                    *to++ = i < outputs ? weight[i * output_step + k * input_step] : 0;
+                    for (i64 term = k; term < k + TERMS; term++) {
+                        const int there = i < outputs && term < inputs;
+                        *to++ = there ? factor_of(weight[i * output_step + term * input_step]) : 0;
+                    }
         }
 }
 
@@ -55,10 +67,9 @@ typedef struct {
     i64 cell_rows, cell_columns;                /* of TLC's cells; 1 and 1 without */
     const i64 *row_borders, *column_borders;    /* where the cells begin, and the end */
     float *x, *v;                                   /* v: NULL where it is computed again in the second pass */
-    const float *qkv, *qkv_bias, *qkv_taps, *qkv_taps_bias; /* panels; taps are (9, channels) */
-    const float *v_only, *v_only_bias, *v_taps, *v_taps_bias;
-    const float *mix, *mix_bias;                    /* panels of every cell's M, one after the other */
-    const float *widen, *widen_bias, *widen_taps, *widen_taps_bias, *narrow, *narrow_bias;
+    const factor *qkv, *v_only, *mix, *widen, *narrow; /* panels; mix: of every cell's M, one after the other */
+    const float *qkv_bias, *v_only_bias, *mix_bias, *widen_bias, *narrow_bias;
+    const float *qkv_taps, *qkv_taps_bias, *v_taps, *v_taps_bias, *widen_taps, *widen_taps_bias; /* (9, channels) */
 } Block;
 
 typedef struct {
@@ -117,7 +128,7 @@ static void read_row(const Block *b, const Piece *p, i64 row, i64 left, i64 righ
 
 /* Room for the rows of a piece, in floats; what is beyond a row may be read as part of a vector. */
 typedef struct {
-    float *normed, *wide[3], *narrow, *mixed[2], *recalled[3], *v, *x;
+    float *normed, *wide[3], *narrow, *mixed[2], *recalled[3], *v, *x, *factors;
 } Rows;
 
 static i64 lay_out(const Block *b, const Piece *p, Rows *rows) {
@@ -133,6 +144,7 @@ static i64 lay_out(const Block *b, const Piece *p, Rows *rows) {
     for (int i = 0; i < 3; i++) TAKE(recalled[i], b->v ? 0 : width * c);
     for (int i = 0; i < 2; i++) TAKE(mixed[i], width * c);
     TAKE(narrow, width * widest);
+    TAKE(factors, room_floats(width, most(c, b->hidden)));
 #undef TAKE
     return used;
 }
@@ -194,7 +206,7 @@ EXPORT void gather(const Block *b, const Piece *p) {
         } else {
             normalise(b->x + (row * b->width + left) * c, rows.normed, right - left, c, b->centred1);
             product(rows.normed, c, b->qkv, b->qkv_bias, 0, 0, wide + (left - p->left + 1) * stride, stride,
-                    right - left, c, three);
+                    right - left, c, three, rows.factors);
         }
         const i64 done = row - 1;
         if (done < p->top) continue;
@@ -218,7 +230,7 @@ static const float *recall(const Block *b, const Piece *p, Rows *rows, i64 row, 
         read_row(b, p, next, from, to, rows->x);
         normalise(rows->x, rows->normed, to - from, c, b->centred1);
         product(rows->normed, c, b->v_only, b->v_only_bias, 0, 0, wide + (from - outer) * stride, stride, to - from, c,
-                c);
+                c, rows->factors);
     }
     const i64 shift = (left - 1 - outer) * stride;
     const float *const around[3] = {rows->recalled[(row + 2) % 3] + shift, rows->recalled[row % 3] + shift,
@@ -233,7 +245,7 @@ EXPORT void apply(const Block *b, const Piece *p) {
     lay_out(b, p, &rows);
     const i64 c = b->channels, stride = 2 * b->hidden, width = p->right - p->left;
     const i64 left = most(p->left - 1, 0), right = least(p->right + 1, b->width), inner = p->left - left;
-    const i64 cell_size = whole(c) * c;
+    const i64 cell_size = panels_size(c, c);
     i64 cell_row = 0;
     for (int i = 0; i < 3; i++) memset(rows.wide[i], 0, (width + 2) * stride * sizeof(float));
     for (i64 row = p->top - 1; row <= p->bottom; row++) {
@@ -252,18 +264,18 @@ EXPORT void apply(const Block *b, const Piece *p) {
                 if (from >= to) continue;
                 const i64 at = from - left, cell = cell_row * b->cell_columns + column;
                 product(v + at * v_stride, v_stride, b->mix + cell * cell_size, b->mix_bias, rows.x + at * c, c,
-                        mixed + at * c, c, to - from, c, c);
+                        mixed + at * c, c, to - from, c, c, rows.factors);
             }
             normalise(mixed, rows.normed, right - left, c, b->centred2);
             product(rows.normed, c, b->widen, b->widen_bias, 0, 0, wide + (left - p->left + 1) * stride, stride,
-                    right - left, c, stride);
+                    right - left, c, stride, rows.factors);
         }
         const i64 done = row - 1;
         if (done < p->top) continue;
         const float *const around[3] = {rows.wide[(done + 2) % 3], rows.wide[done % 3], wide};
         depthwise_gate(around, stride, b->widen_taps, b->widen_taps_bias, rows.narrow, width, b->hidden);
         product(rows.narrow, b->hidden, b->narrow, b->narrow_bias, rows.mixed[done & 1] + inner * c, c,
-                b->x + (done * b->width + p->left) * c, c, width, b->inner, c);
+                b->x + (done * b->width + p->left) * c, c, width, b->inner, c, rows.factors);
     }
 }
 
@@ -273,14 +285,17 @@ enum { PLAIN, DOWN, UP, UP_REDUCED };
 
 typedef struct {
     i64 height, width, inputs, outputs, kind; /* of x; outputs: of the result, for UP in one of its pixels */
-    const float *x, *weight, *bias;           /* for UP four convolutions, of the pixels (0,0), (0,1), (1,0), (1,1) */
+    const float *x;
+    const factor *weight;                     /* for UP four convolutions, of the pixels (0,0), (0,1), (1,0), (1,1) */
+    const float *bias;
     float *out;
     i64 out_row, out_pixel;                   /* floats from one to the next */
     const float *addend;                      /* PLAIN: laid out as the result; NULL for none */
-    const float *reduce, *reduce_bias;        /* UP_REDUCED: the product of what is in `out` before */
+    const factor *reduce;
+    const float *reduce_bias;                 /* UP_REDUCED: the product of what is in `out` before */
 } Convolution;
 
-static i64 conv_layout(const Convolution *b, const Piece *p, float **rows, float **room, float **more) {
+static i64 conv_layout(const Convolution *b, const Piece *p, float **rows, float **room, float **more, float **factors) {
     const i64 width = p->right - p->left, spare = PANEL + LANES;
     i64 used = 0;
     for (int i = 0; i < 3; i++) {
@@ -290,19 +305,21 @@ static i64 conv_layout(const Convolution *b, const Piece *p, float **rows, float
     *room = p->scratch + used;
     used += whole(2 * width * b->outputs + spare);
     *more = p->scratch + used;
-    return used + whole(2 * width * b->outputs + spare);
+    used += whole(2 * width * b->outputs + spare);
+    *factors = p->scratch + used;
+    return used + whole(most(3 * room_floats(width + 2, b->inputs), room_floats(2 * width, b->outputs)) + spare);
 }
 
 EXPORT i64 conv_scratch_floats(const Convolution *b, const Piece *p) {
-    float *rows[3], *room, *more;
-    return conv_layout(b, p, rows, &room, &more);
+    float *rows[3], *room, *more, *factors;
+    return conv_layout(b, p, rows, &room, &more, &factors);
 }
 
 /* A piece of x, and zeros beyond the map, -> its place in the result. For DOWN it begins and ends at even pixels. */
 EXPORT void convolve(const Convolution *b, const Piece *p) {
-    float *rows[3], *room, *more;
-    conv_layout(b, p, rows, &room, &more);
-    const i64 c = b->inputs, n = b->outputs, width = p->right - p->left, part = whole(n) * 9 * c;
+    float *rows[3], *room, *more, *factors;
+    conv_layout(b, p, rows, &room, &more, &factors);
+    const i64 c = b->inputs, n = b->outputs, width = p->right - p->left, part = panels_size(n, 9 * paired(c));
     const i64 left = most(p->left - 1, 0), right = least(p->right + 1, b->width);
     for (int i = 0; i < 3; i++) memset(rows[i], 0, (width + 2) * c * sizeof(float));
     for (i64 next = p->top - 1; next <= p->bottom; next++) {
@@ -316,9 +333,9 @@ EXPORT void convolve(const Convolution *b, const Piece *p) {
         if (b->kind == PLAIN) {
             const i64 at = row * b->out_row + p->left * b->out_pixel;
             product3(around, b->weight, b->bias, b->addend ? b->addend + at : 0, b->out_pixel, b->out + at,
-                     b->out_pixel, width, c, n);
+                     b->out_pixel, width, c, n, factors);
         } else if (b->kind == DOWN) { /* pixel-unshuffle: channel k of pixel (y, x) becomes channel 4k + 2 (y % 2) + x % 2 */
-            product3(around, b->weight, b->bias, 0, 0, room, n, width, c, n);
+            product3(around, b->weight, b->bias, 0, 0, room, n, width, c, n, factors);
             float *out = b->out + row / 2 * b->out_row + p->left / 2 * b->out_pixel + 2 * (row & 1);
             for (i64 x = 0; x < width; x++)
                 for (i64 k = 0; k < n; k++) out[x / 2 * b->out_pixel + 4 * k + (x & 1)] = room[x * n + k];
@@ -329,10 +346,10 @@ EXPORT void convolve(const Convolution *b, const Piece *p) {
                 const i64 step = b->kind == UP ? b->out_pixel : n;
                 for (int x = 0; x < 2; x++)
                     product3(around, b->weight + (2 * y + x) * part, b->bias ? b->bias + (2 * y + x) * whole(n) : 0, 0, 0,
-                             to + x * step, 2 * step, width, c, n);
+                             to + x * step, 2 * step, width, c, n, factors);
                 if (b->kind == UP) continue;
                 memcpy(more, out, 2 * width * n * sizeof(float));
-                product(more, n, b->reduce, b->reduce_bias, room, n, out, n, 2 * width, n, n);
+                product(more, n, b->reduce, b->reduce_bias, room, n, out, n, 2 * width, n, n, factors);
             }
         }
     }

@@ -1,4 +1,4 @@
-"""Weights in the order in which the kernels read them: float32, in panels of so many outputs."""
+"""Weights in the order in which the kernels read them: panels of so many outputs, in float32 or in bf16."""
 
 import torch
 import torch.nn.functional as F
@@ -17,21 +17,28 @@ def padded_halves(rows: Tensor) -> Tensor:
     return torch.cat([padded(half) for half in rows.chunk(2, -1)], -1).contiguous()
 
 
-def panels(weight: Tensor) -> Tensor:
-    """(…, outputs, inputs) -> (…, outputs up to whole vectors · inputs), in the order of `products`."""
-    kernels = library()
+def panels(weight: Tensor, bf16: bool = False) -> Tensor:
+    """(…, outputs, inputs) -> (…, outputs up to whole vectors · inputs), in the order of `products`.
+
+    In bf16 inputs lie in pairs, the last one beside a zero where they are odd.
+    """
+    kernels = library(bf16=bf16)
     assert kernels is not None
     many, (outputs, inputs) = weight.shape[:-2], weight.shape[-2:]
     each = weight.detach().to(torch.float32).reshape(-1, outputs, inputs)
-    laid = torch.empty(*many, (outputs + -outputs % kernels.lanes()) * inputs)
+    size = (outputs + -outputs % kernels.lanes()) * (inputs + inputs % 2 if bf16 else inputs)
+    laid = torch.empty(*many, size, dtype=torch.bfloat16 if bf16 else torch.float32)
     step, output_step, input_step = each.stride()
     kernels.lay_panels(pointer(each), len(each), step, outputs, output_step, inputs, input_step, pointer(laid))
     return laid
 
 
-def convolution_panels(weight: Tensor) -> Tensor:
+def convolution_panels(weight: Tensor, bf16: bool = False) -> Tensor:
     """A 3×3 convolution's (…, outputs, inputs, 3, 3) -> `panels`, its taps in the order of the pixels' memory."""
-    return panels(weight.movedim(-3, -1).flatten(-3))
+    taps = weight.movedim(-3, -1)
+    if bf16:  # every pixel's inputs lie in pairs
+        taps = F.pad(taps, (0, taps.shape[-1] % 2))
+    return panels(taps.flatten(-3), bf16)
 
 
 def pointer(tensor: Tensor | None) -> int | None:

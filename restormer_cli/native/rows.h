@@ -1,7 +1,10 @@
 /* Products, norms, depth-wise convolutions and GELU of rows of pixels, in float32: what the kernels are made of.
 
    Rows are (pixels, channels). A product reads a row of pixels and panels of weights: TILE pixels by PANEL outputs are
-   summed up in registers. Vectors are those of GCC and Clang, so one text serves AVX2, AVX-512 and NEON. */
+   summed up in registers. Vectors are those of GCC and Clang, so one text serves AVX2, AVX-512 and NEON.
+
+   With BF16 defined, what products multiply is rounded to bfloat16, two numbers to a lane, and summed up in float32:
+   half the instructions where the processor has one for it. All else, and every map, stays float32. */
 
 #ifndef ROWS_H
 #define ROWS_H
@@ -10,6 +13,9 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#if defined(BF16) && defined(__AVX512BF16__)
+#include <immintrin.h>
+#endif
 
 #if defined(__AVX512F__)
 enum { LANES = 16, VECTORS = 2, TILE = 12 };
@@ -50,6 +56,81 @@ INLINE i64 least(i64 a, i64 b) { return a < b ? a : b; }
 INLINE i64 most(i64 a, i64 b) { return a > b ? a : b; }
 INLINE i64 whole(i64 count) { return (count + LANES - 1) / LANES * LANES; }
 
+/* ---- what products multiply ---- */
+
+#if defined(BF16)
+enum { TERMS = 2 /* of a sum, in a lane */ };
+typedef uint16_t factor;
+typedef mask factors __attribute__((aligned(2)));
+typedef int32_t pair __attribute__((aligned(2), may_alias));
+
+INLINE factors side_by_side(const factor *from) { return *(const factors *)from; }
+INLINE factors the_same(const factor *from) { return *(const pair *)from - (factors){0}; }
+#if defined(__AVX512BF16__)
+INLINE vec add_products(vec sum, factors a, factors b) {
+    return (vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
+}
+#else /* the same, slowly: for tests */
+INLINE vec add_products(vec sum, factors a, factors b) {
+    const mask high = (mask){0} - 0x10000;
+    sum += (vec)(a & high) * (vec)(b & high);
+    return sum + (vec)(a << 16) * (vec)(b << 16);
+}
+#endif
+/* To the nearest, of two equally near ones to the even, in the lower half of each lane; NaN stays NaN. */
+INLINE mask rounded(vec value) {
+#if defined(__AVX512BF16__)
+    return (mask)_mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)value));
+#else
+    const mask bits = (mask)value, none = (mask)(value != value), usual = bits + 0x7fff + (bits >> 16 & 1);
+    return ((usual & ~none) | ((bits | 0x400000) & none)) >> 16 & 0xffff;
+#endif
+}
+INLINE factor factor_of(float value) { return (factor)rounded(all(value))[0]; }
+#else
+enum { TERMS = 1 };
+typedef float factor;
+typedef vec factors;
+
+INLINE factors side_by_side(const factor *from) { return load(from); }
+INLINE factors the_same(const factor *from) { return all(*from); }
+INLINE vec add_products(vec sum, factors a, factors b) { return sum + a * b; }
+INLINE factor factor_of(float value) { return value; }
+#endif
+
+/* Numbers up to whole lanes of factors, and floats that are room for so many factors. */
+INLINE i64 paired(i64 count) { return (count + TERMS - 1) / TERMS * TERMS; }
+INLINE i64 room_floats(i64 pixels, i64 channels) { return TERMS == 1 ? 0 : pixels * paired(channels) / TERMS; }
+INLINE i64 panels_size(i64 outputs, i64 inputs) { return whole(outputs) * paired(inputs); }
+
+/* Rows of pixels as factors, `*stride` apart: as they are or, rounded, in `room`; a last channel alone has a zero beside. */
+static const factor *as_factors(const float *rows, i64 *stride, i64 pixels, i64 channels, float *room) {
+#if defined(BF16)
+    factor *to = (factor *)room;
+    for (i64 p = 0; p < pixels; p++, rows += *stride, to += paired(channels)) {
+        i64 c = 0;
+#if defined(__AVX512BF16__)
+        for (; c + LANES <= channels; c += LANES)
+            _mm256_storeu_si256((__m256i *)(to + c), (__m256i)_mm512_cvtneps_pbh((__m512)load(rows + c)));
+        if (c < paired(channels)) {
+            const __m512 rest = _mm512_maskz_loadu_ps((1u << (channels - c)) - 1, rows + c);
+            const __mmask16 places = (1u << (paired(channels) - c)) - 1;
+            _mm256_mask_storeu_epi16(to + c, places, (__m256i)_mm512_cvtneps_pbh(rest));
+        }
+#else
+        for (; c < channels; c++) to[c] = factor_of(rows[c]);
+        if (c < paired(channels)) to[c] = 0;
+#endif
+    }
+    *stride = paired(channels);
+    return (const factor *)room;
+#else
+    (void)pixels, (void)channels, (void)room;
+    (void)stride;
+    return rows;
+#endif
+}
+
 /* ---- products ---- */
 
 /* The first `count` of a vector's numbers, plus as many others, to their place. */
@@ -67,20 +148,20 @@ INLINE void put(vec value, const float *add, float *to, i64 count) {
 
 /* `tile` pixels by `vectors` vectors of outputs: sum over `lines` and k of x[line][pixel][k] weight[line][k][output],
    + bias, + addend. */
-INLINE void product_tile(const int tile, const int vectors, int lines, const float *const *x, i64 at, i64 x_stride,
-                         const float *weight, const float *bias, const float *addend, i64 addend_stride, float *out,
+INLINE void product_tile(const int tile, const int vectors, int lines, const factor *const *x, i64 at, i64 x_stride,
+                         const factor *weight, const float *bias, const float *addend, i64 addend_stride, float *out,
                          i64 out_stride, i64 inputs, i64 outputs) {
     vec sums[TALL][VECTORS];
     UNROLL for (int i = 0; i < tile; i++) UNROLL for (int j = 0; j < vectors; j++)
         sums[i][j] = bias ? load(bias + j * LANES) : (vec){0};
     for (int line = 0; line < lines; line++) {
-        const float *from = x[line] + at * x_stride;
-        for (i64 k = 0; k < inputs; k++, weight += vectors * LANES) {
-            vec row[VECTORS];
-            UNROLL for (int j = 0; j < vectors; j++) row[j] = load(weight + j * LANES);
+        const factor *from = x[line] + at * x_stride;
+        for (i64 k = 0; k < inputs; k += TERMS, weight += vectors * LANES * TERMS) {
+            factors row[VECTORS];
+            UNROLL for (int j = 0; j < vectors; j++) row[j] = side_by_side(weight + j * LANES * TERMS);
             UNROLL for (int i = 0; i < tile; i++) {
-                const vec value = all(from[i * x_stride + k]);
-                UNROLL for (int j = 0; j < vectors; j++) sums[i][j] += value * row[j];
+                const factors value = the_same(from + i * x_stride + k);
+                UNROLL for (int j = 0; j < vectors; j++) sums[i][j] = add_products(sums[i][j], value, row[j]);
             }
         }
     }
@@ -91,7 +172,7 @@ INLINE void product_tile(const int tile, const int vectors, int lines, const flo
 }
 
 /* All pixels by one panel, of VECTORS vectors or of one; as many tiles of the best height as there are, and the rest. */
-INLINE void product_panel(const int vectors, int lines, const float *const *x, i64 x_stride, const float *weight,
+INLINE void product_panel(const int vectors, int lines, const factor *const *x, i64 x_stride, const factor *weight,
                           const float *bias, const float *addend, i64 addend_stride, float *out, i64 out_stride,
                           i64 pixels, i64 inputs, i64 outputs) {
     const int tile = vectors == 1 ? TALL : TILE;
@@ -114,8 +195,8 @@ INLINE void product_panel(const int vectors, int lines, const float *const *x, i
 }
 
 /* (lines of) pixels and their inputs by panels of weights -> (pixels, outputs). Whole panels lie one after the other,
-   (lines, inputs, PANEL); what is left lies in panels of one vector. */
-static void products(int lines, const float *const *x, i64 x_stride, const float *weight, const float *bias,
+   (lines, inputs, PANEL); what is left lies in panels of one vector. Inputs: `paired`; of two, a lane has both. */
+static void products(int lines, const factor *const *x, i64 x_stride, const factor *weight, const float *bias,
                      const float *addend, i64 addend_stride, float *out, i64 out_stride, i64 pixels, i64 inputs,
                      i64 outputs) {
     i64 first = 0;
@@ -129,16 +210,24 @@ static void products(int lines, const float *const *x, i64 x_stride, const float
                       outputs - first);
 }
 
-/* A 1x1 convolution. */
-static void product(const float *x, i64 x_stride, const float *weight, const float *bias, const float *addend,
-                    i64 addend_stride, float *out, i64 out_stride, i64 pixels, i64 inputs, i64 outputs) {
-    products(1, &x, x_stride, weight, bias, addend, addend_stride, out, out_stride, pixels, inputs, outputs);
+/* A 1x1 convolution. `room`: see room_floats. */
+static void product(const float *x, i64 x_stride, const factor *weight, const float *bias, const float *addend,
+                    i64 addend_stride, float *out, i64 out_stride, i64 pixels, i64 inputs, i64 outputs, float *room) {
+    const factor *const from = as_factors(x, &x_stride, pixels, inputs, room);
+    products(1, &from, x_stride, weight, bias, addend, addend_stride, out, out_stride, pixels, paired(inputs), outputs);
 }
 
-/* A 3x3 convolution: of each of the three rows, three neighbouring pixels lie one after the other. */
-static void product3(const float *const rows[3], const float *weight, const float *bias, const float *addend,
-                     i64 addend_stride, float *out, i64 out_stride, i64 pixels, i64 inputs, i64 outputs) {
-    products(3, rows, inputs, weight, bias, addend, addend_stride, out, out_stride, pixels, 3 * inputs, outputs);
+/* A 3x3 convolution: of each of the three rows, three neighbouring pixels lie one after the other; those are of
+   pixels + 2, and there is room for three such rows. */
+static void product3(const float *const rows[3], const factor *weight, const float *bias, const float *addend,
+                     i64 addend_stride, float *out, i64 out_stride, i64 pixels, i64 inputs, i64 outputs, float *room) {
+    const factor *from[3];
+    i64 stride;
+    for (int y = 0; y < 3; y++) {
+        stride = inputs;
+        from[y] = as_factors(rows[y], &stride, pixels + 2, inputs, room + y * room_floats(pixels + 2, inputs));
+    }
+    products(3, from, stride, weight, bias, addend, addend_stride, out, out_stride, pixels, 3 * stride, outputs);
 }
 
 /* ---- pointwise ---- */

@@ -17,9 +17,9 @@ typedef struct {
     i64 height, width, channels, kind, heads;
     i64 hidden, inner; /* channels of a part, and how many of them are not padding */
     i64 centred;       /* whether the norm subtracts the mean */
-    const float *first, *first_bias, *taps, *taps_bias; /* panels (wide, channels); taps are (9, wide) */
-    const float *second, *second_bias;                  /* panels (channels, inner) */
-    const float *first_back, *taps_back, *second_back;  /* panels (channels, wide); taps from the last; (hidden, channels) */
+    const factor *first, *second;           /* panels (wide, channels), (channels, inner) */
+    const factor *first_back, *second_back; /* panels (channels, wide), (hidden, channels) */
+    const float *first_bias, *taps, *taps_bias, *second_bias, *taps_back; /* taps are (9, wide); back: from the last */
 } Half;
 
 /* A batch of maps, each cut into `down` by `across` parts, of which a thread takes every `step`th from `start` on. */
@@ -28,7 +28,8 @@ typedef struct {
     const float *x, *dy; /* dy: NULL on the way forward */
     float *out;          /* y or, on the way back, dx; for SUMS forward NULL */
     /* Of each picture: SUMS back: d qk in panels (i from j) and (j from i), 2 d qq, 2 d kk; MIX: instead of the half's. */
-    const float *of_q, *of_k, *twice_qq, *twice_kk, *second_own, *second_back_own;
+    const factor *of_q, *of_k, *second_own, *second_back_own;
+    const float *twice_qq, *twice_kk;
     /* Of the thread, added to: gradients (wide, channels), (wide), (9, wide), (wide), (inner, channels). */
     float *first, *first_bias, *taps, *taps_bias, *second;
     /* Of each part, added to: for SUMS forward qk, (heads, d, d), and Σ q², Σ k²; for MIX back as `second`. */
@@ -41,7 +42,8 @@ typedef struct {
     i64 top, bottom, left, right;
     const float *x, *dy;
     float *out;
-    const float *of_q, *of_k, *twice_qq, *twice_kk, *second_own, *second_back_own;
+    const factor *of_q, *of_k, *second_own, *second_back_own;
+    const float *twice_qq, *twice_kk;
     float *first, *first_bias, *taps, *taps_bias, *second, *qq, *kk;
     float *scratch;
 } Part;
@@ -55,7 +57,7 @@ EXPORT i64 tall_rows(i64 rows) { return tall(rows); }
 typedef struct {
     float *normed[3], *wide[3], *back[3]; /* back: gradients of the depth-wise convolution's result */
     float *mean[3], *scale[3];
-    float *pre, *act, *deep, *narrow, *addend, *dy;
+    float *pre, *act, *deep, *narrow, *addend, *dy, *factors, *others;
 } Room;
 
 static i64 lay_out(const Half *b, const Part *p, Room *room) {
@@ -77,6 +79,8 @@ static i64 lay_out(const Half *b, const Part *p, Room *room) {
     TAKE(narrow, width * c);
     TAKE(addend, width * b->hidden);
     TAKE(dy, width * c);
+    TAKE(factors, room_floats(width + 1, most(wide, c)));
+    TAKE(others, room_floats(width + 1, c));
 #undef TAKE
     return used;
 }
@@ -97,12 +101,12 @@ static Part part_of(const Half *b, const Batch *g, i64 member) {
         .x = g->x + picture * map,
         .dy = PICK(g->dy, picture, map),
         .out = PICK(g->out, picture, map),
-        .of_q = PICK(g->of_q, picture, b->heads * whole(d) * d),
-        .of_k = PICK(g->of_k, picture, b->heads * whole(d) * d),
+        .of_q = PICK(g->of_q, picture, b->heads * panels_size(d, d)),
+        .of_k = PICK(g->of_k, picture, b->heads * panels_size(d, d)),
         .twice_qq = PICK(g->twice_qq, picture, whole(c)),
         .twice_kk = PICK(g->twice_kk, picture, whole(c)),
-        .second_own = PICK(g->second_own, picture, whole(c) * b->inner),
-        .second_back_own = PICK(g->second_back_own, picture, b->hidden * c),
+        .second_own = PICK(g->second_own, picture, panels_size(c, b->inner)),
+        .second_back_own = PICK(g->second_back_own, picture, panels_size(b->hidden, c)),
         .first = g->first,
         .first_bias = g->first_bias,
         .taps = g->taps,
@@ -122,18 +126,36 @@ EXPORT i64 half_scratch_floats(const Half *b, const Batch *g) {
     return lay_out(b, &widest, &room);
 }
 
+/* Rows of pixels as factors of sums over pixels, `*stride` from one lane's pixels to the next: as they are or, rounded,
+   in `room`, (pairs of pixels, channels, 2), where the last pixel alone has zeros beside. */
+static const factor *over_pixels(const float *rows, i64 *stride, i64 pixels, i64 channels, float *room) {
+#if defined(BF16)
+    for (i64 p = 0; p < pixels; p += 2) {
+        const float *first = rows + p * *stride, *second = first + *stride;
+        float *to = room + p / 2 * channels;
+        for (i64 c = 0; c < channels; c += LANES)
+            store(to + c, (vec)(rounded(load(first + c)) | (p + 1 < pixels ? rounded(load(second + c)) << 16 : (mask){0})));
+    }
+    *stride = 2 * channels;
+    return (const factor *)room;
+#else
+    (void)stride, (void)pixels, (void)channels, (void)room;
+    return rows;
+#endif
+}
+
 /* sums[i][j] += sum over pixels of a[pixel][i] b[pixel][j], for TILE rows i and `vectors` vectors of j. */
-INLINE void outer_tile(const int vectors, const float *a, i64 a_stride, const float *b, i64 b_stride, i64 pixels,
+INLINE void outer_tile(const int vectors, const factor *a, i64 a_stride, const factor *b, i64 b_stride, i64 pixels,
                        float *sums, i64 width) {
     vec part[TILE][VECTORS];
     UNROLL for (int i = 0; i < TILE; i++) UNROLL for (int j = 0; j < vectors; j++)
         part[i][j] = load(sums + i * width + j * LANES);
-    for (i64 p = 0; p < pixels; p++) {
-        vec row[VECTORS];
-        UNROLL for (int j = 0; j < vectors; j++) row[j] = load(b + p * b_stride + j * LANES);
+    for (i64 p = 0; p < pixels; p += TERMS, a += a_stride, b += b_stride) {
+        factors row[VECTORS];
+        UNROLL for (int j = 0; j < vectors; j++) row[j] = side_by_side(b + j * LANES * TERMS);
         UNROLL for (int i = 0; i < TILE; i++) {
-            const vec value = all(a[p * a_stride + i]);
-            UNROLL for (int j = 0; j < vectors; j++) part[i][j] += value * row[j];
+            const factors value = the_same(a + i * TERMS);
+            UNROLL for (int j = 0; j < vectors; j++) part[i][j] = add_products(part[i][j], value, row[j]);
         }
     }
     UNROLL for (int i = 0; i < TILE; i++) UNROLL for (int j = 0; j < vectors; j++)
@@ -141,13 +163,17 @@ INLINE void outer_tile(const int vectors, const float *a, i64 a_stride, const fl
 }
 
 /* The same of all m rows and n columns; sums are (tall(m), whole(n)), and what is beyond is anything. */
-static void outer(const float *a, i64 a_stride, i64 m, const float *b, i64 b_stride, i64 n, i64 pixels, float *sums) {
+static void outer(const Room *room, const float *rows, i64 a_stride, i64 m, const float *columns, i64 b_stride, i64 n,
+                  i64 pixels, float *sums) {
     const i64 width = whole(n);
+    const factor *a = over_pixels(rows, &a_stride, pixels, m, room->factors);
+    const factor *b = over_pixels(columns, &b_stride, pixels, n, room->others);
     for (i64 j = 0; j < width;) {
         const int vectors = width - j >= PANEL ? VECTORS : 1;
         for (i64 i = 0; i < m; i += TILE) {
-            if (vectors == VECTORS) outer_tile(VECTORS, a + i, a_stride, b + j, b_stride, pixels, sums + i * width + j, width);
-            else outer_tile(1, a + i, a_stride, b + j, b_stride, pixels, sums + i * width + j, width);
+            const factor *top = a + i * TERMS, *left = b + j * TERMS;
+            if (vectors == VECTORS) outer_tile(VECTORS, top, a_stride, left, b_stride, pixels, sums + i * width + j, width);
+            else outer_tile(1, top, a_stride, left, b_stride, pixels, sums + i * width + j, width);
         }
         j += vectors * LANES;
     }
@@ -275,7 +301,7 @@ static void part_forward(const Half *b, const Part *p) {
         } else {
             normalise(p->x + (row * b->width + from) * c, room.normed[0], to - from, c, b->centred);
             product(room.normed[0], c, b->first, b->first_bias, 0, 0, line + (from - p->left + 1) * wide, wide, to - from,
-                    c, wide);
+                    c, wide, room.factors);
         }
         const i64 done = row - 1, at = (done * b->width + p->left) * c;
         if (done < p->top) continue;
@@ -289,11 +315,11 @@ static void part_forward(const Half *b, const Part *p) {
         }
         if (b->kind != SUMS) {
             product(act, b->hidden, b->kind == MIX ? p->second_own : b->second, b->second_bias, p->x + at, c, p->out + at, c,
-                    width, b->inner, c);
+                    width, b->inner, c, room.factors);
             continue;
         }
         for (i64 head = 0; head < b->heads; head++)
-            outer(act + head * d, wide, d, act + b->hidden + head * d, wide, d, width, p->second + head * tall(d) * whole(d));
+            outer(&room, act + head * d, wide, d, act + b->hidden + head * d, wide, d, width, p->second + head * tall(d) * whole(d));
         add_squares(act, wide, width, b->hidden, p->qq);
         add_squares(act + b->hidden, wide, width, b->hidden, p->kk);
     }
@@ -304,14 +330,15 @@ static void part_forward(const Half *b, const Part *p) {
 static void tail_back(const Half *b, const Part *p, const Room *room, const float *dy, i64 pixels, float *back) {
     const i64 c = b->channels, d = c / b->heads, hidden = b->hidden;
     if (b->kind == MIX) {
-        product(dy, c, p->second_back_own, 0, 0, 0, back, hidden, pixels, c, hidden);
+        product(dy, c, p->second_back_own, 0, 0, 0, back, hidden, pixels, c, hidden, room->factors);
     } else if (b->kind == GATE) {
-        product(dy, c, b->second_back, 0, 0, 0, room->deep, hidden, pixels, c, hidden);
+        product(dy, c, b->second_back, 0, 0, 0, room->deep, hidden, pixels, c, hidden, room->factors);
         gate_back(room->pre, room->deep, pixels, hidden, back, room->act);
     } else {
         for (int part = 0; part < 2; part++) {
             const float *own = room->pre + part * hidden, *other = room->pre + (1 - part) * hidden;
-            const float *twice = part ? p->twice_kk : p->twice_qq, *panels = part ? p->of_k : p->of_q;
+            const float *twice = part ? p->twice_kk : p->twice_qq;
+            const factor *panels = part ? p->of_k : p->of_q;
             for (i64 x = 0; x < pixels; x++)
                 for (i64 k = 0; k < hidden; k += LANES) {
                     const vec value = load(own + x * 2 * hidden + k) * load(twice + k);
@@ -319,8 +346,8 @@ static void tail_back(const Half *b, const Part *p, const Room *room, const floa
                     if (k + LANES > c) store(back + (2 * x + part) * hidden + k, (vec){0}); /* padding */
                 }
             for (i64 head = 0; head < b->heads; head++)
-                product(other + head * d, 2 * hidden, panels + head * whole(d) * d, 0, room->addend + head * d, hidden,
-                        back + part * hidden + head * d, 2 * hidden, pixels, d, d);
+                product(other + head * d, 2 * hidden, panels + head * panels_size(d, d), 0, room->addend + head * d, hidden,
+                        back + part * hidden + head * d, 2 * hidden, pixels, d, d, room->factors);
         }
     }
 }
@@ -345,7 +372,7 @@ static void part_backward(const Half *b, const Part *p) {
             normalise_kept(b, p->x + (row * b->width + from) * c, to - from, normed, room.mean[slot] + from - outer_left,
                            room.scale[slot] + from - outer_left);
             product(normed, c, b->first, b->first_bias, 0, 0, room.wide[slot] + (from - outer_left) * wide, wide, to - from,
-                    c, wide);
+                    c, wide, room.factors);
         }
         const i64 middle = row - 1, place = (middle + 6) % 3;
         if (middle < p->top - 1) continue;
@@ -365,7 +392,7 @@ static void part_backward(const Half *b, const Part *p) {
                 add_taps(back + own * wide, wide, under, width, wide, p->taps);
                 add_rows(back + own * wide, wide, width, wide, p->taps_bias);
                 if (b->kind != SUMS)
-                    outer((b->kind == GATE ? room.act : room.pre) + own * b->hidden, b->hidden, b->inner, dy + own * c, c, c,
+                    outer(&room, (b->kind == GATE ? room.act : room.pre) + own * b->hidden, b->hidden, b->inner, dy + own * c, c, c,
                           width, p->second);
             }
         }
@@ -375,9 +402,9 @@ static void part_backward(const Half *b, const Part *p) {
         const float *normed = room.normed[last] + 2 * c;
         const i64 at = (done * b->width + p->left) * c;
         depthwise(around, wide, b->taps_back, 0, room.deep, width, wide);
-        outer(room.deep, wide, wide, normed, c, c, width, p->first);
+        outer(&room, room.deep, wide, wide, normed, c, c, width, p->first);
         add_rows(room.deep, wide, width, wide, p->first_bias);
-        product(room.deep, wide, b->first_back, 0, 0, 0, room.narrow, c, width, wide, c);
+        product(room.deep, wide, b->first_back, 0, 0, 0, room.narrow, c, width, wide, c, room.factors);
         normalise_back(b, normed, room.narrow, room.mean[last] + 2, room.scale[last] + 2, p->dy ? p->dy + at : 0, width,
                        p->out + at);
     }

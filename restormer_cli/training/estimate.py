@@ -11,7 +11,7 @@ from restormer_cli.hardware import choose_device
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.cost import count_operations, count_parameters, level_blocks, with_one_block
 from restormer_cli.model.restormer import KERNELS, Level, Restormer
-from restormer_cli.native.build import library
+from restormer_cli.native.build import library, multiplies_pairs
 from restormer_cli.recipe import Recipe, Stage
 from restormer_cli.training.learner import choose_precision
 from restormer_cli.training.schedule import Split, cosine_split, learning_rate, split_batch
@@ -116,8 +116,8 @@ def memory_of(recipe: Recipe) -> tuple[float, float]:
     copies = 4 + bool(recipe.ema.decay)
     device = choose_device("auto")
     half = choose_precision(recipe, device) == "bf16"
-    # The kernels in C keep nothing wide; a CPU alone has them, and not in bf16.
-    kernels = device.type == "cpu" and not half and library() is not None
+    # The kernels in C keep nothing wide; a CPU alone has them.
+    kernels = device.type == "cpu" and (multiplies_pairs() if half else library() is not None)
     saved_bytes = partial(_saved_bytes, half=half, kernels=kernels)
     saved = saved_bytes(config, checkpointing=run.activation_checkpointing)
     if run.activation_checkpointing:  # one block at a time is computed again; the widest is at full size
@@ -127,7 +127,7 @@ def memory_of(recipe: Recipe) -> tuple[float, float]:
     if half and device.type == "cuda":
         saved *= BF16_ON_CUDA
     channels = config.level1_channels if kernels else 2 * config.hidden(config.level1_channels)
-    widest = channels * (2 if half else 4) * PROBE**2
+    widest = channels * (2 if half and not kernels else 4) * PROBE**2
     return 4 * copies * count_parameters(config), (saved + 4 * widest) / PROBE**2
 
 

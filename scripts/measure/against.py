@@ -8,7 +8,8 @@
 Each build runs in a process of its own, on the same pictures; `paper` as weights is the paper's network with random
 ones; --new-weights are today's build's, where they are to be others. Beside them: twelve 3×3 convolutions of 96
 channels at half resolution (FFDNet's work) in plain PyTorch.
-With --train: forward and backward passes of that many pictures at once, and the most memory that the processes took.
+With --train: forward and backward passes of that many pictures at once, in bf16 by autocast, and the most memory that
+the processes took.
 With --busy: beside so many processes that keep a core busy all the time.
 """
 
@@ -45,7 +46,8 @@ else:
     run = run(model, getattr(torch, sys.argv[4])).run
     if batch:
         model.train()
-        run = lambda x: (model(x) - x).abs().mean().backward()
+        half = torch.autocast("cpu", dtype=torch.bfloat16, enabled=sys.argv[4] == "bfloat16")
+        run = lambda x: (half(model.forward)(x) - x).abs().mean().backward()
 for line in sys.stdin:
     side = int(line)
     x = torch.rand(batch or 1, 3, side, side)

@@ -2,12 +2,15 @@
 
 import os
 import subprocess
+from copy import deepcopy
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from restormer_cli.engine import strips
 from restormer_cli.engine.strips import StripNetwork
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.restormer import Restormer
@@ -96,11 +99,42 @@ def test_numbers_that_are_none_stay_none():
 
 
 @compiled
-def test_only_float32_on_a_cpu_runs_by_the_kernels():
+@pytest.mark.parametrize("keep_v", [True, False], ids=["v kept", "v recomputed"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_products_of_bf16_are_no_farther_from_the_truth_than_autocast(variant, keep_v):
+    """By the processor's own instruction or, where it has none, by others. Pictures and features are not rounded."""
+    model, cases = pictures_and_truths(variant)
+    for picture, truth, _ in cases:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            allowed = (textbook(model, picture) - truth).norm()
+        result = StripNetwork(model, torch.bfloat16, threads=2, native=True).run(picture, keep_v)
+        assert result.dtype == torch.float32
+        assert 1e-4 * truth.norm() < (result - truth).norm() <= 1.1 * allowed < 0.1 * truth.norm()
+
+
+@compiled
+def test_the_kernels_run_float32_on_a_cpu_and_bf16_where_that_is_faster(monkeypatch):
     model = network()
-    assert StripNetwork(model).native
-    assert not StripNetwork(model, torch.bfloat16).native
-    assert not StripNetwork(model.double(), torch.float64).native
+    for pairs in (True, False):
+        monkeypatch.setattr(strips, "multiplies_pairs", lambda pairs=pairs: pairs)
+        assert StripNetwork(model).native
+        assert StripNetwork(model, torch.bfloat16).native is pairs
+        assert not StripNetwork(deepcopy(model).double(), torch.float64).native
+
+
+@pytest.mark.parametrize(
+    ("instruction", "tiles", "known", "worth"),
+    [(True, False, 1, True), (True, False, 0, False), (True, True, 1, False), (False, False, 1, False)],
+)
+def test_bf16_is_for_processors_with_an_instruction_for_it_that_the_compiler_knows(
+    monkeypatch, instruction, tiles, known, worth
+):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: instruction)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles)
+    monkeypatch.setattr(build, "library", lambda **_: SimpleNamespace(has_pairs=lambda: known))
+    assert build.multiplies_pairs.__wrapped__() is worth
+    monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")
+    assert not build.multiplies_pairs.__wrapped__()
 
 
 @pytest.fixture

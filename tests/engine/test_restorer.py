@@ -409,18 +409,21 @@ def test_an_impossible_window_is_told(tiny_network):
         ({}, "cuda", True, "fp32"),
         ({"bf16_loss": "none"}, "cuda", True, "fp32"),
         ({"bf16_loss": 0.005}, "cuda", False, "fp32"),
-        ({"bf16_loss": 0.005}, "cpu", True, "fp32"),
+        ({"bf16_loss": 0.005}, "cpu", True, "bf16"),
+        ({"bf16_loss": 0.005}, "cpu", False, "fp32"),
+        ({"bf16_loss": 0.005}, "mps", True, "fp32"),
     ],
 )
 def test_auto_takes_bf16_only_where_it_is_native_and_costs_little(header, device, native, chosen, monkeypatch):
-    monkeypatch.setattr(restorer, "multiplies_bf16", lambda _: native)
+    monkeypatch.setattr(restorer, "multiplies_bf16", lambda device: native or device.type == "cpu")
+    monkeypatch.setattr(restorer, "multiplies_pairs", lambda: native)
     assert restorer.automatic_precision(header, torch.device(device)) == chosen
 
 
 def test_loaded_weights_are_a_model_whose_header_decides_auto(tiny_network, monkeypatch):
     """And a launcher's process takes its own GPU, unless one is named by its number."""
     network, pixels = tiny_network(), picture(16, 24)
-    weights = Weights(model=network, config=network.config, header={"bf16_loss": 0.005}, path=Path("x.safetensors"))
+    weights = Weights(model=network, config=network.config, header={"bf16_loss": 0.05}, path=Path("x.safetensors"))
     assert np.array_equal(Restorer(weights, device="cpu")(pixels), Restorer(network, device="cpu")(pixels))
     asked = []
     monkeypatch.setattr(restorer, "automatic_precision", lambda *told: asked.append(told) or "bf16")

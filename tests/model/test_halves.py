@@ -65,6 +65,26 @@ def test_results_and_gradients_are_those_of_the_operators(monkeypatch, variant, 
 
 
 @compiled
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
+def test_by_autocast_results_and_gradients_are_no_farther_off_than_those_of_the_operators(monkeypatch, variant):
+    """By the processor's own instruction or, where it has none, by others."""
+    module = block(**variant)
+    exact = deepcopy(module).double()
+    for size in ((1, 8, 8), (2, 40, 71), (1, 3, 1)):
+        x, dy = (torch.randn(*size, module.norm1.body.weight.numel()) for _ in range(2))
+        truth = gradients(exact, x.double(), dy.double())
+        with torch.autocast("cpu", dtype=torch.bfloat16), monkeypatch.context() as patch:
+            patch.setattr(restormer, "multiplies_pairs", lambda: True)
+            ours = gradients(module, x, dy)
+            patch.setattr(restormer, "multiplies_pairs", lambda: False)
+            plain = gradients(module, x, dy)
+        assert ours[0].dtype == torch.float32
+        away = [max((one - right).norm() / right.norm() for one, right in zip(found, truth, strict=True))
+                for found in (ours, plain)]  # fmt: skip
+        assert 1e-3 < away[0] < min(0.05, 1.5 * away[1])
+
+
+@compiled
 def test_equal_steps_have_equal_bits():
     module = block()
     x, dy = torch.randn(2, 2, 24, 72, 12)
@@ -101,7 +121,9 @@ def test_plainer_blocks_are_left_to_the_operators(monkeypatch, variant):
 
 
 @compiled
-def test_autocast_is_left_to_the_operators(monkeypatch):
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_is_left_to_the_operators_unless_products_of_pairs_are_faster(monkeypatch, dtype):
     monkeypatch.setattr(halves, "residual_half", None)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    monkeypatch.setattr(restormer, "multiplies_pairs", lambda: dtype == torch.float16)
+    with torch.autocast("cpu", dtype=dtype):
         block()(torch.randn(1, 8, 8, 12, requires_grad=True)).sum().backward()

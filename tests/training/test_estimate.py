@@ -67,6 +67,7 @@ def test_memory_falls_with_half_precision_checkpointing_and_micro_batches(
         return make_plan(small.model_copy(update={"run": small.run.model_copy(update=run)}), 8).stages[0].memory
 
     monkeypatch.setattr(estimate, "library", lambda: None)  # as on a GPU
+    monkeypatch.setattr(estimate, "multiplies_pairs", lambda: False)
     full = memory()
     assert 0.4 * full < memory(precision="bf16") < 0.7 * full
     assert memory(activation_checkpointing=True) < 0.5 * full
@@ -77,6 +78,8 @@ def test_bf16_on_cuda_is_counted_a_third_higher(small: Recipe, monkeypatch: pyte
     """Autocast keeps float32 copies there, of which a forward pass without numbers on a CPU knows nothing."""
     monkeypatch.setattr(estimate, "library", lambda: None)
     monkeypatch.setattr(restormer, "library", lambda: None)
+    for module in (estimate, restormer):
+        monkeypatch.setattr(module, "multiplies_pairs", lambda: False)
 
     def per_pixel(precision: str, device: str) -> float:
         monkeypatch.setattr(estimate, "choose_device", lambda name: torch.device(device))
@@ -86,13 +89,20 @@ def test_bf16_on_cuda_is_counted_a_third_higher(small: Recipe, monkeypatch: pyte
     assert per_pixel("fp32", "cuda") == per_pixel("fp32", "cpu")
 
 
-@pytest.mark.parametrize("kernels", [False, pytest.param(True, marks=compiled)], ids=["operators", "kernels"])
-def test_estimated_memory_covers_what_the_backward_pass_keeps(monkeypatch: pytest.MonkeyPatch, kernels: bool) -> None:
+@pytest.mark.parametrize(
+    ("kernels", "precision"),
+    [(False, "fp32"), pytest.param(True, "fp32", marks=compiled), pytest.param(True, "bf16", marks=compiled)],
+    ids=["operators", "kernels", "kernels in bf16"],
+)
+def test_estimated_memory_covers_what_the_backward_pass_keeps(
+    monkeypatch: pytest.MonkeyPatch, kernels: bool, precision: str
+) -> None:
     """Counted for real on another size than the estimate's own."""
-    if not kernels:
-        monkeypatch.setattr(estimate, "library", lambda: None)
-        monkeypatch.setattr(restormer, "library", lambda: None)
-    recipe = read_recipe("quick/denoise", ("run.precision=fp32", "ema.decay=0.0"))
+    for module in (estimate, restormer):
+        monkeypatch.setattr(module, "multiplies_pairs", lambda: kernels)
+        if not kernels:
+            monkeypatch.setattr(module, "library", lambda: None)
+    recipe = read_recipe("quick/denoise", (f"run.precision={precision}", "ema.decay=0.0"))
     fixed, per_pixel = memory_of(recipe)
     kept: dict[int, torch.UntypedStorage] = {}
 
@@ -101,7 +111,8 @@ def test_estimated_memory_covers_what_the_backward_pass_keeps(monkeypatch: pytes
         return tensor
 
     network = Restormer(recipe.model).train()
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    half = torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16")
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), half:
         network(torch.zeros(2, 3, 40, 40))
     weights = {parameter.data_ptr() for parameter in network.parameters()}
     saved = sum(storage.nbytes() for address, storage in kept.items() if address not in weights)

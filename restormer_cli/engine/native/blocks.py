@@ -15,10 +15,9 @@ from restormer_cli.native.layouts import padded, padded_halves, panels, pointer
 from restormer_cli.native.workers import WorkerPool
 
 POINTERS = (
-    *("qkv", "qkv_bias", "qkv_taps", "qkv_taps_bias"),
-    *("v_only", "v_only_bias", "v_taps", "v_taps_bias"),
-    *("mix", "mix_bias"),
-    *("widen", "widen_bias", "widen_taps", "widen_taps_bias", "narrow", "narrow_bias"),
+    *("qkv", "v_only", "mix", "widen", "narrow"),
+    *("qkv_bias", "v_only_bias", "mix_bias", "widen_bias", "narrow_bias"),
+    *("qkv_taps", "qkv_taps_bias", "v_taps", "v_taps_bias", "widen_taps", "widen_taps_bias"),
 )
 NUMBERS = ("height", "width", "channels", "heads", "hidden", "inner", "centred1", "centred2")
 
@@ -56,13 +55,16 @@ def supports(block: Block) -> bool:
 
 
 class NativeBlock:
-    """A block's weights in float32, laid out for the kernels; the norms' own are part of the products after them."""
+    """A block's weights, laid out for the kernels; the norms' own are part of the products after them.
+
+    `bf16`: products' weights, and what they multiply, are rounded to it; all else is float32.
+    """
 
     @torch.no_grad()
-    def __init__(self, block: Block) -> None:
-        kernels = library()
+    def __init__(self, block: Block, bf16: bool = False) -> None:
+        kernels = library(bf16=bf16)
         assert kernels is not None
-        self.kernels = kernels
+        self.kernels, self.bf16 = kernels, bf16
         attention, feed = block.attn, block.ffn
         assert isinstance(attention, MDTA)
         assert isinstance(feed, GDFN)
@@ -77,11 +79,11 @@ class NativeBlock:
         weight, bias = folded(block.norm1, attention.qkv, torch.float64)
         taps, taps_bias = attention.qkv_dwconv.weight.flatten(1), attention.qkv_dwconv.bias
         self.tensors: dict[str, Tensor | None] = {
-            "qkv": panels(weight),
+            "qkv": panels(weight, bf16),
             "qkv_bias": optional(padded, bias),
             "qkv_taps": padded(taps.mT),
             "qkv_taps_bias": optional(padded, taps_bias),
-            "v_only": panels(weight[2 * c :]),
+            "v_only": panels(weight[2 * c :], bf16),
             "v_only_bias": optional(lambda rows: padded(rows[2 * c :]), bias),
             "v_taps": padded(taps[2 * c :].mT),
             "v_taps_bias": optional(lambda rows: padded(rows[2 * c :]), taps_bias),
@@ -90,11 +92,11 @@ class NativeBlock:
         weight, bias = folded(block.norm2, feed.project_in, torch.float64)
         taps, taps_bias = feed.dwconv.weight.flatten(1), feed.dwconv.bias
         self.tensors |= {
-            "widen": panels(padded_halves(weight.mT).mT),
+            "widen": panels(padded_halves(weight.mT).mT, bf16),
             "widen_bias": optional(padded_halves, bias),
             "widen_taps": padded_halves(taps.mT),
             "widen_taps_bias": optional(padded_halves, taps_bias),
-            "narrow": panels(feed.project_out.weight.flatten(1)),
+            "narrow": panels(feed.project_out.weight.flatten(1), bf16),
             "narrow_bias": optional(padded, feed.project_out.bias),
         }
         self.struct = BlockStruct(
@@ -151,7 +153,7 @@ class NativePasses:
         struct.x, struct.v = self.x.data_ptr(), pointer(self.v)
         totals = self._gather(block, struct, done[0])
         matrices = self.cells.means(block.attention.matrix(self.cells.windows(totals)))
-        mix = panels(matrices)
+        mix = panels(matrices, block.bf16)
         struct.mix = mix.data_ptr()
         self._apply(block, struct, done[1])
 

@@ -28,31 +28,36 @@ class ConvolutionStruct(ctypes.Structure):
 
 
 class NativeConvolution:
-    """One convolution: `weight` (outputs, inputs, 3, 3), for UP four of them, (4, outputs, inputs, 3, 3)."""
+    """One convolution: `weight` (outputs, inputs, 3, 3), for UP four of them, (4, outputs, inputs, 3, 3).
+
+    reduce: weight (outputs, outputs) of the product of what is in the result before, and its bias.
+    """
 
     def __init__(
         self,
         kind: int,
         weight: Tensor,
         bias: Tensor | None,
-        reduce: Tensor | None = None,
-        reduce_bias: Tensor | None = None,
+        reduce: tuple[Tensor, Tensor | None] | None = None,
+        bf16: bool = False,
     ) -> None:
-        self.kind = kind
+        kernels = library(bf16=bf16)
+        assert kernels is not None
+        self.kernels, self.kind = kernels, kind
         self.inputs, self.outputs = weight.shape[-3], weight.shape[-4]
-        self.weight = convolution_panels(weight)
+        self.weight = convolution_panels(weight, bf16)
         self.bias = None if bias is None else padded(bias)
-        self.reduce, self.reduce_bias = reduce, reduce_bias
+        self.reduce, self.reduce_bias = (None, None) if reduce is None else (panels(reduce[0], bf16), reduce[1])
 
 
 class NativeTransitions:
-    """Everything of a network that is not a block, on maps (height, width, channels) in float32."""
+    """Everything of a network that is not a block, on maps (height, width, channels) in float32.
 
-    def __init__(self, model: Restormer, workers: WorkerPool, workspace: Workspace) -> None:
+    `bf16`: products are of bf16, but for the first convolution's, since a picture is not to be rounded to it.
+    """
+
+    def __init__(self, model: Restormer, workers: WorkerPool, workspace: Workspace, bf16: bool = False) -> None:
         self.workers, self.workspace = workers, workspace
-        kernels = library()
-        assert kernels is not None
-        self.kernels = kernels
         layers = dict(model.named_children())
         self.convolutions: dict[str, NativeConvolution] = {}
         for name, layer in layers.items():
@@ -65,10 +70,10 @@ class NativeTransitions:
             assert isinstance(layer, nn.Conv2d)
             if name.startswith("up"):
                 level = int(name[4])
-                self.convolutions[name] = _raising(layer, layers.get(f"reduce_chan_level{level}"))
+                self.convolutions[name] = _raising(layer, layers.get(f"reduce_chan_level{level}"), bf16)
             else:
-                kind = DOWN if name.startswith("down") else PLAIN
-                self.convolutions[name] = NativeConvolution(kind, layer.weight, layer.bias)
+                kind, rounds = DOWN if name.startswith("down") else PLAIN, bf16 and name != "patch_embed"
+                self.convolutions[name] = NativeConvolution(kind, layer.weight, layer.bias, bf16=rounds)
 
     def embed(self, picture: Tensor, result: Tensor) -> None:
         """(h, w, in_channels) -> `result`, (h, w, dim)."""
@@ -129,27 +134,25 @@ class NativeTransitions:
         top, bottom = rows or (0, height)
         step = 2 if layer.kind == DOWN else 1
         pieces = cut((bottom - top) // step, width // step, COLUMNS // step, self.workers.size)
-        self.workers.map(lambda piece: self._convolve(struct, piece, top, step), pieces)
+        self.workers.map(lambda piece: self._convolve(layer.kernels, struct, piece, top, step), pieces)
 
-    def _convolve(self, struct: ConvolutionStruct, piece: Piece, top: int, step: int) -> None:
+    def _convolve(self, kernels: ctypes.CDLL, struct: ConvolutionStruct, piece: Piece, top: int, step: int) -> None:
         (first, end), (left, right) = piece.rows, piece.columns
         part = PieceStruct(top=top + step * first, bottom=top + step * end, left=step * left, right=step * right)
-        part.scratch = self.workspace.pointer(
-            self.kernels.conv_scratch_floats(ctypes.byref(struct), ctypes.byref(part))
-        )
-        self.kernels.convolve(ctypes.byref(struct), ctypes.byref(part))
+        part.scratch = self.workspace.pointer(kernels.conv_scratch_floats(ctypes.byref(struct), ctypes.byref(part)))
+        kernels.convolve(ctypes.byref(struct), ctypes.byref(part))
 
 
-def _raising(layer: nn.Conv2d, reduce: nn.Module | None) -> NativeConvolution:
+def _raising(layer: nn.Conv2d, reduce: nn.Module | None, bf16: bool) -> NativeConvolution:
     """The convolution before a pixel-shuffle, split by the pixel that it fills; what reduces it afterwards is linear,
     and its half for the raised channels is multiplied in."""
     weight = rearrange(layer.weight.detach().double(), "(k pixel) c y x -> pixel k c y x", pixel=4)
     bias = None if layer.bias is None else rearrange(layer.bias.detach().double(), "(k pixel) -> pixel k", pixel=4)
     if reduce is None:
-        return NativeConvolution(UP, weight, bias)
+        return NativeConvolution(UP, weight, bias, bf16=bf16)
     assert isinstance(reduce, nn.Conv2d)
     raised, skip = reduce.weight.detach().flatten(1).double().chunk(2, 1)
     weight = torch.einsum("ok,pkcyx->pocyx", raised, weight)
     bias = None if bias is None else bias @ raised.mT
     more = None if reduce.bias is None else padded(reduce.bias)
-    return NativeConvolution(UP_REDUCED, weight, bias, panels(skip), more)
+    return NativeConvolution(UP_REDUCED, weight, bias, (skip, more), bf16)
