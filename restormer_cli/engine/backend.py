@@ -5,6 +5,7 @@ Exported graphs are others (runtimes.py), and so are the peers of `bench` (bench
 
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -74,25 +75,34 @@ class OwnBackend:
     def plan(self, height: int, width: int, *, tile: int | None, budget: int | None, base: int) -> Plan:
         most = tile or max(height, width)
         dtype = PRECISIONS[self.precision]
+
+        def planned(native: bool) -> Plan:
+            return plan(
+                self.config,
+                height,
+                width,
+                device=self.device,
+                precision=self.precision,
+                itemsize=torch.float32.itemsize if native else dtype.itemsize,
+                tile=tile,
+                window=self.window,
+                budget=budget,
+                whole_map=self._whole_maps and has_few_cells(min(height, most), min(width, most), self.window),
+                base=base,
+                native=native,
+            )
+
         native = by_kernels(self._model, dtype)
-        return plan(
-            self.config,
-            height,
-            width,
-            device=self.device,
-            precision=self.precision,
-            itemsize=torch.float32.itemsize if native else dtype.itemsize,
-            tile=tile,
-            window=self.window,
-            budget=budget,
-            whole_map=self._whole_maps and has_few_cells(min(height, most), min(width, most), self.window),
-            base=base,
-            native=native,
-        )
+        chosen = planned(native)
+        if native and dtype is torch.bfloat16 and chosen.kind == "tiles" and tile is None:
+            exact = planned(False)
+            if exact.kind != "tiles":
+                return replace(exact, operators=True)
+        return chosen
 
     def run(self, picture: Tensor, plan: Plan, notice: Notice, progress: Progress = silent) -> Tensor:
         """As the protocol says; what overflows in another precision than fp32 is done again in it."""
-        schedule = "map" if plan.whole_map else "strips"
+        schedule = "map" if plan.whole_map else "operators" if plan.operators else "strips"
         with tensor_float_32(self.precision == "tf32"):
             restored = self._network(self.precision, schedule).run(picture, plan.keep_v, progress)
         if self.precision != "fp32" and not _finite(restored) and _finite(picture):
@@ -100,7 +110,7 @@ class OwnBackend:
             height, width = picture.shape[-2:]
             notice(f"{self.precision} overflowed on {width}×{height} pixels: done again in fp32")
             with tensor_float_32(False):
-                restored = self._network("fp32", schedule).run(picture, plan.keep_v)
+                restored = self._network("fp32", "map" if plan.whole_map else "strips").run(picture, plan.keep_v)
         return restored
 
     @property
@@ -116,7 +126,10 @@ class OwnBackend:
             if schedule == "map":
                 self._networks[key] = WholeMap(self._model, dtype, window=self.window, tf32=precision == "tf32")
             else:
-                self._networks[key] = StripNetwork(self._model, dtype, window=self.window, compiled=self.compile)
+                native = False if schedule == "operators" else None
+                self._networks[key] = StripNetwork(
+                    self._model, dtype, window=self.window, compiled=self.compile, native=native
+                )
         return self._networks[key]
 
 

@@ -39,6 +39,8 @@ class Plan:
     """The predicted peak: of the process, or of what is allocated on a GPU."""
     whole_map: bool = False
     """On a GPU, whether maps run whole (whole_map.py) instead of strip by strip."""
+    operators: bool = False
+    """On a CPU in bf16, whether PyTorch's operators run it although kernels could: their maps take half the memory."""
 
     def __str__(self) -> str:
         kind = {"whole": "whole picture", "recompute": "whole picture, v recomputed", "tiles": f"tiles of {self.tile}"}

@@ -1,16 +1,21 @@
 """Any network that is ready to run can stand behind the Restorer."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from restormer_cli.engine.backend import Notice
+from restormer_cli.engine import strips
+from restormer_cli.engine.backend import Notice, OwnBackend
 from restormer_cli.engine.memory_plan import Plan
 from restormer_cli.engine.progress import Progress, silent
 from restormer_cli.engine.restorer import Restorer
 from restormer_cli.errors import UserError
 from restormer_cli.model.config import ModelConfig
+from restormer_cli.model.restormer import Restormer
+from restormer_cli.native.build import library
 
 
 class Negative:
@@ -68,3 +73,33 @@ def test_smaller_tiles_are_tried_only_where_that_may_help() -> None:
 def test_what_a_finished_graph_cannot_do_is_refused(options: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         Restorer(Negative(), **options)
+
+
+@pytest.mark.skipif(library() is None, reason="no compiler here")
+def test_in_bf16_operators_run_whole_what_kernels_could_only_run_in_tiles(monkeypatch) -> None:
+    """Kernels keep maps in float32, twice as large."""
+    monkeypatch.setattr(strips, "multiplies_pairs", lambda: True)
+    model = Restormer(ModelConfig(blocks=(1, 1, 1, 1), refinement=1)).eval()
+    backend = OwnBackend(model, torch.device("cpu"), "bf16")
+
+    def plan(budget: int, tile: int | None = None) -> Plan:
+        return backend.plan(2048, 2048, tile=tile, budget=budget, base=0)
+
+    by_kernels = plan(10**12)
+    assert (by_kernels.kind, by_kernels.operators) == ("whole", False)
+    with monkeypatch.context() as patch:
+        patch.setattr(strips, "multiplies_pairs", lambda: False)
+        little = by_kernels.bytes
+        while plan(little - (4 << 20)).kind != "tiles":
+            little -= 4 << 20
+        by_operators = plan(little)
+    assert plan(little) == replace(by_operators, operators=True)
+    assert not plan(little, tile=256).operators
+    assert plan(little // 2).kind == "tiles"
+
+    asked = []
+    run = strips.StripNetwork.run
+    monkeypatch.setattr(strips.StripNetwork, "run", lambda self, *rest: asked.append(self.native) or run(self, *rest))
+    for chosen in (by_kernels, plan(little)):
+        assert backend.run(torch.rand(1, 3, 16, 16), chosen, print).shape == (1, 3, 16, 16)
+    assert asked == [True, False]
