@@ -3,11 +3,12 @@
     python scripts/measure/against.py OLD_CHECKOUT [--weights W.safetensors] [--sides 128 512 1024] [--threads 2]
         [--dtype bfloat16] [--busy 1]
     python scripts/measure/against.py . --weights denoise --new-weights denoise-fast --sides 1024
+    python scripts/measure/against.py . --weights denoise --new-dtype bfloat16
     python scripts/measure/against.py OLD_CHECKOUT --train 4 --sides 128
 
 Each build runs in a process of its own, on the same pictures; `paper` as weights is the paper's network with random
-ones; --new-weights are today's build's, where they are to be others. Beside them: twelve 3×3 convolutions of 96
-channels at half resolution (FFDNet's work) in plain PyTorch.
+ones; --new-weights and --new-dtype are today's build's, where they are to be others. Beside them: twelve 3×3
+convolutions of 96 channels at half resolution (FFDNet's work) in plain PyTorch.
 With --train: forward and backward passes of that many pictures at once, in bf16 by autocast, and the most memory that
 the processes took.
 With --busy: beside so many processes that keep a core busy all the time.
@@ -66,22 +67,25 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--new-dtype", choices=("float32", "bfloat16"))
     parser.add_argument("--train", type=int, default=0, metavar="BATCH")
     parser.add_argument("--busy", type=int, default=0, metavar="PROCESSES")
     options = parser.parse_args()
 
-    new_weights = options.new_weights or options.weights
+    new_weights, new_dtype = options.new_weights or options.weights, options.new_dtype or options.dtype
 
-    def start(checkout: Path, kind: str, weights: str = options.weights) -> subprocess.Popen:
+    def start(
+        checkout: Path, kind: str, weights: str = options.weights, dtype: str = options.dtype
+    ) -> subprocess.Popen:
         environment = {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": str(options.threads)}
-        command = [sys.executable, "-c", WORKER, weights, kind, str(options.threads), options.dtype]
+        command = [sys.executable, "-c", WORKER, weights, kind, str(options.threads), dtype]
         command.append(str(options.train))
         return subprocess.Popen(
             command, env=environment, cwd="/", text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
 
     others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(options.busy)]
-    workers = {"old": start(options.old.resolve(), "own"), "new": start(HERE, "own", new_weights)}
+    workers = {"old": start(options.old.resolve(), "own"), "new": start(HERE, "own", new_weights, new_dtype)}
     if not options.train:
         workers["ffdnet"] = start(HERE, "ffdnet")
 
