@@ -109,6 +109,7 @@ def _load(path: Path) -> ctypes.CDLL:
     found.lanes.restype = found.has_pairs.restype = ctypes.c_int
     for name in ("scratch_floats", "conv_scratch_floats", "half_scratch_floats", "tall_rows"):
         getattr(found, name).restype = ctypes.c_int64
+    found.has_few.restype, found.has_few.argtypes = ctypes.c_int, (ctypes.c_int64, ctypes.c_int64)
     found.tall_rows.argtypes = (ctypes.c_int64,)
     found.lay_panels.argtypes = (ctypes.c_void_p, *(ctypes.c_int64,) * 6, ctypes.c_void_p)
     for name in ("lay_panels", "gather", "apply", "save_halo", "convolve", "half_forward", "half_backward"):

@@ -197,6 +197,7 @@ EXPORT void gather(const Block *b, const Piece *p) {
     Rows rows;
     lay_out(b, p, &rows);
     const i64 c = b->channels, three = 3 * c, stride = whole(three), width = p->right - p->left;
+    const int apart = 2 * c % PANEL == 0; /* v is whole vectors: what is not kept need not be computed */
     const i64 left = most(p->left - 1, 0), right = least(p->right + 1, b->width);
     for (int i = 0; i < 3; i++) memset(rows.wide[i], 0, (width + 2) * stride * sizeof(float));
     for (i64 row = p->top - 1; row <= p->bottom; row++) {
@@ -206,15 +207,19 @@ EXPORT void gather(const Block *b, const Piece *p) {
         } else {
             normalise(b->x + (row * b->width + left) * c, rows.normed, right - left, c, b->centred1);
             product(rows.normed, c, b->qkv, b->qkv_bias, 0, 0, wide + (left - p->left + 1) * stride, stride,
-                    right - left, c, three, rows.factors);
+                    right - left, c, apart && !b->v ? 2 * c : three, rows.factors);
         }
         const i64 done = row - 1;
         if (done < p->top) continue;
         const float *const around[3] = {rows.wide[(done + 2) % 3], rows.wide[done % 3], wide};
-        depthwise(around, stride, b->qkv_taps, b->qkv_taps_bias, rows.narrow, width, stride);
-        if (b->v)
-            for (i64 x = 0; x < width; x++)
-                memcpy(b->v + (done * b->width + p->left + x) * c, rows.narrow + x * stride + 2 * c, c * sizeof(float));
+        float *v = b->v ? b->v + (done * b->width + p->left) * c : 0;
+        depthwise(around, stride, b->qkv_taps, b->qkv_taps_bias, rows.narrow, stride, width, apart ? 2 * c : stride);
+        if (b->v && apart) {
+            const float *const from[3] = {around[0] + 2 * c, around[1] + 2 * c, around[2] + 2 * c};
+            depthwise(from, stride, b->qkv_taps + 2 * c, b->qkv_taps_bias ? b->qkv_taps_bias + 2 * c : 0, v, c, width, c);
+        } else if (b->v) {
+            for (i64 x = 0; x < width; x++) memcpy(v + x * c, rows.narrow + x * stride + 2 * c, c * sizeof(float));
+        }
         add_to_sums(b, p, rows.narrow, stride, done);
     }
 }
@@ -235,7 +240,7 @@ static const float *recall(const Block *b, const Piece *p, Rows *rows, i64 row, 
     const i64 shift = (left - 1 - outer) * stride;
     const float *const around[3] = {rows->recalled[(row + 2) % 3] + shift, rows->recalled[row % 3] + shift,
                                     rows->recalled[(row + 1) % 3] + shift};
-    depthwise(around, stride, b->v_taps, b->v_taps_bias, rows->v, right - left, stride);
+    depthwise(around, stride, b->v_taps, b->v_taps_bias, rows->v, stride, right - left, stride);
     return rows->v;
 }
 
@@ -295,61 +300,68 @@ typedef struct {
     const float *reduce_bias;                 /* UP_REDUCED: the product of what is in `out` before */
 } Convolution;
 
-static i64 conv_layout(const Convolution *b, const Piece *p, float **rows, float **room, float **more, float **factors) {
-    const i64 width = p->right - p->left, spare = PANEL + LANES;
+typedef struct {
+    factor *rows[3];
+    float *result, *before, *factors;
+} ConvRoom;
+
+static i64 conv_layout(const Convolution *b, const Piece *p, ConvRoom *room) {
+    const i64 width = p->right - p->left, spare = PANEL + LANES, n = 2 * width * b->outputs;
     i64 used = 0;
-    for (int i = 0; i < 3; i++) {
-        rows[i] = p->scratch + used;
-        used += whole((width + 2) * b->inputs + spare);
-    }
-    *room = p->scratch + used;
-    used += whole(2 * width * b->outputs + spare);
-    *more = p->scratch + used;
-    used += whole(2 * width * b->outputs + spare);
-    *factors = p->scratch + used;
-    return used + whole(most(3 * room_floats(width + 2, b->inputs), room_floats(2 * width, b->outputs)) + spare);
+#define TAKE(name, type, floats) (room->name = (type *)(p->scratch + used), used += whole((floats) + spare))
+    for (int i = 0; i < 3; i++) TAKE(rows[i], factor, factor_floats(width + 2, b->inputs));
+    TAKE(result, float, n);
+    TAKE(before, float, n);
+    TAKE(factors, float, room_floats(2 * width, b->outputs));
+#undef TAKE
+    return used;
 }
 
 EXPORT i64 conv_scratch_floats(const Convolution *b, const Piece *p) {
-    float *rows[3], *room, *more, *factors;
-    return conv_layout(b, p, rows, &room, &more, &factors);
+    ConvRoom room;
+    return conv_layout(b, p, &room);
 }
+
+/* Whether a convolution's weights are to be laid out as those of few outputs, not in panels. */
+EXPORT int has_few(i64 kind, i64 outputs) { return kind == PLAIN && outputs <= FEW; }
 
 /* A piece of x, and zeros beyond the map, -> its place in the result. For DOWN it begins and ends at even pixels. */
 EXPORT void convolve(const Convolution *b, const Piece *p) {
-    float *rows[3], *room, *more, *factors;
-    conv_layout(b, p, rows, &room, &more, &factors);
-    const i64 c = b->inputs, n = b->outputs, width = p->right - p->left, part = panels_size(n, 9 * paired(c));
-    const i64 left = most(p->left - 1, 0), right = least(p->right + 1, b->width);
-    for (int i = 0; i < 3; i++) memset(rows[i], 0, (width + 2) * c * sizeof(float));
+    ConvRoom room;
+    conv_layout(b, p, &room);
+    const i64 inputs = b->inputs, c = paired(inputs), n = b->outputs, width = p->right - p->left;
+    const i64 part = panels_size(n, 9 * c), left = most(p->left - 1, 0), right = least(p->right + 1, b->width);
+    const i64 line_size = ((width + 2) * c + LANES * TERMS) * sizeof(factor); /* vectors may go beyond the last pixel */
+    for (int i = 0; i < 3; i++) memset(room.rows[i], 0, line_size);
     for (i64 next = p->top - 1; next <= p->bottom; next++) {
-        float *line = rows[(next + 3) % 3];
-        if (next < 0 || next >= b->height) memset(line, 0, (width + 2) * c * sizeof(float));
-        else memcpy(line + (left - p->left + 1) * c, b->x + (next * b->width + left) * c,
-                    (right - left) * c * sizeof(float));
+        factor *line = room.rows[(next + 3) % 3];
+        if (next < 0 || next >= b->height) memset(line, 0, line_size);
+        else to_factors(b->x + (next * b->width + left) * inputs, inputs, right - left, inputs,
+                        line + (left - p->left + 1) * c);
         const i64 row = next - 1;
         if (row < p->top) continue;
-        const float *const around[3] = {rows[(row + 2) % 3], rows[row % 3], line};
+        const factor *const around[3] = {room.rows[(row + 2) % 3], room.rows[row % 3], line};
         if (b->kind == PLAIN) {
             const i64 at = row * b->out_row + p->left * b->out_pixel;
-            product3(around, b->weight, b->bias, b->addend ? b->addend + at : 0, b->out_pixel, b->out + at,
-                     b->out_pixel, width, c, n, factors);
+            const float *addend = b->addend ? b->addend + at : 0;
+            if (n <= FEW) few3(around, b->weight, b->bias, addend, b->out_pixel, b->out + at, b->out_pixel, width, c, n);
+            else product3(around, b->weight, b->bias, addend, b->out_pixel, b->out + at, b->out_pixel, width, c, n);
         } else if (b->kind == DOWN) { /* pixel-unshuffle: channel k of pixel (y, x) becomes channel 4k + 2 (y % 2) + x % 2 */
-            product3(around, b->weight, b->bias, 0, 0, room, n, width, c, n, factors);
+            product3(around, b->weight, b->bias, 0, 0, room.result, n, width, c, n);
             float *out = b->out + row / 2 * b->out_row + p->left / 2 * b->out_pixel + 2 * (row & 1);
             for (i64 x = 0; x < width; x++)
-                for (i64 k = 0; k < n; k++) out[x / 2 * b->out_pixel + 4 * k + (x & 1)] = room[x * n + k];
+                for (i64 k = 0; k < n; k++) out[x / 2 * b->out_pixel + 4 * k + (x & 1)] = room.result[x * n + k];
         } else { /* pixel-shuffle: four convolutions, one for each pixel that a pixel becomes */
             for (int y = 0; y < 2; y++) {
                 float *out = b->out + (2 * row + y) * b->out_row + 2 * p->left * b->out_pixel;
-                float *to = b->kind == UP ? out : room;
+                float *to = b->kind == UP ? out : room.result;
                 const i64 step = b->kind == UP ? b->out_pixel : n;
                 for (int x = 0; x < 2; x++)
                     product3(around, b->weight + (2 * y + x) * part, b->bias ? b->bias + (2 * y + x) * whole(n) : 0, 0, 0,
-                             to + x * step, 2 * step, width, c, n, factors);
+                             to + x * step, 2 * step, width, c, n);
                 if (b->kind == UP) continue;
-                memcpy(more, out, 2 * width * n * sizeof(float));
-                product(more, n, b->reduce, b->reduce_bias, room, n, out, n, 2 * width, n, n, factors);
+                if (TERMS == 1) memcpy(room.before, out, 2 * width * n * sizeof(float)); /* factors are copies */
+                product(TERMS == 1 ? room.before : out, n, b->reduce, b->reduce_bias, room.result, n, out, n, 2 * width, n, n, room.factors);
             }
         }
     }

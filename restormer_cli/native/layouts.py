@@ -35,10 +35,22 @@ def panels(weight: Tensor, bf16: bool = False) -> Tensor:
 
 def convolution_panels(weight: Tensor, bf16: bool = False) -> Tensor:
     """A 3×3 convolution's (…, outputs, inputs, 3, 3) -> `panels`, its taps in the order of the pixels' memory."""
-    taps = weight.movedim(-3, -1)
+    return panels(_of_rows(weight, bf16).flatten(-2), bf16)
+
+
+def few_rows(weight: Tensor, bf16: bool = False) -> Tensor:
+    """The same of few outputs: (outputs, inputs, 3, 3) -> (outputs, 3, whole vectors), zeros behind the inputs."""
+    rows = _of_rows(weight, bf16)
+    rows = F.pad(rows, (0, -rows.shape[-1] % (_lanes() * (2 if bf16 else 1))))
+    return rows.to(torch.bfloat16 if bf16 else torch.float32).contiguous()
+
+
+def _of_rows(weight: Tensor, bf16: bool) -> Tensor:
+    """(…, outputs, inputs, 3, 3) -> (…, outputs, 3, 3 · inputs): of each row of the kernel three pixels' inputs."""
+    taps = weight.detach().movedim(-3, -1)
     if bf16:  # every pixel's inputs lie in pairs
         taps = F.pad(taps, (0, taps.shape[-1] % 2))
-    return panels(taps.flatten(-3), bf16)
+    return taps.flatten(-2)
 
 
 def pointer(tensor: Tensor | None) -> int | None:

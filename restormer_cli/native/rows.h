@@ -26,6 +26,7 @@ enum { LANES = 4, VECTORS = 4, TILE = 6 };
 #else
 enum { LANES = 4, VECTORS = 2, TILE = 4 };
 #endif
+enum { FEW = 3 /* outputs, for which panels are not worth while */ };
 enum { PANEL = LANES * VECTORS, TALL = 12 /* pixels of a tile of one vector */, STRETCH = 6 /* of a depth-wise one */ };
 
 typedef int64_t i64;
@@ -98,16 +99,16 @@ INLINE vec add_products(vec sum, factors a, factors b) { return sum + a * b; }
 INLINE factor factor_of(float value) { return value; }
 #endif
 
-/* Numbers up to whole lanes of factors, and floats that are room for so many factors. */
+/* Numbers up to whole lanes of factors; floats as large as so many factors, and where factors may be the floats: 0. */
 INLINE i64 paired(i64 count) { return (count + TERMS - 1) / TERMS * TERMS; }
-INLINE i64 room_floats(i64 pixels, i64 channels) { return TERMS == 1 ? 0 : pixels * paired(channels) / TERMS; }
+INLINE i64 factor_floats(i64 pixels, i64 channels) { return pixels * paired(channels) / TERMS; }
+INLINE i64 room_floats(i64 pixels, i64 channels) { return TERMS == 1 ? 0 : factor_floats(pixels, channels); }
 INLINE i64 panels_size(i64 outputs, i64 inputs) { return whole(outputs) * paired(inputs); }
 
-/* Rows of pixels as factors, `*stride` apart: as they are or, rounded, in `room`; a last channel alone has a zero beside. */
-static const factor *as_factors(const float *rows, i64 *stride, i64 pixels, i64 channels, float *room) {
+/* Rows of pixels, `stride` apart, to factors; a last channel that has none beside it in its lane gets a zero. */
+static void to_factors(const float *rows, i64 stride, i64 pixels, i64 channels, factor *to) {
 #if defined(BF16)
-    factor *to = (factor *)room;
-    for (i64 p = 0; p < pixels; p++, rows += *stride, to += paired(channels)) {
+    for (i64 p = 0; p < pixels; p++, rows += stride, to += paired(channels)) {
         i64 c = 0;
 #if defined(__AVX512BF16__)
         for (; c + LANES <= channels; c += LANES)
@@ -122,13 +123,18 @@ static const factor *as_factors(const float *rows, i64 *stride, i64 pixels, i64 
         if (c < paired(channels)) to[c] = 0;
 #endif
     }
+#else
+    if (stride == channels) memcpy(to, rows, pixels * channels * sizeof(float));
+    else for (i64 p = 0; p < pixels; p++) memcpy(to + p * channels, rows + p * stride, channels * sizeof(float));
+#endif
+}
+
+/* Rows of pixels as factors, `*stride` apart: as they are or, rounded, in `room`. */
+INLINE const factor *as_factors(const float *rows, i64 *stride, i64 pixels, i64 channels, float *room) {
+    if (TERMS == 1) return (const factor *)rows;
+    to_factors(rows, *stride, pixels, channels, (factor *)room);
     *stride = paired(channels);
     return (const factor *)room;
-#else
-    (void)pixels, (void)channels, (void)room;
-    (void)stride;
-    return rows;
-#endif
 }
 
 /* ---- products ---- */
@@ -217,17 +223,10 @@ static void product(const float *x, i64 x_stride, const factor *weight, const fl
     products(1, &from, x_stride, weight, bias, addend, addend_stride, out, out_stride, pixels, paired(inputs), outputs);
 }
 
-/* A 3x3 convolution: of each of the three rows, three neighbouring pixels lie one after the other; those are of
-   pixels + 2, and there is room for three such rows. */
-static void product3(const float *const rows[3], const factor *weight, const float *bias, const float *addend,
-                     i64 addend_stride, float *out, i64 out_stride, i64 pixels, i64 inputs, i64 outputs, float *room) {
-    const factor *from[3];
-    i64 stride;
-    for (int y = 0; y < 3; y++) {
-        stride = inputs;
-        from[y] = as_factors(rows[y], &stride, pixels + 2, inputs, room + y * room_floats(pixels + 2, inputs));
-    }
-    products(3, from, stride, weight, bias, addend, addend_stride, out, out_stride, pixels, 3 * stride, outputs);
+/* A 3x3 convolution: of each of the three rows, three neighbouring pixels lie one after the other. */
+static void product3(const factor *const rows[3], const factor *weight, const float *bias, const float *addend,
+                     i64 addend_stride, float *out, i64 out_stride, i64 pixels, i64 inputs, i64 outputs) {
+    products(3, rows, inputs, weight, bias, addend, addend_stride, out, out_stride, pixels, 3 * inputs, outputs);
 }
 
 /* ---- pointwise ---- */
@@ -240,6 +239,49 @@ INLINE float across(vec a) {
         sum += part;
     }
     return (sum[0] + sum[2]) + (sum[1] + sum[3]);
+}
+
+/* Of a 3x3 convolution with few outputs, which would leave most of a panel empty, `tile` pixels: vectors go along the
+   inputs, three pixels' of a row one after the other. Weights are (outputs, 3, run), zeros behind the inputs. */
+INLINE void few_tile(const int tile, const int outputs, const factor *const rows[3], i64 at, i64 inputs,
+                     const factor *weight, i64 run, const float *bias, const float *addend, i64 addend_stride,
+                     float *out, i64 out_stride) {
+    vec sums[4][FEW];
+    UNROLL for (int i = 0; i < tile; i++) UNROLL for (int j = 0; j < outputs; j++) sums[i][j] = (vec){0};
+    for (int y = 0; y < 3; y++, weight += run) {
+        const factor *from = rows[y] + at * inputs;
+        for (i64 k = 0; k < run; k += LANES * TERMS) {
+            factors row[FEW];
+            UNROLL for (int j = 0; j < outputs; j++) row[j] = side_by_side(weight + 3 * j * run + k);
+            UNROLL for (int i = 0; i < tile; i++) {
+                const factors values = side_by_side(from + i * inputs + k);
+                UNROLL for (int j = 0; j < outputs; j++) sums[i][j] = add_products(sums[i][j], values, row[j]);
+            }
+        }
+    }
+    UNROLL for (int i = 0; i < tile; i++) UNROLL for (int j = 0; j < outputs; j++)
+        out[(at + i) * out_stride + j] = across(sums[i][j]) + (bias ? bias[j] : 0) +
+                                         (addend ? addend[(at + i) * addend_stride + j] : 0);
+}
+
+static void few3(const factor *const rows[3], const factor *weight, const float *bias, const float *addend,
+                 i64 addend_stride, float *out, i64 out_stride, i64 pixels, i64 inputs, i64 outputs) {
+    const i64 run = (3 * inputs + LANES * TERMS - 1) / (LANES * TERMS) * (LANES * TERMS);
+#define DO(count)                                                                                                      \
+    for (i64 at = 0; at < pixels;)                                                                                     \
+        if (pixels - at >= 4) {                                                                                        \
+            few_tile(4, count, rows, at, inputs, weight, run, bias, addend, addend_stride, out, out_stride);           \
+            at += 4;                                                                                                   \
+        } else {                                                                                                       \
+            few_tile(1, count, rows, at, inputs, weight, run, bias, addend, addend_stride, out, out_stride);           \
+            at += 1;                                                                                                   \
+        }
+    switch (outputs) {
+    case 1: DO(1) break;
+    case 2: DO(2) break;
+    default: DO(3) break;
+    }
+#undef DO
 }
 
 /* Layer normalisation of `tile` pixels, each by itself. */
@@ -317,9 +359,9 @@ INLINE void depthwise_tile(const int pixels, const float *const rows[3], i64 str
     }
 }
 
-/* Of a row; `channels` is a multiple of LANES. */
+/* Of a row; `channels` is a multiple of LANES, and a tap's weights are as far from the next one's as pixels. */
 static void depthwise(const float *const rows[3], i64 stride, const float *weight, const float *bias, float *out,
-                      i64 pixels, i64 channels) {
+                      i64 out_stride, i64 pixels, i64 channels) {
     i64 p = 0;
 #define DO(count)                                                                                                      \
     for (; p + count <= pixels; p += count)                                                                            \
@@ -327,8 +369,8 @@ static void depthwise(const float *const rows[3], i64 stride, const float *weigh
             const i64 at = p * stride + c;                                                                             \
             const float *const from[3] = {rows[0] + at, rows[1] + at, rows[2] + at};                                   \
             vec sums[count];                                                                                           \
-            depthwise_tile(count, from, stride, weight + c, channels, bias ? bias + c : 0, sums);                      \
-            UNROLL for (int i = 0; i < count; i++) store(out + (p + i) * channels + c, sums[i]);                       \
+            depthwise_tile(count, from, stride, weight + c, stride, bias ? bias + c : 0, sums);                        \
+            UNROLL for (int i = 0; i < count; i++) store(out + (p + i) * out_stride + c, sums[i]);                     \
         }
     DO(STRETCH)
     DO(1)

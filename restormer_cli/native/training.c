@@ -311,7 +311,7 @@ static void part_forward(const Half *b, const Part *p) {
             depthwise_gate(around, wide, b->taps, b->taps_bias, room.act, width, b->hidden);
             act = room.act;
         } else {
-            depthwise(around, wide, b->taps, b->taps_bias, room.pre, width, wide);
+            depthwise(around, wide, b->taps, b->taps_bias, room.pre, wide, width, wide);
         }
         if (b->kind != SUMS) {
             product(act, b->hidden, b->kind == MIX ? p->second_own : b->second, b->second_bias, p->x + at, c, p->out + at, c,
@@ -385,7 +385,7 @@ static void part_backward(const Half *b, const Part *p) {
             const float *dy = room.dy; /* a copy, since vectors may read beyond the last pixel */
             if (p->dy) memcpy(room.dy, p->dy + (middle * b->width + near) * c, (far - near) * c * sizeof(float));
             float *back = room.back[place] + (near - p->left + 1) * wide;
-            depthwise(around, wide, b->taps, b->taps_bias, room.pre, far - near, wide);
+            depthwise(around, wide, b->taps, b->taps_bias, room.pre, wide, far - near, wide);
             tail_back(b, p, &room, dy, far - near, back);
             if (middle >= p->top && middle < p->bottom) {
                 const float *const under[3] = {around[0] + own * wide, around[1] + own * wide, around[2] + own * wide};
@@ -401,7 +401,7 @@ static void part_backward(const Half *b, const Part *p) {
         const float *const around[3] = {room.back[(done + 5) % 3], room.back[last], room.back[place]};
         const float *normed = room.normed[last] + 2 * c;
         const i64 at = (done * b->width + p->left) * c;
-        depthwise(around, wide, b->taps_back, 0, room.deep, width, wide);
+        depthwise(around, wide, b->taps_back, 0, room.deep, wide, width, wide);
         outer(&room, room.deep, wide, wide, normed, c, c, width, p->first);
         add_rows(room.deep, wide, width, wide, p->first_bias);
         product(room.deep, wide, b->first_back, 0, 0, 0, room.narrow, c, width, wide, c, room.factors);

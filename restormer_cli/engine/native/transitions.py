@@ -10,7 +10,7 @@ from restormer_cli.engine.native.blocks import PieceStruct, Workspace
 from restormer_cli.engine.pieces import COLUMNS, JOINED, Piece, cut
 from restormer_cli.model.restormer import Restormer
 from restormer_cli.native.build import library
-from restormer_cli.native.layouts import convolution_panels, padded, panels, pointer
+from restormer_cli.native.layouts import convolution_panels, few_rows, padded, panels, pointer
 from restormer_cli.native.workers import WorkerPool
 
 PLAIN, DOWN, UP, UP_REDUCED = range(4)
@@ -45,7 +45,8 @@ class NativeConvolution:
         assert kernels is not None
         self.kernels, self.kind = kernels, kind
         self.inputs, self.outputs = weight.shape[-3], weight.shape[-4]
-        self.weight = convolution_panels(weight, bf16)
+        lay_out = few_rows if kernels.has_few(kind, self.outputs) else convolution_panels
+        self.weight = lay_out(weight, bf16)
         self.bias = None if bias is None else padded(bias)
         self.reduce, self.reduce_bias = (None, None) if reduce is None else (panels(reduce[0], bf16), reduce[1])
 
