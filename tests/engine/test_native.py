@@ -80,6 +80,9 @@ def test_windows_are_those_of_the_operators(window):
     allowed = (StripNetwork(model, window=window, native=False).run(picture) - truth).abs().max().item()
     result = StripNetwork(model, threads=2, window=window, native=True).run(picture)
     assert (result - truth).abs().max().item() <= 3 * allowed
+    rounded = StripNetwork(model, torch.bfloat16, threads=2, window=window, native=True).run(picture)
+    by_operators = StripNetwork(model, torch.bfloat16, window=window, native=False).run(picture)
+    assert (rounded - truth).norm() <= (by_operators - truth).norm()
 
 
 @compiled
