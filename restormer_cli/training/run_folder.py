@@ -4,7 +4,7 @@ recipe.toml          every value in force; `restormer train RUN/recipe.toml --ou
 environment.json     versions, device, processes, threads, command line
 metrics.jsonl        a line per iteration; per validation and rollback, the iteration as `validation`, `rolled_back`
 weights.safetensors  the newest checkpoint's result (the average where the recipe keeps one)
-checkpoints/         the newest `checkpoint.keep` states to go on from
+checkpoints/         the newest `checkpoint.keep` states to go on from; `none-yet` until there is one
 pictures/            up to four per validation: input, output, target
 curves.png           loss, learning rate, PSNR; drawn when a run ends or is stopped
 .lock                process id and host of who trains in it now
@@ -42,6 +42,7 @@ class Run:
         self.pictures = folder / "pictures"
         self.metrics = folder / "metrics.jsonl"
         self.weights = folder / "weights.safetensors"
+        self.first_to_come = self.checkpoints / "none-yet"
 
     def newest(self, *, sound: bool = False) -> tuple[dict[str, Any] | None, list[str]]:
         """The newest whole checkpoint (`sound`: with a finite last step), or None; and what had to be passed over.
@@ -80,6 +81,12 @@ class Run:
             lambda holder: UserError(f"{self.folder}: {holder} trains in it: stop that one, or choose another --out"),
         )
 
+    def expect_first(self) -> None:
+        """Remember that no checkpoint has been yet: weights are written before the first one, and mean nothing then."""
+        make_folder(self.checkpoints)
+        write_atomically(self.first_to_come, lambda stream: None)
+        _sync(self.checkpoints)
+
     def save(self, state: dict[str, Any], keep: int, *, later: bool = False, sound: int = 0) -> None:
         """A checkpoint, atomically and safely on the disk; older ones beyond `keep` go, and with `later` later ones.
 
@@ -90,6 +97,7 @@ class Run:
         make_folder(self.checkpoints)
         write_atomically(self.checkpoints / f"{state['iteration']:08d}.pt", lambda stream: _store(state, stream))
         _sync(self.checkpoints)  # the new name too is on the disk before an old file goes
+        self.first_to_come.unlink(missing_ok=True)
         numbers = self.iterations()
         kept = [number for number in numbers if number <= state["iteration"]][-keep:]
         for number in set(numbers) - {*kept, sound}:
@@ -169,6 +177,8 @@ def open_run(
     for place in (run.folder, run.checkpoints, run.pictures):
         sweep(place)
     state, notes = run.newest()
+    if state is None and not notes and run.first_to_come.exists():
+        return None, [f"{folder}: ended before its first checkpoint; a new training begins"]
     if state is None and (notes or run.weights.is_file()):
         why = notes[0] if notes else f"{run.checkpoints}: no checkpoint is left"
         raise UserError(

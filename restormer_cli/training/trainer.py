@@ -228,6 +228,8 @@ class Loop:
             self.files.write("environment.json", json.dumps(environment(self.accelerator), indent=1))
             # We hold the folder, so what is later than the newest whole one is damaged.
             self.went_back = any(iteration > self.done for iteration in self.files.iterations())
+            if state is None:
+                self.files.expect_first()
             self.metrics = MetricsLog(self.files.metrics, 0 if state is None else state["metrics_bytes"])
         self.tracker = Tracker(self.accelerator, self.recipe, self.files.folder.name)
 

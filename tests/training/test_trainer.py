@@ -748,6 +748,24 @@ def test_resuming_without_a_checkpoint_leaves_weights_and_log_alone(pictures: Pa
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
+def test_killed_between_its_first_weights_and_its_first_checkpoint_a_run_begins_again(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "_store", lambda state, stream: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run(recipe(pictures), tmp_path / "killed")
+    assert (tmp_path / "killed/weights.safetensors").is_file()
+    logs = run(recipe(pictures), tmp_path / "killed", resume=True)
+    assert [log.text for log in logs if isinstance(log, Note)][:1] == [
+        f"{tmp_path}/killed: ended before its first checkpoint; a new training begins"
+    ]
+    run(recipe(pictures), tmp_path / "whole")
+    one, other = (load_weights(tmp_path / name / "weights.safetensors").model for name in ("killed", "whole"))
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+    assert not list(tmp_path.rglob("none-yet"))
+
+
 def test_nothing_to_resume_is_told(pictures: Path, tmp_path: Path) -> None:
     logs = run(recipe(pictures), tmp_path / "mistyped", resume=True, stop_after=1)
     assert f"{tmp_path}/mistyped: nothing to go on from; a new training begins" in [
