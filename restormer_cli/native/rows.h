@@ -65,8 +65,8 @@ typedef uint16_t factor;
 typedef mask factors __attribute__((aligned(2)));
 typedef int32_t pair __attribute__((aligned(2), may_alias));
 
-INLINE factors side_by_side(const factor *from) { return *(const factors *)from; }
-INLINE factors the_same(const factor *from) { return *(const pair *)from - (factors){0}; }
+INLINE factors load_factors(const factor *from) { return *(const factors *)from; }
+INLINE factors broadcast(const factor *from) { return *(const pair *)from - (factors){0}; }
 #if defined(__AVX512BF16__)
 INLINE vec add_products(vec sum, factors a, factors b) {
     return (vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
@@ -93,8 +93,8 @@ enum { TERMS = 1 };
 typedef float factor;
 typedef vec factors;
 
-INLINE factors side_by_side(const factor *from) { return load(from); }
-INLINE factors the_same(const factor *from) { return all(*from); }
+INLINE factors load_factors(const factor *from) { return load(from); }
+INLINE factors broadcast(const factor *from) { return all(*from); }
 INLINE vec add_products(vec sum, factors a, factors b) { return sum + a * b; }
 INLINE factor factor_of(float value) { return value; }
 #endif
@@ -164,9 +164,9 @@ INLINE void product_tile(const int tile, const int vectors, int lines, const fac
         const factor *from = x[line] + at * x_stride;
         for (i64 k = 0; k < inputs; k += TERMS, weight += vectors * LANES * TERMS) {
             factors row[VECTORS];
-            UNROLL for (int j = 0; j < vectors; j++) row[j] = side_by_side(weight + j * LANES * TERMS);
+            UNROLL for (int j = 0; j < vectors; j++) row[j] = load_factors(weight + j * LANES * TERMS);
             UNROLL for (int i = 0; i < tile; i++) {
-                const factors value = the_same(from + i * x_stride + k);
+                const factors value = broadcast(from + i * x_stride + k);
                 UNROLL for (int j = 0; j < vectors; j++) sums[i][j] = add_products(sums[i][j], value, row[j]);
             }
         }
@@ -252,9 +252,9 @@ INLINE void few_tile(const int tile, const int outputs, const factor *const rows
         const factor *from = rows[y] + at * inputs;
         for (i64 k = 0; k < run; k += LANES * TERMS) {
             factors row[FEW];
-            UNROLL for (int j = 0; j < outputs; j++) row[j] = side_by_side(weight + 3 * j * run + k);
+            UNROLL for (int j = 0; j < outputs; j++) row[j] = load_factors(weight + 3 * j * run + k);
             UNROLL for (int i = 0; i < tile; i++) {
-                const factors values = side_by_side(from + i * inputs + k);
+                const factors values = load_factors(from + i * inputs + k);
                 UNROLL for (int j = 0; j < outputs; j++) sums[i][j] = add_products(sums[i][j], values, row[j]);
             }
         }

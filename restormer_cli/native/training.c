@@ -152,9 +152,9 @@ INLINE void outer_tile(const int vectors, const factor *a, i64 a_stride, const f
         part[i][j] = load(sums + i * width + j * LANES);
     for (i64 p = 0; p < pixels; p += TERMS, a += a_stride, b += b_stride) {
         factors row[VECTORS];
-        UNROLL for (int j = 0; j < vectors; j++) row[j] = side_by_side(b + j * LANES * TERMS);
+        UNROLL for (int j = 0; j < vectors; j++) row[j] = load_factors(b + j * LANES * TERMS);
         UNROLL for (int i = 0; i < TILE; i++) {
-            const factors value = the_same(a + i * TERMS);
+            const factors value = broadcast(a + i * TERMS);
             UNROLL for (int j = 0; j < vectors; j++) part[i][j] = add_products(part[i][j], value, row[j]);
         }
     }

@@ -140,7 +140,7 @@ class Document(TypedDict):
 class RestoreDocument:
     """Collects the events of a restoration on their way; complete at any moment, also after a failure.
 
-    Of a file its entry's JSON is kept, and what the summary counts: a tenth of the memory that its values would take.
+    Of a file its entry's JSON is kept, and what the summary counts: a quarter of the memory that its values would take.
     """
 
     def __init__(self, request: Request) -> None:
