@@ -3,6 +3,7 @@
 import math
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -195,3 +196,29 @@ def test_freed_memory_is_kept_for_what_comes_next() -> None:
         command = [sys.executable, "-c", code, way]
         counts[way] = int(subprocess.run(command, env=environment, capture_output=True, check=True).stdout)
     assert counts["kept"] < counts["given back"] / 20, counts
+
+
+LARGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+@pytest.mark.skipif(not LARGE_PAGES.exists(), reason="a system without large pages")
+def test_large_pages_are_asked_for_as_far_as_a_map_has_whole_ones() -> None:
+    page = hardware.LARGE_PAGE
+    map_ = torch.empty(8 * page, dtype=torch.uint8)
+    assert hardware.in_large_pages(map_) is map_
+    begin = -(-map_.data_ptr() // page) * page
+    assert "hg" in flags_at(begin)
+    assert "hg" in flags_at(begin + 7 * page - 1)
+    small = torch.empty(page // 2, dtype=torch.uint8)
+    assert hardware.in_large_pages(small) is small
+
+
+def flags_at(address: int) -> list[str]:
+    """How the system keeps that page of this process."""
+    inside = False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if place := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
+            inside = int(place[1], 16) <= address < int(place[2], 16)
+        elif inside and line.startswith("VmFlags:"):
+            return line.split()[1:]
+    raise AssertionError("not mapped")

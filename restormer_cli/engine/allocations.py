@@ -67,18 +67,26 @@ class Allocations:
         return self.maps
 
     @property
+    def joins(self) -> bool:
+        """Whether the raised map and the skip become one. The kernels leave them apart where only the output reads
+        them."""
+        config = self.config
+        read_once = not config.blocks[0] + config.refinement and not config.dual_pixel
+        return config.concat and not (self.native and read_once)
+
+    @property
     def embedded(self) -> int:
         """Numbers of the embedding that a dual-pixel network adds at the end."""
         return self.pixels * self.config.dim if self.config.dual_pixel else 0
 
     @cached_property
     def table(self) -> list[Allocation]:
-        """Everything, but for what is too small to matter: weights' copies and matrices without TLC."""
+        """Everything, but for what is too small to matter: weights' copies."""
         config, size = self.config, self.itemsize
         wide = max(4, size)  # what meets the picture is not rounded
         levels = [self._level(level, config.dim << (level - 1), True) for level in (1, 2, 3, 4)]
         decoder = self._level(1, config.level1_channels, self.keep_v)
-        rows = min(2 * JOINED, self.height) if config.concat else 0
+        rows = min(2 * JOINED, self.height) if self.joins else 0
         return [
             Allocation("picture, channels last", wide * self.pixels * config.in_channels, PHASES),
             Allocation("level-1 maps", size * self.maps, PHASES),
@@ -120,9 +128,7 @@ class Allocations:
         return cut(height, width, BAND, self.threads) if self.device == "cpu" else cut(height, width, width, 1)
 
     def _cells(self, height: int, width: int, level: int, channels: int) -> int:
-        """Sums and matrices of TLC's windows and cells at a level, and the prepared ones."""
-        if self.window is None:
-            return 0
+        """Sums and matrices of TLC's windows and cells at a level, and the prepared ones; of the map without TLC."""
         cells = Cells.at(level, height, width, self.window)
         windows = len(cells.rows.starts) * len(cells.columns.starts)
         down, across = cells.shape

@@ -29,6 +29,7 @@ from restormer_cli.engine.pieces import COLUMNS, Piece, cut
 from restormer_cli.engine.progress import FIRST_PASS, Meter, Progress, silent
 from restormer_cli.engine.tlc import Cells
 from restormer_cli.engine.transitions import StripTransitions, whole_rows
+from restormer_cli.hardware import in_large_pages
 from restormer_cli.model.restormer import Block, Level, Restormer
 from restormer_cli.native.build import library, multiplies_pairs
 from restormer_cli.native.workers import WorkerPool
@@ -116,16 +117,16 @@ class StripNetwork:
         meter = Meter(progress, sum(_work(name, block) for name, blocks in self.blocks.items() for block in blocks))
         pixels = picture[0].permute(1, 2, 0).contiguous()  # (h, w, c), from here to the end
         (height, width, _), c = pixels.shape, self.config.dim
-        sizes = Allocations(self.config, height, width, keep_v=keep_v)
+        sizes = Allocations(self.config, height, width, keep_v=keep_v, native=self.native)
 
         # One buffer is the level-1 decoder's map in the end. Until then its back half is the level-1 skip, and its
         # front half is room for every v and for the maps of level 3 and 4. `join` turns one into the other.
-        buffer = torch.empty(sizes.maps, dtype=self.features, device=self.device).view(2, height, width, c)
+        buffer = self._room(sizes.maps).view(2, height, width, c)
         spare, level1 = buffer[0].flatten(), buffer[1]
         self.transitions.embed(pixels, level1)
         embedded = level1.clone() if self.config.dual_pixel else None
         self._level("encoder_level1", level1, spare, meter)
-        level2 = self.transitions.down("down1_2", level1, level1.new_empty(sizes.level2))
+        level2 = self.transitions.down("down1_2", level1, self._room(sizes.level2))
         self._level("encoder_level2", level2, spare, meter)
         level3 = self.transitions.down(
             "down2_3", level2, spare[spare.numel() // 2 :]
@@ -139,10 +140,15 @@ class StripNetwork:
         self._level("decoder_level3", level3, spare, meter)
         self.transitions.reduce("up3_2", level3, level2)
         self._level("decoder_level2", level2, spare, meter)
-        if self.config.concat:
+        beside = None
+        if self.config.concat and not sizes.joins:
+            assert isinstance(self.transitions, NativeTransitions)
+            decoded, beside = self.transitions.up("up2_1", level2, buffer[0]), level1
+            del level2
+        elif self.config.concat:
             decoded = self.transitions.join("up2_1", level2, level1, buffer.view(height, width, 2 * c))
             del level2
-            spare = buffer.new_empty(sizes.decoder_v)
+            spare = self._room(sizes.decoder_v)
         else:
             decoded = self.transitions.reduce("up2_1", level2, level1)
             del level2
@@ -154,7 +160,7 @@ class StripNetwork:
             for a, b in whole_rows(decoded, decoded.shape[2], SKIP_BYTES // 2):
                 decoded[a:b] = self.skip(embedded[a:b], onto=decoded[a:b])
         result = pixels.new_empty((height, width, self.config.out_channels))
-        self.transitions.output(decoded, result, None if self.config.dual_pixel else pixels)
+        self.transitions.output(decoded, result, None if self.config.dual_pixel else pixels, beside)
         return result.permute(2, 0, 1)[None]
 
     def _level(self, name: str, x: Tensor, spare: Tensor, meter: Meter) -> None:
@@ -177,6 +183,10 @@ class StripNetwork:
             matrices = walk.matrices(self.workers.map(walk.gather, pieces, done[0]))
             surrounded = [(piece, Halo(x, piece, 1 if v is not None else 2)) for piece in pieces]
             self.workers.map(partial(walk.finish, matrices=matrices), surrounded, done[1])
+
+    def _room(self, numbers: int) -> Tensor:
+        """Memory for maps."""
+        return in_large_pages(torch.empty(numbers, dtype=self.features, device=self.device))
 
     def _block(self, block: Block, bf16: bool) -> NativeBlock | PackedBlock:
         if self.native and supports(block):

@@ -128,7 +128,8 @@ static void read_row(const Block *b, const Piece *p, i64 row, i64 left, i64 righ
 
 /* Room for the rows of a piece, in floats; what is beyond a row may be read as part of a vector. */
 typedef struct {
-    float *normed, *wide[3], *narrow, *mixed[2], *recalled[3], *v, *x, *factors;
+    float *wide[3], *convolved, *mixed[2], *recalled[3], *v, *x, *factors;
+    factor *normed, *gated;
 } Rows;
 
 static i64 lay_out(const Block *b, const Piece *p, Rows *rows) {
@@ -136,15 +137,16 @@ static i64 lay_out(const Block *b, const Piece *p, Rows *rows) {
     const i64 three = whole(3 * b->channels), widest = most(three, 2 * b->hidden);
     float *at = p->scratch;
     i64 used = 0;
-#define TAKE(name, floats) (rows->name = at + used, used += whole((floats) + spare))
-    TAKE(normed, width * c);
+#define TAKE(name, floats) (rows->name = (void *)(at + used), used += whole((floats) + spare))
+    TAKE(normed, factor_floats(width, c));
+    TAKE(gated, factor_floats(width, b->hidden));
     TAKE(x, width * c);
     TAKE(v, width * c);
     for (int i = 0; i < 3; i++) TAKE(wide[i], width * widest);
     for (int i = 0; i < 3; i++) TAKE(recalled[i], b->v ? 0 : width * c);
     for (int i = 0; i < 2; i++) TAKE(mixed[i], width * c);
-    TAKE(narrow, width * widest);
-    TAKE(factors, room_floats(width, most(c, b->hidden)));
+    TAKE(convolved, width * three);
+    TAKE(factors, room_floats(width, c));
 #undef TAKE
     return used;
 }
@@ -205,22 +207,22 @@ EXPORT void gather(const Block *b, const Piece *p) {
         if (row < 0 || row >= b->height) {
             memset(wide, 0, (width + 2) * stride * sizeof(float));
         } else {
-            normalise(b->x + (row * b->width + left) * c, rows.normed, right - left, c, b->centred1);
-            product(rows.normed, c, b->qkv, b->qkv_bias, 0, 0, wide + (left - p->left + 1) * stride, stride,
-                    right - left, c, apart && !b->v ? 2 * c : three, rows.factors);
+            normalise_to_factors(b->x + (row * b->width + left) * c, rows.normed, right - left, c, b->centred1);
+            product_of_factors(rows.normed, paired(c), b->qkv, b->qkv_bias, 0, 0, wide + (left - p->left + 1) * stride,
+                               stride, right - left, c, apart && !b->v ? 2 * c : three);
         }
         const i64 done = row - 1;
         if (done < p->top) continue;
         const float *const around[3] = {rows.wide[(done + 2) % 3], rows.wide[done % 3], wide};
         float *v = b->v ? b->v + (done * b->width + p->left) * c : 0;
-        depthwise(around, stride, b->qkv_taps, b->qkv_taps_bias, rows.narrow, stride, width, apart ? 2 * c : stride);
+        depthwise(around, stride, b->qkv_taps, b->qkv_taps_bias, rows.convolved, stride, width, apart ? 2 * c : stride);
         if (b->v && apart) {
             const float *const from[3] = {around[0] + 2 * c, around[1] + 2 * c, around[2] + 2 * c};
             depthwise(from, stride, b->qkv_taps + 2 * c, b->qkv_taps_bias ? b->qkv_taps_bias + 2 * c : 0, v, c, width, c);
         } else if (b->v) {
-            for (i64 x = 0; x < width; x++) memcpy(v + x * c, rows.narrow + x * stride + 2 * c, c * sizeof(float));
+            for (i64 x = 0; x < width; x++) memcpy(v + x * c, rows.convolved + x * stride + 2 * c, c * sizeof(float));
         }
-        add_to_sums(b, p, rows.narrow, stride, done);
+        add_to_sums(b, p, rows.convolved, stride, done);
     }
 }
 
@@ -233,9 +235,9 @@ static const float *recall(const Block *b, const Piece *p, Rows *rows, i64 row, 
         memset(wide, 0, (p->right - p->left + 4) * stride * sizeof(float));
         if (next < 0 || next >= b->height) continue;
         read_row(b, p, next, from, to, rows->x);
-        normalise(rows->x, rows->normed, to - from, c, b->centred1);
-        product(rows->normed, c, b->v_only, b->v_only_bias, 0, 0, wide + (from - outer) * stride, stride, to - from, c,
-                c, rows->factors);
+        normalise_to_factors(rows->x, rows->normed, to - from, c, b->centred1);
+        product_of_factors(rows->normed, paired(c), b->v_only, b->v_only_bias, 0, 0, wide + (from - outer) * stride,
+                           stride, to - from, c, c);
     }
     const i64 shift = (left - 1 - outer) * stride;
     const float *const around[3] = {rows->recalled[(row + 2) % 3] + shift, rows->recalled[row % 3] + shift,
@@ -271,16 +273,16 @@ EXPORT void apply(const Block *b, const Piece *p) {
                 product(v + at * v_stride, v_stride, b->mix + cell * cell_size, b->mix_bias, rows.x + at * c, c,
                         mixed + at * c, c, to - from, c, c, rows.factors);
             }
-            normalise(mixed, rows.normed, right - left, c, b->centred2);
-            product(rows.normed, c, b->widen, b->widen_bias, 0, 0, wide + (left - p->left + 1) * stride, stride,
-                    right - left, c, stride, rows.factors);
+            normalise_to_factors(mixed, rows.normed, right - left, c, b->centred2);
+            product_of_factors(rows.normed, paired(c), b->widen, b->widen_bias, 0, 0,
+                               wide + (left - p->left + 1) * stride, stride, right - left, c, stride);
         }
         const i64 done = row - 1;
         if (done < p->top) continue;
         const float *const around[3] = {rows.wide[(done + 2) % 3], rows.wide[done % 3], wide};
-        depthwise_gate(around, stride, b->widen_taps, b->widen_taps_bias, rows.narrow, width, b->hidden);
-        product(rows.narrow, b->hidden, b->narrow, b->narrow_bias, rows.mixed[done & 1] + inner * c, c,
-                b->x + (done * b->width + p->left) * c, c, width, b->inner, c, rows.factors);
+        depthwise_gate(around, stride, b->widen_taps, b->widen_taps_bias, rows.gated, width, b->hidden);
+        product_of_factors(rows.gated, b->hidden, b->narrow, b->narrow_bias, rows.mixed[done & 1] + inner * c, c,
+                           b->x + (done * b->width + p->left) * c, c, width, b->inner, c);
     }
 }
 
@@ -290,7 +292,7 @@ enum { PLAIN, DOWN, UP, UP_REDUCED };
 
 typedef struct {
     i64 height, width, inputs, outputs, kind; /* of x; outputs: of the result, for UP in one of its pixels */
-    const float *x;
+    const float *x, *beside;                  /* beside: the back half of the inputs, if it is a map of its own */
     const factor *weight;                     /* for UP four convolutions, of the pixels (0,0), (0,1), (1,0), (1,1) */
     const float *bias;
     float *out;
@@ -329,15 +331,21 @@ EXPORT int has_few(i64 kind, i64 outputs) { return kind == PLAIN && outputs <= F
 EXPORT void convolve(const Convolution *b, const Piece *p) {
     ConvRoom room;
     conv_layout(b, p, &room);
-    const i64 inputs = b->inputs, c = paired(inputs), n = b->outputs, width = p->right - p->left;
+    const i64 c = paired(b->inputs), own = b->beside ? b->inputs / 2 : b->inputs, n = b->outputs;
+    const i64 width = p->right - p->left;
     const i64 part = panels_size(n, 9 * c), left = most(p->left - 1, 0), right = least(p->right + 1, b->width);
     const i64 line_size = ((width + 2) * c + LANES * TERMS) * sizeof(factor); /* vectors may go beyond the last pixel */
     for (int i = 0; i < 3; i++) memset(room.rows[i], 0, line_size);
     for (i64 next = p->top - 1; next <= p->bottom; next++) {
         factor *line = room.rows[(next + 3) % 3];
-        if (next < 0 || next >= b->height) memset(line, 0, line_size);
-        else to_factors(b->x + (next * b->width + left) * inputs, inputs, right - left, inputs,
-                        line + (left - p->left + 1) * c);
+        if (next < 0 || next >= b->height) {
+            memset(line, 0, line_size);
+        } else {
+            const i64 from = (next * b->width + left) * own;
+            factor *const to = line + (left - p->left + 1) * c;
+            to_factors(b->x + from, own, right - left, own, to, c);
+            if (b->beside) to_factors(b->beside + from, own, right - left, own, to + own, c);
+        }
         const i64 row = next - 1;
         if (row < p->top) continue;
         const factor *const around[3] = {room.rows[(row + 2) % 3], room.rows[row % 3], line};
@@ -349,8 +357,10 @@ EXPORT void convolve(const Convolution *b, const Piece *p) {
         } else if (b->kind == DOWN) { /* pixel-unshuffle: channel k of pixel (y, x) becomes channel 4k + 2 (y % 2) + x % 2 */
             product3(around, b->weight, b->bias, 0, 0, room.result, n, width, c, n);
             float *out = b->out + row / 2 * b->out_row + p->left / 2 * b->out_pixel + 2 * (row & 1);
-            for (i64 x = 0; x < width; x++)
-                for (i64 k = 0; k < n; k++) out[x / 2 * b->out_pixel + 4 * k + (x & 1)] = room.result[x * n + k];
+            for (i64 x = 0; x < width; x += 2, out += b->out_pixel) {
+                const float *const even = room.result + x * n, *const odd = even + n;
+                for (i64 k = 0; k < n; k++) out[4 * k] = even[k], out[4 * k + 1] = odd[k];
+            }
         } else { /* pixel-shuffle: four convolutions, one for each pixel that a pixel becomes */
             for (int y = 0; y < 2; y++) {
                 float *out = b->out + (2 * row + y) * b->out_row + 2 * p->left * b->out_pixel;

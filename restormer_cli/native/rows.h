@@ -46,11 +46,10 @@ INLINE vec load(const float *from) { return *(const vec *)from; }
 INLINE void store(float *to, vec value) { *(vec *)to = value; }
 /* A difference, since 0 + value is an addition to compilers that heed -0, before each broadcast: half of the speed. */
 INLINE vec all(float value) { return value - (vec){0}; }
-/* Element by element, as compilers know a minimum; a NaN in `a` comes out as `b`. */
+/* By bits, since GCC makes a loop over the elements into one comparison after the other; a NaN in `a` comes out as `b`. */
 INLINE vec smaller(vec a, vec b) {
-    vec out;
-    UNROLL for (int i = 0; i < LANES; i++) out[i] = a[i] < b[i] ? a[i] : b[i];
-    return out;
+    const mask less = a < b;
+    return (vec)((less & (mask)a) | (~less & (mask)b));
 }
 INLINE vec magnitude(vec a) { return (vec)((mask)a & 0x7fffffff); }
 INLINE i64 least(i64 a, i64 b) { return a < b ? a : b; }
@@ -88,6 +87,14 @@ INLINE mask rounded(vec value) {
 #endif
 }
 INLINE factor factor_of(float value) { return (factor)rounded(all(value))[0]; }
+INLINE void store_factors(factor *to, vec value) {
+#if defined(__AVX512BF16__)
+    _mm256_storeu_si256((__m256i *)to, (__m256i)_mm512_cvtneps_pbh((__m512)value));
+#else
+    const mask each = rounded(value);
+    UNROLL for (int i = 0; i < LANES; i++) to[i] = (factor)each[i];
+#endif
+}
 #else
 enum { TERMS = 1 };
 typedef float factor;
@@ -97,6 +104,7 @@ INLINE factors load_factors(const factor *from) { return load(from); }
 INLINE factors broadcast(const factor *from) { return all(*from); }
 INLINE vec add_products(vec sum, factors a, factors b) { return sum + a * b; }
 INLINE factor factor_of(float value) { return value; }
+INLINE void store_factors(factor *to, vec value) { store(to, value); }
 #endif
 
 /* Numbers up to whole lanes of factors; floats as large as so many factors, and where factors may be the floats: 0. */
@@ -105,14 +113,14 @@ INLINE i64 factor_floats(i64 pixels, i64 channels) { return pixels * paired(chan
 INLINE i64 room_floats(i64 pixels, i64 channels) { return TERMS == 1 ? 0 : factor_floats(pixels, channels); }
 INLINE i64 panels_size(i64 outputs, i64 inputs) { return whole(outputs) * paired(inputs); }
 
-/* Rows of pixels, `stride` apart, to factors; a last channel that has none beside it in its lane gets a zero. */
-static void to_factors(const float *rows, i64 stride, i64 pixels, i64 channels, factor *to) {
+/* Rows of pixels, `stride` apart, to factors, `to_stride` apart; a last channel that has none beside it in its lane gets
+   a zero. */
+static void to_factors(const float *rows, i64 stride, i64 pixels, i64 channels, factor *to, i64 to_stride) {
 #if defined(BF16)
-    for (i64 p = 0; p < pixels; p++, rows += stride, to += paired(channels)) {
+    for (i64 p = 0; p < pixels; p++, rows += stride, to += to_stride) {
         i64 c = 0;
 #if defined(__AVX512BF16__)
-        for (; c + LANES <= channels; c += LANES)
-            _mm256_storeu_si256((__m256i *)(to + c), (__m256i)_mm512_cvtneps_pbh((__m512)load(rows + c)));
+        for (; c + LANES <= channels; c += LANES) store_factors(to + c, load(rows + c));
         if (c < paired(channels)) {
             const __m512 rest = _mm512_maskz_loadu_ps((1u << (channels - c)) - 1, rows + c);
             const __mmask16 places = (1u << (paired(channels) - c)) - 1;
@@ -124,15 +132,15 @@ static void to_factors(const float *rows, i64 stride, i64 pixels, i64 channels, 
 #endif
     }
 #else
-    if (stride == channels) memcpy(to, rows, pixels * channels * sizeof(float));
-    else for (i64 p = 0; p < pixels; p++) memcpy(to + p * channels, rows + p * stride, channels * sizeof(float));
+    if (stride == channels && to_stride == channels) memcpy(to, rows, pixels * channels * sizeof(float));
+    else for (i64 p = 0; p < pixels; p++) memcpy(to + p * to_stride, rows + p * stride, channels * sizeof(float));
 #endif
 }
 
 /* Rows of pixels as factors, `*stride` apart: as they are or, rounded, in `room`. */
 INLINE const factor *as_factors(const float *rows, i64 *stride, i64 pixels, i64 channels, float *room) {
     if (TERMS == 1) return (const factor *)rows;
-    to_factors(rows, *stride, pixels, channels, (factor *)room);
+    to_factors(rows, *stride, pixels, channels, (factor *)room, paired(channels));
     *stride = paired(channels);
     return (const factor *)room;
 }
@@ -216,11 +224,17 @@ static void products(int lines, const factor *const *x, i64 x_stride, const fact
                       outputs - first);
 }
 
-/* A 1x1 convolution. `room`: see room_floats. */
+/* A 1x1 convolution of rows of factors that lie `paired(inputs)` or more apart. */
+static void product_of_factors(const factor *x, i64 x_stride, const factor *weight, const float *bias, const float *addend,
+                               i64 addend_stride, float *out, i64 out_stride, i64 pixels, i64 inputs, i64 outputs) {
+    products(1, &x, x_stride, weight, bias, addend, addend_stride, out, out_stride, pixels, paired(inputs), outputs);
+}
+
+/* The same of rows of floats. `room`: see room_floats. */
 static void product(const float *x, i64 x_stride, const factor *weight, const float *bias, const float *addend,
                     i64 addend_stride, float *out, i64 out_stride, i64 pixels, i64 inputs, i64 outputs, float *room) {
     const factor *const from = as_factors(x, &x_stride, pixels, inputs, room);
-    products(1, &from, x_stride, weight, bias, addend, addend_stride, out, out_stride, pixels, paired(inputs), outputs);
+    product_of_factors(from, x_stride, weight, bias, addend, addend_stride, out, out_stride, pixels, inputs, outputs);
 }
 
 /* A 3x3 convolution: of each of the three rows, three neighbouring pixels lie one after the other. */
@@ -284,9 +298,9 @@ static void few3(const factor *const rows[3], const factor *weight, const float 
 #undef DO
 }
 
-/* Layer normalisation of `tile` pixels, each by itself. */
-INLINE void normalise_tile(const int tile, const float *x, float *out, i64 channels, int centred) {
-    const i64 full = channels / LANES * LANES;
+/* Layer normalisation of `tile` pixels, each by itself, to floats or to factors. */
+INLINE void normalise_tile(const int tile, const float *x, float *out, factor *rounded, i64 channels, int centred) {
+    const i64 full = channels / LANES * LANES, stride = rounded ? paired(channels) : channels;
     vec wide[4];
     float rest[4], mean[4], scale[4];
     UNROLL for (int i = 0; i < tile; i++) wide[i] = (vec){0}, rest[i] = 0;
@@ -308,17 +322,36 @@ INLINE void normalise_tile(const int tile, const float *x, float *out, i64 chann
         scale[i] = 1 / sqrtf((across(wide[i]) + rest[i]) / channels + 1e-5f);
         if (!centred) mean[i] = 0;
     }
-    for (i64 c = 0; c < full; c += LANES) UNROLL for (int i = 0; i < tile; i++)
-        store(out + i * channels + c, (load(x + i * channels + c) - all(mean[i])) * all(scale[i]));
-    for (i64 c = full; c < channels; c++) UNROLL for (int i = 0; i < tile; i++)
-        out[i * channels + c] = (x[i * channels + c] - mean[i]) * scale[i];
+    for (i64 c = 0; c < full; c += LANES) UNROLL for (int i = 0; i < tile; i++) {
+        const vec value = (load(x + i * channels + c) - all(mean[i])) * all(scale[i]);
+        if (rounded) store_factors(rounded + i * stride + c, value);
+        else store(out + i * stride + c, value);
+    }
+    for (i64 c = full; c < channels; c++) UNROLL for (int i = 0; i < tile; i++) {
+        const float value = (x[i * channels + c] - mean[i]) * scale[i];
+        if (rounded) rounded[i * stride + c] = factor_of(value);
+        else out[i * stride + c] = value;
+    }
+    if (rounded && stride > channels) UNROLL for (int i = 0; i < tile; i++) rounded[i * stride + channels] = 0;
 }
 
-/* Layer normalisation of each pixel without weight and bias; `centred` is 0 for the bias-free norm. */
+/* Layer normalisation of each pixel without weight and bias; `centred` is 0 for the bias-free norm. Four pixels at a
+   time, since one waits for its own sums. */
+INLINE void normalise_rows(const float *x, float *out, factor *rounded, i64 pixels, i64 channels, int centred) {
+    i64 stride = rounded ? paired(channels) : channels;
+    for (i64 p = 0, tile; p < pixels; p += tile, x += tile * channels) {
+        tile = pixels - p >= 4 ? 4 : 1;
+        float *const to = rounded ? 0 : out + p * stride;
+        factor *const factors_to = rounded ? rounded + p * stride : 0;
+        if (tile == 4) normalise_tile(4, x, to, factors_to, channels, centred);
+        else normalise_tile(1, x, to, factors_to, channels, centred);
+    }
+}
 static void normalise(const float *x, float *out, i64 pixels, i64 channels, int centred) {
-    i64 p = 0; /* four pixels at a time, since one waits for its own sums */
-    for (; p + 4 <= pixels; p += 4) normalise_tile(4, x + p * channels, out + p * channels, channels, centred);
-    for (; p < pixels; p++) normalise_tile(1, x + p * channels, out + p * channels, channels, centred);
+    normalise_rows(x, out, 0, pixels, channels, centred);
+}
+static void normalise_to_factors(const float *x, factor *out, i64 pixels, i64 channels, int centred) {
+    normalise_rows(x, 0, out, pixels, channels, centred);
 }
 
 /* erf(size / sqrt 2) of a size >= 0: a quotient of polynomials in its square, fitted by us for sizes up to 5.4 (largest
@@ -377,8 +410,8 @@ static void depthwise(const float *const rows[3], i64 stride, const float *weigh
 #undef DO
 }
 
-/* The same of gate and value, `hidden` channels each, and GELU(gate) times value: (pixels, 2 hidden) -> (pixels, hidden). */
-static void depthwise_gate(const float *const rows[3], i64 stride, const float *weight, const float *bias, float *out,
+/* The same of gate and value, `hidden` channels each, and GELU(gate) times value: (pixels, 2 hidden) -> factors, (pixels, hidden). */
+static void depthwise_gate(const float *const rows[3], i64 stride, const float *weight, const float *bias, factor *out,
                            i64 pixels, i64 hidden) {
     i64 p = 0;
 #define DO(count)                                                                                                      \
@@ -392,7 +425,7 @@ static void depthwise_gate(const float *const rows[3], i64 stride, const float *
             depthwise_tile(count, gate_from, stride, weight + c, 2 * hidden, gate_bias, gates);                        \
             UNROLL for (int i = 0; i < count; i++) gates[i] = gelu(gates[i]);                                          \
             depthwise_tile(count, value_from, stride, weight + hidden + c, 2 * hidden, value_bias, values);            \
-            UNROLL for (int i = 0; i < count; i++) store(out + (p + i) * hidden + c, gates[i] * values[i]);            \
+            UNROLL for (int i = 0; i < count; i++) store_factors(out + (p + i) * hidden + c, gates[i] * values[i]);    \
         }
     DO(STRETCH)
     DO(1)

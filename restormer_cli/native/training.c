@@ -299,23 +299,24 @@ static void part_forward(const Half *b, const Part *p) {
         if (row < 0 || row >= b->height) {
             memset(line, 0, (width + 2) * wide * sizeof(float));
         } else {
-            normalise(p->x + (row * b->width + from) * c, room.normed[0], to - from, c, b->centred);
-            product(room.normed[0], c, b->first, b->first_bias, 0, 0, line + (from - p->left + 1) * wide, wide, to - from,
-                    c, wide, room.factors);
+            normalise_to_factors(p->x + (row * b->width + from) * c, (factor *)room.normed[0], to - from, c, b->centred);
+            product_of_factors((factor *)room.normed[0], paired(c), b->first, b->first_bias, 0, 0,
+                               line + (from - p->left + 1) * wide, wide, to - from, c, wide);
         }
         const i64 done = row - 1, at = (done * b->width + p->left) * c;
         if (done < p->top) continue;
         const float *const around[3] = {room.wide[(done + 2) % 3], room.wide[done % 3], line};
-        const float *act = room.pre;
         if (b->kind == GATE) {
-            depthwise_gate(around, wide, b->taps, b->taps_bias, room.act, width, b->hidden);
-            act = room.act;
-        } else {
-            depthwise(around, wide, b->taps, b->taps_bias, room.pre, wide, width, wide);
+            factor *const act = (factor *)room.act;
+            depthwise_gate(around, wide, b->taps, b->taps_bias, act, width, b->hidden);
+            product_of_factors(act, b->hidden, b->second, b->second_bias, p->x + at, c, p->out + at, c, width, b->inner, c);
+            continue;
         }
-        if (b->kind != SUMS) {
-            product(act, b->hidden, b->kind == MIX ? p->second_own : b->second, b->second_bias, p->x + at, c, p->out + at, c,
-                    width, b->inner, c, room.factors);
+        const float *const act = room.pre;
+        depthwise(around, wide, b->taps, b->taps_bias, room.pre, wide, width, wide);
+        if (b->kind == MIX) {
+            product(act, b->hidden, p->second_own, b->second_bias, p->x + at, c, p->out + at, c, width, b->inner, c,
+                    room.factors);
             continue;
         }
         for (i64 head = 0; head < b->heads; head++)

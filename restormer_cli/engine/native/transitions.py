@@ -21,7 +21,7 @@ class ConvolutionStruct(ctypes.Structure):
 
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("height", "width", "inputs", "outputs", "kind")),
-        *((name, ctypes.c_void_p) for name in ("x", "weight", "bias", "out")),
+        *((name, ctypes.c_void_p) for name in ("x", "beside", "weight", "bias", "out")),
         *((name, ctypes.c_int64) for name in ("out_row", "out_pixel")),
         *((name, ctypes.c_void_p) for name in ("addend", "reduce", "reduce_bias")),
     )
@@ -80,14 +80,22 @@ class NativeTransitions:
         """(h, w, in_channels) -> `result`, (h, w, dim)."""
         self._run("patch_embed", picture, result)
 
-    def output(self, x: Tensor, result: Tensor, picture: Tensor | None) -> None:
-        """(h, w, c) -> `result`, (h, w, out_channels), to which the picture is added where there is one."""
-        self._run("output", x, result, addend=picture)
+    def output(self, x: Tensor, result: Tensor, picture: Tensor | None, beside: Tensor | None = None) -> None:
+        """(h, w, c) -> `result`, (h, w, out_channels), to which the picture is added where there is one.
+
+        `beside`: where the back half of the channels lies, if that is a map of its own.
+        """
+        self._run("output", x, result, addend=picture, beside=beside)
 
     def down(self, name: str, x: Tensor, memory: Tensor) -> Tensor:
         """Convolve and pixel-unshuffle: (h, w, c) -> (h/2, w/2, 2c), at the beginning of `memory`."""
         height, width, channels = x.shape
         result = memory[: x.numel() // 2].view(height // 2, width // 2, 2 * channels)
+        self._run(name, x, result)
+        return result
+
+    def up(self, name: str, x: Tensor, result: Tensor) -> Tensor:
+        """Convolve and pixel-shuffle: (h, w, c) -> `result`, (2h, 2w, c/2)."""
         self._run(name, x, result)
         return result
 
@@ -112,7 +120,13 @@ class NativeTransitions:
         return canvas
 
     def _run(
-        self, name: str, x: Tensor, result: Tensor, addend: Tensor | None = None, rows: tuple[int, int] | None = None
+        self,
+        name: str,
+        x: Tensor,
+        result: Tensor,
+        addend: Tensor | None = None,
+        beside: Tensor | None = None,
+        rows: tuple[int, int] | None = None,
     ) -> None:
         layer = self.convolutions[name]
         height, width, _ = x.shape
@@ -123,6 +137,7 @@ class NativeTransitions:
             outputs=layer.outputs,
             kind=layer.kind,
             x=pointer(x),
+            beside=pointer(beside),
             weight=pointer(layer.weight),
             bias=pointer(layer.bias),
             out=pointer(result),
