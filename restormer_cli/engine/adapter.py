@@ -7,18 +7,19 @@ self-ensemble and strength are all settled here, so that photographs and video f
 """
 
 from collections.abc import Callable
-from itertools import count
+from itertools import product
 from typing import Any
 
 import numpy as np
 
-from restormer_cli.engine.progress import Progress, part_of
+from restormer_cli.engine.progress import Progress
 from restormer_cli.engine.restorer import Restorer
 from restormer_cli.errors import Failed, UserError
 from restormer_cli.hardware import is_out_of_memory, lacks_compiler
 from restormer_cli.pixels import LUMA
 
-Network = Callable[[np.ndarray], np.ndarray]
+Network = Callable[[list[np.ndarray]], list[np.ndarray]]
+"""Pictures of one shape -> their answers."""
 
 
 def restore_pixels(
@@ -45,17 +46,20 @@ def restore_pixels(
     check_views(restorer, pixels, right)
     if strength == 0:
         return pixels
-    runs = count()  # the pictures that the network is shown, one after the other
-    times = (4 if right is not None else 8) if ensemble else 1
+    done, times = 0, (4 if right is not None else 8) if ensemble else 1
 
-    def network(picture: np.ndarray) -> np.ndarray:
+    def network(pictures: list[np.ndarray]) -> list[np.ndarray]:
+        nonlocal done
         heard: dict[str, Any] = {} if notice is None else {"notice": notice}
         if progress is not None:
-            heard["progress"] = part_of(progress, next(runs), times)
-        return restorer(picture, **heard)
+            hear, before, count = progress, done, len(pictures)
+            heard["progress"] = lambda share: hear((before + count * share) / times)
+        done += len(pictures)
+        return restorer.several(pictures, **heard) if len(pictures) > 1 else [restorer(pictures[0], **heard)]
 
     try:
-        restored = _through(network, restorer.config.in_channels, pixels, right, ensemble)
+        at_once = restorer.plan(*pixels.shape[:2]).together if ensemble else 0
+        restored = _through(network, restorer.config.in_channels, pixels, right, at_once)
     except (MemoryError, RuntimeError) as error:  # torch raises RuntimeError, on a GPU a kind of it
         if lacks_compiler(error):
             raise Failed("--compile: needs a C++ compiler, and there is none: install g++, or leave it out") from None
@@ -89,33 +93,41 @@ def check_views(restorer: Restorer, pixels: np.ndarray, right: np.ndarray | None
     raise UserError(f"has {has} channels, these weights take {takes}: use weights for gray or colour pictures")
 
 
-def _through(network: Network, takes: int, pixels: np.ndarray, right: np.ndarray | None, ensemble: bool) -> np.ndarray:
-    """The network's answer in the picture's own channels."""
+def _through(network: Network, takes: int, pixels: np.ndarray, right: np.ndarray | None, at_once: int) -> np.ndarray:
+    """The network's answer in the picture's own channels; `at_once`: positions of an ensemble, 0 for none."""
     has = pixels.shape[2]
+
+    def answer(picture: np.ndarray) -> np.ndarray:
+        if at_once:
+            return (_turned if right is None else _mirrored)(network, picture, at_once)
+        return network([picture])[0]
+
     if takes == 1 and has == 3:  # the luma is restored, the differences of the colours from it stay
         luma = (pixels @ LUMA)[..., None]
-        return pixels + (_turned(network, luma) if ensemble else network(luma)) - luma
+        return pixels + answer(luma) - luma
     if right is not None:
         wide = np.concatenate([np.repeat(view, 3 // has, axis=2) for view in (pixels, right)], axis=2)
-        restored = _mirrored(network, wide) if ensemble else network(wide)
     else:
         wide = np.repeat(pixels, takes // has, axis=2) if takes > has else pixels
-        restored = _turned(network, wide) if ensemble else network(wide)
+    restored = answer(wide)
     return restored.mean(axis=2, keepdims=True) if restored.shape[2] > has else restored
 
 
-def _turned(network: Network, pixels: np.ndarray) -> np.ndarray:
+def _turned(network: Network, pixels: np.ndarray, at_once: int) -> np.ndarray:
     """The mean of the network's answers to the picture in its eight positions, each turned back: (h, w, c)."""
     total = np.zeros(pixels.shape, np.float32)
-    for mirrored in (False, True):
-        for quarters in range(4):
-            there = np.rot90(pixels[:, ::-1] if mirrored else pixels, quarters)
-            back = np.rot90(network(there.copy()), -quarters)
+    positions = list(product((False, True), range(4)))
+    if at_once > 1:  # those of one shape together
+        positions.sort(key=lambda position: position[1] % 2)
+    for group in _groups(positions, min(at_once, 4)):
+        there = [np.rot90(pixels[:, ::-1] if mirrored else pixels, quarters).copy() for mirrored, quarters in group]
+        for (mirrored, quarters), answer in zip(group, network(there), strict=True):
+            back = np.rot90(answer, -quarters)
             total += back[:, ::-1] if mirrored else back
     return total / 8
 
 
-def _mirrored(network: Network, views: np.ndarray) -> np.ndarray:
+def _mirrored(network: Network, views: np.ndarray, at_once: int) -> np.ndarray:
     """As `_turned`, for a left and a right view, (h, w, 6) -> (h, w, 3).
 
     The views differ horizontally, so a quarter turn would show the network what it has never seen, and a mirrored
@@ -123,7 +135,12 @@ def _mirrored(network: Network, views: np.ndarray) -> np.ndarray:
     """
     swapped = np.concatenate([views[..., 3:], views[..., :3]], axis=2)
     total = np.zeros((*views.shape[:2], 3), np.float32)
-    for step in (1, -1):
-        total += network(views[::step].copy())[::step]
-        total += network(swapped[::step, ::-1].copy())[::step, ::-1]
+    for group in _groups(list(product((1, -1), (1, -1))), at_once):
+        there = [(views if across == 1 else swapped)[::down, ::across].copy() for down, across in group]
+        for (down, across), answer in zip(group, network(there), strict=True):
+            total += answer[::down, ::across]
     return total / 4
+
+
+def _groups(positions: list[tuple[Any, int]], size: int) -> list[list[tuple[Any, int]]]:
+    return [positions[begin : begin + size] for begin in range(0, len(positions), size)]

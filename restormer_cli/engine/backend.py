@@ -45,8 +45,9 @@ class Backend(Protocol):
         ...
 
     def run(self, picture: Tensor, plan: Plan, notice: Notice, progress: Progress = silent) -> Tensor:
-        """float32 (1, in_channels, h, w) on `device`, h and w multiples of 8 -> float32 (1, out_channels, h, w).
+        """float32 (b, in_channels, h, w) on `device`, h and w multiples of 8 -> float32 (b, out_channels, h, w).
 
+        b is at most the plan's `together`.
         Runs all of it in one piece, whatever the plan's tiles: cutting is the Restorer's. `progress` may hear the share
         that is done, in this thread.
         """

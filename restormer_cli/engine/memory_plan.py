@@ -18,6 +18,8 @@ LIBRARIES = 60 << 20
 """What the libraries of products take for themselves when first used (measured: scripts/measure/memory.py)."""
 KERNELS = 8 << 20
 """The same where the kernels of native/ run: hardly anything but the products of a block's small matrices."""
+TOGETHER = 512 * 512
+"""Pixels of small pictures that a GPU restores at once: from so many on one has work for all of it (docs/gpu.md)."""
 HEAP = 24 << 20
 """On the host: codecs, loaded with the first picture, and what lies unused between buffers (measured:
 scripts/measure/budget.py)."""
@@ -41,6 +43,8 @@ class Plan:
     """On a GPU, whether maps run whole (whole_map.py) instead of strip by strip."""
     operators: bool = False
     """On a CPU in bf16, whether PyTorch's operators run it although kernels could: their maps take half the memory."""
+    together: int = 1
+    """How many pictures of this size, or tiles, the network is given at once."""
 
     def __str__(self) -> str:
         kind = {"whole": "whole picture", "recompute": "whole picture, v recomputed", "tiles": f"tiles of {self.tile}"}
@@ -76,25 +80,31 @@ def plan(
     base = now if base is None else base
     height, width = height + -height % 8, width + -width % 8
 
-    def need(keep_v: bool, side: int | None = None, mapped: bool = False) -> int:
+    def need(keep_v: bool, side: int | None = None, mapped: bool = False, count: int = 1) -> int:
         pictures = 0
         h, w = height, width
         if side is not None and max(h, w) > side:
             h, w = min(h, side), min(w, side)
             pictures = 4 * height * width * (config.out_channels + 2)  # the sum of tiles, and of their weights
         if mapped:
-            planes = 2 * 4 * h * w * config.in_channels
-            return base + pictures + planes + predicted_bytes(config, h, w, itemsize, window=window)
+            planes = 2 * 4 * count * h * w * config.in_channels
+            return base + pictures + planes + predicted_bytes(config, h, w, itemsize, count, window)
         return base + pictures + _needs(config, h, w, itemsize, keep_v, window, device, native)
+
+    def together(side: int | None = None) -> int:
+        pixels = height * width if side is None else min(height, side) * min(width, side)
+        counts = (count for count in (8, 4, 2) if count * pixels <= TOGETHER)
+        return next((count for count in counts if need(True, side, True, count) <= limit), 1)
 
     def in_tiles(side: int) -> Plan:
         mapped = whole_map and need(True, side, True) <= limit
-        return Plan("tiles", True, side, window, precision, need(True, side, mapped), mapped)
+        count = together(side) if mapped else 1
+        return Plan("tiles", True, side, window, precision, need(True, side, mapped, count), mapped, together=count)
 
     if tile is not None and max(height, width) > tile:
         return in_tiles(tile)
     if whole_map and need(True, mapped=True) <= limit:
-        return Plan("whole", True, None, window, precision, need(True, mapped=True), True)
+        return Plan("whole", True, None, window, precision, need(True, mapped=True), True, together=together())
     for kind, keep_v in (("whole", True), ("recompute", False)):
         if need(keep_v) <= limit:
             return Plan(kind, keep_v, None, window, precision, need(keep_v))

@@ -1,6 +1,6 @@
 """A picture of any size through the network: pad, run whole or in tiles, crop."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -75,7 +75,6 @@ class Restorer:
         base = self._base + (self.waiting if self.device.type == "cpu" else 0)
         return self.backend.plan(height, width, tile=self.tile, budget=self.memory, base=base)
 
-    @torch.inference_mode()
     def __call__(
         self, picture: np.ndarray, notice: Notice | None = None, progress: Progress | None = None
     ) -> np.ndarray:
@@ -86,16 +85,23 @@ class Restorer:
         ran out and the picture is begun again. Raises UserError for another number of channels, an empty picture, or
         integers: their range is not guessed.
         """
-        if picture.ndim != 3 or picture.shape[2] != self.config.in_channels or 0 in picture.shape:
-            raise UserError(
-                f"picture of shape {picture.shape}: this model takes (h, w, {self.config.in_channels}), not empty"
-            )
-        if not np.issubdtype(picture.dtype, np.floating):
-            raise UserError(f"picture of type {picture.dtype}: this model takes floats, 0 for black and 1 for white")
-        pixels = np.require(picture, np.float32, ["C", "W"])
-        x = torch.from_numpy(pixels).permute(2, 0, 1)[None].to(self.device)
+        return self.several([picture], notice, progress)[0]
+
+    @torch.inference_mode()
+    def several(
+        self, pictures: Sequence[np.ndarray], notice: Notice | None = None, progress: Progress | None = None
+    ) -> list[np.ndarray]:
+        """Pictures of one shape, restored as by a call for each, and all in memory at once.
+
+        Where a GPU would have too little to do with one, they go through the network together: at most
+        `plan(h, w).together` of them.
+        """
+        self._check(pictures)
+        pixels = np.stack(pictures) if len(pictures) > 1 else pictures[0][None]
+        pixels = np.require(pixels, np.float32, ["C", "W"])
+        x = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.device)
         notice = notice or (lambda _: None)
-        chosen = self.plan(*picture.shape[:2])
+        chosen = self.plan(*x.shape[-2:])
         if chosen.kind == "tiles" and self.tile is None:
             notice(f"memory is too short for the whole picture: tiles of {chosen.tile}, which is approximate")
         restored = None
@@ -115,31 +121,53 @@ class Restorer:
         self.done = chosen
         if self.memory is not None and self.device.type == "cpu":
             give_back()
-        return restored[0].permute(1, 2, 0).contiguous().cpu().numpy()
+        return [each.permute(1, 2, 0).contiguous().cpu().numpy() for part in restored for each in part]
 
-    def _planned(self, x: Tensor, chosen: Plan, notice: Notice, progress: Progress) -> Tensor:
+    def _check(self, pictures: Sequence[np.ndarray]) -> None:
+        """Raises UserError for what is no picture for this network, or for pictures of several shapes."""
+        for picture in pictures:
+            if picture.ndim != 3 or picture.shape[2] != self.config.in_channels or 0 in picture.shape:
+                raise UserError(
+                    f"picture of shape {picture.shape}: this model takes (h, w, {self.config.in_channels}), not empty"
+                )
+            if not np.issubdtype(picture.dtype, np.floating):
+                raise UserError(
+                    f"picture of type {picture.dtype}: this model takes floats, 0 for black and 1 for white"
+                )
+        if len({picture.shape for picture in pictures}) != 1:
+            raise UserError("pictures of one shape go together, at least one")
+
+    def _planned(self, x: Tensor, chosen: Plan, notice: Notice, progress: Progress) -> list[Tensor]:
+        """(b, c, h, w) -> parts of the batch, (…, c', h, w)."""
         progress(0.0)
-        if chosen.tile is None:
-            return self._whole(x, chosen, notice, progress)
-        return self._tiled(x, chosen.tile, chosen, notice, progress)
+        if chosen.tile is not None:
+            hear = [part_of(progress, index, len(x)) for index in range(len(x))]
+            return [self._tiled(each[None], chosen, notice, hear[index]) for index, each in enumerate(x)]
+        parts = x.split(chosen.together)
+        hear = [part_of(progress, index, len(parts)) for index in range(len(parts))]
+        return [self._whole(part, chosen, notice, hear[index]) for index, part in enumerate(parts)]
 
     def _whole(self, x: Tensor, chosen: Plan, notice: Notice, progress: Progress) -> Tensor:
         h, w = x.shape[-2:]
         return self.backend.run(pad_to_multiple_of_8(x), chosen, notice, progress)[..., :h, :w]
 
-    def _tiled(self, x: Tensor, tile: int, chosen: Plan, notice: Notice, progress: Progress) -> Tensor:
-        h, w = x.shape[-2:]
+    def _tiled(self, x: Tensor, chosen: Plan, notice: Notice, progress: Progress) -> Tensor:
+        (h, w), tile = x.shape[-2:], chosen.tile
+        assert tile is not None
         # What was asked for goes with the tile that was asked for, not with a smaller one for want of memory.
         overlap = self.overlap if tile == self.tile else min(self.overlap, tile // 2)
         total = x.new_zeros(1, self.config.out_channels, h, w)
         weight = x.new_zeros(1, 1, h, w)
         tiles = list(product(_spans(h, tile, overlap), _spans(w, tile, overlap)))
-        for index, ((top, bottom, rows), (left, right, columns)) in enumerate(tiles):
-            share = (rows[:, None] * columns[None, :]).to(self.device)
-            hear = part_of(progress, index, len(tiles))
-            restored = self._whole(x[..., top:bottom, left:right], chosen, notice, hear)
-            total[..., top:bottom, left:right] += share * restored
-            weight[..., top:bottom, left:right] += share
+        groups = [tiles[begin : begin + chosen.together] for begin in range(0, len(tiles), chosen.together)]
+        for index, group in enumerate(groups):
+            cut = [x[..., top:bottom, left:right] for (top, bottom, _), (left, right, _) in group]
+            hear = part_of(progress, index, len(groups))
+            answers = self._whole(torch.cat(cut) if len(cut) > 1 else cut[0], chosen, notice, hear)
+            for ((top, bottom, rows), (left, right, columns)), restored in zip(group, answers, strict=True):
+                share = (rows[:, None] * columns[None, :]).to(self.device)
+                total[..., top:bottom, left:right] += share * restored
+                weight[..., top:bottom, left:right] += share
             hear(1.0)
         return total.div_(weight)
 
@@ -164,13 +192,13 @@ def _smaller(chosen: Plan, error: Exception, x: Tensor) -> Plan:
     if isinstance(error, RuntimeError) and "memory" not in str(error).lower():
         raise error
     if chosen.whole_map:  # strips take less
-        return replace(chosen, whole_map=False)
+        return replace(chosen, whole_map=False, together=1)
     if chosen.kind == "whole":
         return replace(chosen, kind="recompute", keep_v=False)
     side = multiple_of_8((chosen.tile or max(x.shape[-2:])) // 2)
     if side < 32:
         raise error
-    return replace(chosen, kind="tiles", keep_v=True, tile=side)
+    return replace(chosen, kind="tiles", keep_v=True, tile=side, together=1)
 
 
 def _spans(side: int, tile: int, overlap: int) -> Iterator[tuple[int, int, Tensor]]:

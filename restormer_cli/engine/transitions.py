@@ -34,8 +34,9 @@ class StripTransitions:
         """(h, w, in_channels) -> `result`, (h, w, dim)."""
         self._convolve(self.first, picture, result)
 
-    def output(self, x: Tensor, result: Tensor, picture: Tensor | None, beside: None = None) -> None:
+    def output(self, x: Tensor, result: Tensor, picture: Tensor | None, beside: Tensor | None = None) -> None:
         """(h, w, c) -> `result`, (h, w, out_channels), to which the picture is added where there is one."""
+        assert beside is None, "the operators join maps"
         self._convolve(self.last, x, result)
         if picture is not None:
             result += picture

@@ -33,6 +33,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -291,8 +292,9 @@ def rows(out: Path, machine: Machine, until: dict[str, float], plain: bool) -> N
     if machine.dry:
         more = {"profile 32": profile(32), "decibels": lambda: decibels(machine)}
         more |= {"pieces 32": lambda: pieces(machine, ours, 32, operations), "ways 32": strips, "batch": several}
+        more |= {"host": lambda: host(machine)}
     else:
-        more = {"profile 512": profile(512), "decibels": lambda: decibels(machine)}
+        more = {"host": lambda: host(machine), "profile 512": profile(512), "decibels": lambda: decibels(machine)}
         more |= {"pieces 512": lambda: pieces(machine, ours, 512, operations), "ways 512": strips}
         more |= {"profile 256": profile(256), "pieces 1024": lambda: pieces(machine, ours, 1024, operations)}
         more |= {"batch": several, "profile 2048": profile(2048)}
@@ -394,6 +396,51 @@ def decibels(machine: Machine) -> dict[str, Any]:
                 cpu = np.clip(Restorer(model, device="cpu", precision="fp32")(noisy), 0, 1)
                 row["cpu fp32"] = {"psnr": psnr(cpu, clean), "most to fp32": float(np.abs(cpu - exact).max())}
             found[f"{task} {path.stem}"] = row
+    return found
+
+
+def host(machine: Machine) -> dict[str, Any]:
+    """Milliseconds of `denoise` through `Restorer`: a picture, its parts, copies through pinned memory instead; and an
+    ensemble's views together and one by one."""
+    import numpy as np
+    import torch
+
+    from restormer_cli.engine.adapter import restore_pixels
+    from restormer_cli.engine.restorer import Restorer
+    from restormer_cli.model.weights import load_weights
+
+    restorer = Restorer(load_weights("denoise"), device=machine.device.type, precision="bf16")
+    rng, pinned = np.random.default_rng(0), not machine.dry
+    found: dict[str, Any] = {}
+    for side in (32,) if machine.dry else (256, 2048):
+        picture = rng.random((side, side, 3), np.float32)
+        plan = restorer.plan(side, side)
+        here = torch.from_numpy(picture)
+        there = here.permute(2, 0, 1)[None].contiguous().to(machine.device)
+        up, down = (torch.empty(3, side, side, pin_memory=pinned) for _ in "ab")
+        ways: dict[str, Callable[[], Any]] = {
+            "all": lambda picture=picture: restorer(picture),
+            "network": lambda there=there, plan=plan: restorer.backend.run(there, plan, lambda _: None),
+            "up": lambda here=here: here.permute(2, 0, 1)[None].to(machine.device),
+            "up, pinned": lambda up=up, here=here: up.copy_(here.permute(2, 0, 1)).to(machine.device),
+            "down": lambda there=there: there[0].permute(1, 2, 0).contiguous().cpu(),
+            "down, pinned": lambda down=down, there=there: down.copy_(there[0]),
+        }
+        for way in ways.values():
+            for _ in range(1 if machine.dry else 3):
+                way()
+        found[f"{side}"] = machine.alternating(ways, 1.5, 5)
+    for side in (16,) if machine.dry else (128, 256):
+        picture = rng.random((side, side, 3), np.float32)
+        views: dict[str, Callable[[], Any]] = {}
+        for name in ("together", "one by one"):
+            way = Restorer(restorer.backend)
+            if name == "one by one":
+                way.plan = lambda h, w, way=way: replace(Restorer.plan(way, h, w), together=1)  # type: ignore[method-assign]
+            views[name] = lambda way=way, picture=picture: restore_pixels(way, picture, ensemble=True)
+            for _ in range(1 if machine.dry else 3):
+                views[name]()
+        found[f"views {side}"] = machine.alternating(views, 1.5, 5)
     return found
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from restormer_cli.engine.adapter import restore_pixels
+from restormer_cli.engine.memory_plan import Plan
 from restormer_cli.engine.restorer import Restorer
 from restormer_cli.errors import Failed, UserError
 from restormer_cli.pixels import LUMA
@@ -21,18 +22,27 @@ class Stub:
 
     precision, tile = "fp32", None
 
-    def __init__(self, channels: int, function, dual_pixel: bool = False) -> None:
+    def __init__(self, channels: int, function, dual_pixel: bool = False, together: int = 1) -> None:
         self.config = SimpleNamespace(in_channels=channels, dual_pixel=dual_pixel)
         self.function = function
+        self.together = together
+        self.batches: list[int] = []
 
-    def __call__(self, pixels: np.ndarray, notice: object = None) -> np.ndarray:
-        assert pixels.shape[2] == self.config.in_channels
-        assert pixels.flags["C_CONTIGUOUS"]
-        return self.function(pixels)
+    def plan(self, height: int, width: int) -> Plan:
+        return Plan("whole", True, None, None, "fp32", 0, together=self.together)
+
+    def __call__(self, pixels: np.ndarray, notice: object = None, progress: object = None) -> np.ndarray:
+        return self.several([pixels])[0]
+
+    def several(self, pictures: list[np.ndarray], notice: object = None, progress: object = None) -> list[np.ndarray]:
+        assert all(pixels.shape == (*pictures[0].shape[:2], self.config.in_channels) for pixels in pictures)
+        assert all(pixels.flags["C_CONTIGUOUS"] for pixels in pictures)
+        self.batches.append(len(pictures))
+        return [self.function(pixels) for pixels in pictures]
 
 
-def stub(channels: int, function, dual_pixel: bool = False) -> Restorer:
-    return cast(Any, Stub(channels, function, dual_pixel))
+def stub(channels: int, function, dual_pixel: bool = False, together: int = 1) -> Restorer:
+    return cast(Any, Stub(channels, function, dual_pixel, together))
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +156,32 @@ def test_the_ensemble_of_two_views_never_turns_and_swaps_when_it_mirrors():
     np.testing.assert_array_equal(seen[1], np.concatenate([right, left], axis=2)[:, ::-1])
     np.testing.assert_array_equal(seen[2], np.concatenate([left, right], axis=2)[::-1])
     np.testing.assert_allclose(restored, (left + right) / 2, atol=1e-6)
+
+
+@pytest.mark.parametrize(("together", "batches"), [(1, [1] * 8), (2, [2] * 4), (4, [4, 4]), (8, [4, 4])])
+def test_as_many_turns_as_the_plan_says_go_together(together, batches):
+    def uneven(pixels):
+        return pixels * np.linspace(0, 1, pixels.shape[1], dtype=np.float32)[:, None]
+
+    picture = noise(3, 8, 12)
+    restorer = stub(3, uneven, together=together)
+    heard: list[float] = []
+    restored = restore_pixels(restorer, picture, ensemble=True, progress=heard.append)
+    np.testing.assert_allclose(restored, restore_pixels(stub(3, uneven), picture, ensemble=True), atol=1e-6)
+    assert cast(Any, restorer).batches == batches
+
+
+@pytest.mark.parametrize(("together", "batches"), [(1, [1] * 4), (2, [2, 2]), (8, [4])])
+def test_and_so_do_the_mirrored_views(together, batches):
+    def right(pixels):
+        return pixels[..., 3:]
+
+    views = noise(3), noise(3, seed=1)
+    restorer = stub(6, right, dual_pixel=True, together=together)
+    restored = restore_pixels(restorer, *views, ensemble=True)
+    alone = restore_pixels(stub(6, right, dual_pixel=True), *views, ensemble=True)
+    np.testing.assert_array_equal(restored, alone)
+    assert cast(Any, restorer).batches == batches
 
 
 # --- Strength -------------------------------------------------------------------------------------------------

@@ -23,15 +23,16 @@ class Negative:
 
     config, precision, device = ModelConfig(), "fp32", torch.device("cpu")
 
-    def __init__(self, most: int = 10**9, replans: bool = False) -> None:
-        self.most, self.replans = most, replans
+    def __init__(self, most: int = 10**9, replans: bool = False, together: int = 1) -> None:
+        self.most, self.replans, self.together = most, replans, together
         self.shapes: list[tuple[int, ...]] = []
 
     def __str__(self) -> str:
         return "negative.onnx"
 
     def plan(self, height: int, width: int, *, tile: int | None, budget: int | None, base: int) -> Plan:
-        return Plan("tiles" if tile else "whole", True, tile, None, self.precision, base)
+        kind = "tiles" if tile else "whole"
+        return Plan(kind, True, tile, None, self.precision, base, together=self.together)
 
     def run(self, picture: Tensor, plan: Plan, notice: Notice, progress: Progress = silent) -> Tensor:
         self.shapes.append(tuple(picture.shape))
@@ -50,6 +51,32 @@ def test_a_backend_sees_planes_that_are_multiples_of_8(tile: int | None) -> None
     np.testing.assert_allclose(Restorer(backend, tile=tile, overlap=8)(picture()), 1 - picture(), atol=1e-6)
     assert {(b, c, h % 8, w % 8) for b, c, h, w in backend.shapes} == {(1, 3, 0, 0)}
     assert max(max(shape) for shape in backend.shapes) == (tile or 72)
+
+
+def test_pictures_of_one_shape_go_together_as_far_as_the_plan_says() -> None:
+    backend, heard = Negative(together=2), []
+    pictures = [picture() + index for index in range(5)]
+    answers = Restorer(backend).several(pictures, progress=heard.append)
+    for one, answer in zip(pictures, answers, strict=True):
+        np.testing.assert_allclose(answer, 1 - one, atol=1e-6)
+    assert [shape[0] for shape in backend.shapes] == [2, 2, 1]
+    with pytest.raises(UserError, match="pictures of one shape"):
+        Restorer(backend).several([picture(), picture(50, 70)])
+
+
+def test_and_so_do_tiles() -> None:
+    backend = Negative(together=4)
+    pictures = [picture(), picture() + 1]
+    answers = Restorer(backend, tile=32, overlap=8).several(pictures)
+    for one, answer in zip(pictures, answers, strict=True):
+        np.testing.assert_allclose(answer, 1 - one, atol=1e-6)
+    assert [shape[0] for shape in backend.shapes] == [4, 2] * 2  # six tiles of each
+
+
+def test_one_after_the_other_where_memory_ran_out() -> None:
+    backend = Negative(most=40 * 40, replans=True, together=4)
+    np.testing.assert_allclose(Restorer(backend)(picture()), 1 - picture(), atol=1e-6)
+    assert {shape[0] for shape in backend.shapes} == {1}
 
 
 def test_smaller_tiles_are_tried_only_where_that_may_help() -> None:

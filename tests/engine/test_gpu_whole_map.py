@@ -102,3 +102,17 @@ def test_restorer_runs_whole_maps_of_any_size():
     assert restorer.plan(131, 77).whole_map
     for _ in range(3):
         assert np.abs(restorer(picture) - Restorer(model, device="cpu")(picture)).max() < 1e-4
+
+
+def test_small_pictures_and_tiles_go_together_and_come_out_as_alone():
+    model, rng = network(), np.random.default_rng(0)
+    batch = [rng.random((96, 128, 3), np.float32) for _ in range(9)]
+    restorer = Restorer(model, device="cuda", precision="fp32")
+    assert restorer.plan(96, 128).together == 8
+    alone = [Restorer(model, device="cpu", precision="fp32")(one) for one in batch]
+    for _ in range(3):  # by single calls, then as a graph
+        for one, other in zip(restorer.several(batch), alone, strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-4)
+    large = rng.random((200, 264, 3), np.float32)
+    one, other = (Restorer(model, device=name, precision="fp32", tile=64, overlap=8)(large) for name in ("cuda", "cpu"))
+    np.testing.assert_allclose(one, other, atol=1e-4)

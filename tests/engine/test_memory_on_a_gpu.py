@@ -11,7 +11,7 @@ GB = 10**9
 ITEM = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2}
 
 
-def planned(monkeypatch, free: int, height: int, width: int, precision: str, device: str = "cuda") -> Plan:
+def planned(monkeypatch, free: float, height: int, width: int, precision: str, device: str = "cuda") -> Plan:
     monkeypatch.setattr(memory_plan, "held", lambda device: 0)
     monkeypatch.setattr(memory_plan, "free", lambda device: free * GB)
     options = {"tile": None, "window": None, "budget": None, "whole_map": device == "cuda"}
@@ -39,3 +39,32 @@ def test_twelve_megapixels(monkeypatch, free, precision, kind):
 def test_strips_take_what_the_picture_needs_on_mps(monkeypatch):
     assert planned(monkeypatch, 4, 64, 64, "fp32", "mps").bytes < 0.15 * GB
     assert planned(monkeypatch, 4, 512, 512, "fp32", "mps").kind == "whole"
+
+
+@pytest.mark.parametrize(
+    ("free", "size", "together"),
+    [(80, (512, 512), 1), (80, (360, 360), 2), (80, (256, 256), 4), (80, (96, 128), 8), (0.35, (256, 256), 1)],
+)
+def test_small_pictures_go_together_where_there_is_room(monkeypatch, free, size, together):
+    assert planned(monkeypatch, free, size[0], size[1], "bf16").together == together
+
+
+def test_small_tiles_go_together_and_their_memory_is_counted(monkeypatch):
+    def tiles(free: float) -> Plan:
+        monkeypatch.setattr(memory_plan, "held", lambda device: 0)
+        monkeypatch.setattr(memory_plan, "free", lambda device: int(free * GB))
+        where = torch.device("cuda")
+        return plan(
+            ModelConfig(), 900, 1200, device=where, precision="bf16", itemsize=2, tile=256, window=None, budget=None,
+            whole_map=True,
+        )  # fmt: skip
+
+    roomy, tight = tiles(80), tiles(0.5)
+    assert (roomy.kind, roomy.tile, roomy.together) == ("tiles", 256, 4)
+    assert tight.together < 4
+    assert tight.bytes < roomy.bytes
+
+
+def test_nowhere_else(monkeypatch):
+    assert planned(monkeypatch, 80, 64, 64, "fp32", "mps").together == 1
+    assert planned(monkeypatch, 80, 64, 64, "fp32", "cpu").together == 1
