@@ -298,8 +298,10 @@ static void few3(const factor *const rows[3], const factor *weight, const float 
 #undef DO
 }
 
-/* Layer normalisation of `tile` pixels, each by itself, to floats or to factors. */
-INLINE void normalise_tile(const int tile, const float *x, float *out, factor *rounded, i64 channels, int centred) {
+/* Layer normalisation of `tile` pixels, each by itself, to floats or to factors; `means` and 1 / deviation, `scales`,
+   where they are kept. */
+INLINE void normalise_tile(const int tile, const float *x, float *out, factor *rounded, i64 channels, int centred,
+                           float *means, float *scales) {
     const i64 full = channels / LANES * LANES, stride = rounded ? paired(channels) : channels;
     vec wide[4];
     float rest[4], mean[4], scale[4];
@@ -320,6 +322,7 @@ INLINE void normalise_tile(const int tile, const float *x, float *out, factor *r
     }
     UNROLL for (int i = 0; i < tile; i++) {
         scale[i] = 1 / sqrtf((across(wide[i]) + rest[i]) / channels + 1e-5f);
+        if (means) means[i] = mean[i], scales[i] = scale[i];
         if (!centred) mean[i] = 0;
     }
     for (i64 c = 0; c < full; c += LANES) UNROLL for (int i = 0; i < tile; i++) {
@@ -337,21 +340,20 @@ INLINE void normalise_tile(const int tile, const float *x, float *out, factor *r
 
 /* Layer normalisation of each pixel without weight and bias; `centred` is 0 for the bias-free norm. Four pixels at a
    time, since one waits for its own sums. */
-INLINE void normalise_rows(const float *x, float *out, factor *rounded, i64 pixels, i64 channels, int centred) {
-    i64 stride = rounded ? paired(channels) : channels;
+INLINE void normalise_rows(const float *x, float *out, factor *rounded, i64 pixels, i64 channels, int centred,
+                           float *means, float *scales) {
+    const i64 stride = rounded ? paired(channels) : channels;
     for (i64 p = 0, tile; p < pixels; p += tile, x += tile * channels) {
         tile = pixels - p >= 4 ? 4 : 1;
         float *const to = rounded ? 0 : out + p * stride;
         factor *const factors_to = rounded ? rounded + p * stride : 0;
-        if (tile == 4) normalise_tile(4, x, to, factors_to, channels, centred);
-        else normalise_tile(1, x, to, factors_to, channels, centred);
+        float *const mean = means ? means + p : 0, *const scale = means ? scales + p : 0;
+        if (tile == 4) normalise_tile(4, x, to, factors_to, channels, centred, mean, scale);
+        else normalise_tile(1, x, to, factors_to, channels, centred, mean, scale);
     }
 }
-static void normalise(const float *x, float *out, i64 pixels, i64 channels, int centred) {
-    normalise_rows(x, out, 0, pixels, channels, centred);
-}
 static void normalise_to_factors(const float *x, factor *out, i64 pixels, i64 channels, int centred) {
-    normalise_rows(x, 0, out, pixels, channels, centred);
+    normalise_rows(x, 0, out, pixels, channels, centred, 0, 0);
 }
 
 /* erf(size / sqrt 2) of a size >= 0: a quotient of polynomials in its square, fitted by us for sizes up to 5.4 (largest

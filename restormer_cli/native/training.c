@@ -245,22 +245,7 @@ static void gate_back(const float *pre, const float *deep, i64 pixels, i64 hidde
 
 /* Norm without weight and bias, and what its gradient needs. */
 static void normalise_kept(const Half *b, const float *x, i64 pixels, float *out, float *mean, float *scale) {
-    const i64 c = b->channels, full = c / LANES * LANES;
-    normalise(x, out, pixels, c, b->centred);
-    for (i64 p = 0; p < pixels; p++, x += c) {
-        vec sum = {0}, wide = {0};
-        float rest = 0, squares = 0;
-        for (i64 k = 0; k < full; k += LANES) sum += load(x + k);
-        for (i64 k = full; k < c; k++) rest += x[k];
-        const float middle = (across(sum) + rest) / c;
-        for (i64 k = 0; k < full; k += LANES) {
-            const vec away = load(x + k) - middle;
-            wide += away * away;
-        }
-        for (i64 k = full; k < c; k++) squares += (x[k] - middle) * (x[k] - middle);
-        mean[p] = middle;
-        scale[p] = 1 / sqrtf((across(wide) + squares) / c + 1e-5f);
-    }
+    normalise_rows(x, out, 0, pixels, b->channels, b->centred, mean, scale);
 }
 
 /* dx (+)= of the norm, from the gradient of its result; dy is the residual's, or NULL. */
