@@ -18,7 +18,7 @@ import pytest
 from restormer_cli.images.listing import find_pictures
 
 SCRIPT = str(Path(sys.executable).parent / "restormer")
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 THUMBNAILS, CORRUPT = 5000, 50
 
