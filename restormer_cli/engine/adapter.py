@@ -58,7 +58,7 @@ def restore_pixels(
         return restorer.several(pictures, **heard) if len(pictures) > 1 else [restorer(pictures[0], **heard)]
 
     try:
-        at_once = restorer.plan(*pixels.shape[:2]).together if ensemble else 0
+        at_once = _at_once(restorer, *pixels.shape[:2]) if ensemble else 0
         restored = _through(network, restorer.config.in_channels, pixels, right, at_once)
     except (MemoryError, RuntimeError) as error:  # torch raises RuntimeError, on a GPU a kind of it
         if lacks_compiler(error):
@@ -140,6 +140,12 @@ def _mirrored(network: Network, views: np.ndarray, at_once: int) -> np.ndarray:
         for (down, across), answer in zip(group, network(there), strict=True):
             total += answer[::down, ::across]
     return total / 4
+
+
+def _at_once(restorer: Restorer, height: int, width: int) -> int:
+    """How many positions of a picture the network is given at once: of one in tiles, whose tiles go together, one."""
+    plan = restorer.plan(height, width)
+    return plan.together if plan.tile is None else 1
 
 
 def _groups(positions: list[tuple[Any, int]], size: int) -> list[list[tuple[Any, int]]]:

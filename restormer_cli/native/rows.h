@@ -412,7 +412,8 @@ static void depthwise(const float *const rows[3], i64 stride, const float *weigh
 #undef DO
 }
 
-/* The same of gate and value, `hidden` channels each, and GELU(gate) times value: (pixels, 2 hidden) -> factors, (pixels, hidden). */
+/* The same of gate and value, `hidden` channels each, and GELU(gate) times value: (pixels, 2 hidden) -> (pixels, hidden),
+   factors. */
 static void depthwise_gate(const float *const rows[3], i64 stride, const float *weight, const float *bias, factor *out,
                            i64 pixels, i64 hidden) {
     i64 p = 0;

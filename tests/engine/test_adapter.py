@@ -20,16 +20,17 @@ def noise(channels: int, height: int = 16, width: int = 24, seed: int = 0) -> np
 class Stub:
     """A stand-in for a Restorer that applies a function to the pixels."""
 
-    precision, tile = "fp32", None
+    precision = "fp32"
 
-    def __init__(self, channels: int, function, dual_pixel: bool = False, together: int = 1) -> None:
+    def __init__(self, channels: int, function, dual_pixel: bool = False, together: int = 1, tile=None) -> None:
+        self.tile = tile
         self.config = SimpleNamespace(in_channels=channels, dual_pixel=dual_pixel)
         self.function = function
         self.together = together
         self.batches: list[int] = []
 
     def plan(self, height: int, width: int) -> Plan:
-        return Plan("whole", True, None, None, "fp32", 0, together=self.together)
+        return Plan("whole", True, self.tile, None, "fp32", 0, together=self.together)
 
     def __call__(self, pixels: np.ndarray, notice: object = None, progress: object = None) -> np.ndarray:
         return self.several([pixels])[0]
@@ -169,6 +170,13 @@ def test_as_many_turns_as_the_plan_says_go_together(together, batches):
     restored = restore_pixels(restorer, picture, ensemble=True, progress=heard.append)
     np.testing.assert_allclose(restored, restore_pixels(stub(3, uneven), picture, ensemble=True), atol=1e-6)
     assert cast(Any, restorer).batches == batches
+
+
+def test_turns_of_a_large_picture_in_tiles_go_one_by_one():
+    """Its tiles go together; eight such pictures at once are in no plan."""
+    restorer = Stub(3, np.copy, together=4, tile=8)
+    restore_pixels(cast(Any, restorer), noise(3), ensemble=True)
+    assert restorer.batches == [1] * 8
 
 
 @pytest.mark.parametrize(("together", "batches"), [(1, [1] * 4), (2, [2, 2]), (8, [4])])
