@@ -180,7 +180,8 @@ class StripNetwork:
             done = [meter.each(share, len(pieces)) for share in shares]
             rows = min(height, self._rows(pieces, max(3 * channels, block.ffn_width)))
             walk = BlockPasses(block, x, v, cells, rows)
-            matrices = walk.matrices(self.workers.map(walk.gather, pieces, done[0]))
+            sums = self.workers.map(walk.gather, pieces, done[0])
+            matrices = self.workers.alone(partial(walk.matrices, sums))
             surrounded = [(piece, Halo(x, piece, 1 if v is not None else 2)) for piece in pieces]
             self.workers.map(partial(walk.finish, matrices=matrices), surrounded, done[1])
 

@@ -38,8 +38,19 @@ class WorkerPool:
         """
         if len(items) < 2 or self.size < 2:
             return _told(map(job, items), done)
+        return self._map(job, items, max(1, torch.get_num_threads() // min(self.size, len(items))), done)
+
+    def alone(self, job: Callable[[], Result]) -> Result:
+        """The job's result, by a single core: for little work between lists of jobs. OpenMP's threads, once they have
+        shared an operation, may spin for milliseconds in expectation of another, on cores that jobs want."""
+        if self.size < 2:
+            return job()
+        return self._map(lambda job: job(), [job], 1)[0]
+
+    def _map(
+        self, job: Callable[[Item], Result], items: Sequence[Item], share: int, done: Callable[[], None] | None = None
+    ) -> list[Result]:
         cores = torch.get_num_threads()
-        share = max(1, cores // min(self.size, len(items)))
 
         def infer(item: Item) -> Result:
             self._take(share)

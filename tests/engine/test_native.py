@@ -12,6 +12,7 @@ import torch
 
 from restormer_cli.engine import strips
 from restormer_cli.engine.strips import StripNetwork
+from restormer_cli.engine.tlc import Cells
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.restormer import Restormer
 from restormer_cli.model.textbook import TextbookRestormer
@@ -94,6 +95,21 @@ def test_the_result_does_not_depend_on_the_number_of_threads_beyond_rounding():
 
 
 @compiled
+@pytest.mark.parametrize("native", [pytest.param(True, marks=compiled), False])
+def test_what_lies_between_the_passes_wakes_no_threads_that_would_spin(native, monkeypatch):
+    """Each of a block's matrices is made by one core (WorkerPool.alone)."""
+    cores, means = [], Cells.means
+    monkeypatch.setattr(Cells, "means", lambda *given: (cores.append(torch.get_num_threads()), means(*given))[1])
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        StripNetwork(network(), native=native).run(torch.rand(1, 3, 16, 16))
+        assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(before)
+    assert set(cores) == {1}
+
+
 def test_numbers_that_are_none_stay_none():
     model = network()
     picture = torch.rand(1, 3, 16, 16)

@@ -31,6 +31,19 @@ def test_fewer_jobs_than_threads_share_all_cores():
         torch.set_num_threads(before)
 
 
+def test_a_job_between_lists_has_one_core_and_is_not_the_callers():
+    """OpenMP's threads spin after an operation that they shared, on the cores that the next jobs want."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        thread, cores = WorkerPool(4).alone(lambda: (threading.get_ident(), torch.get_num_threads()))
+        assert (thread == threading.get_ident(), cores) == (False, 1)
+        assert WorkerPool(1).alone(threading.get_ident) == threading.get_ident()
+        assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize(("size", "items"), [(1, [1, 2]), (3, [1])])
 def test_a_single_thread_or_job_is_left_to_the_caller(size, items):
     pool, here = WorkerPool(size), threading.get_ident()

@@ -6,6 +6,7 @@ The classes below are its description (docs/reference/json.md is made of them); 
 import json
 import textwrap
 import time
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
@@ -140,7 +141,7 @@ class Document(TypedDict):
 class RestoreDocument:
     """Collects the events of a restoration on their way; complete at any moment, also after a failure.
 
-    Of a file its entry's JSON is kept, and what the summary counts: a quarter of the memory that its values would take.
+    Of a file its entry's JSON is kept, compressed, and what the summary counts: a twentieth of the text.
     """
 
     def __init__(self, request: Request) -> None:
@@ -148,7 +149,8 @@ class RestoreDocument:
         self.started: Started | None = None
         self.error: str | None = None
         self.exit_code = 0
-        self._files: list[str] = []
+        self._packed: list[bytes] = []
+        self._packer = zlib.compressobj()
         self._counts: Counter[str] = Counter()
         self._pixels = 0
         self._begun = time.monotonic()
@@ -176,7 +178,7 @@ class RestoreDocument:
             self.error = f"{type(error).__name__}: {error}"
 
     def _add(self, file: FileEntry) -> None:
-        self._files.append(_text(file))
+        self._packed.append(self._packer.compress(f",\n{textwrap.indent(_text(file), '  ')}".encode()))
         self._counts[file["status"]] += 1
         self._counts["left alone"] += all(page["task"] == "none" for page in file["pages"] or [file])
         self._pixels += _pixels(file) if file["status"] == "restored" else 0
@@ -184,17 +186,21 @@ class RestoreDocument:
     def values(self) -> Document:
         """The document."""
         document = self._without_files()
-        document["files"] = [json.loads(file) for file in self._files]
+        document["files"] = json.loads(f"[{self._entries()}]")
         return document
 
     def text(self) -> str:
         """The document as JSON, ASCII so that no terminal's encoding can break it."""
         whole = _text(self._without_files())
-        if not self._files:
+        if not (files := self._entries()):
             return whole
         before, after = whole.split('\n "files": []', 1)
-        files = ",\n".join(textwrap.indent(file, "  ") for file in self._files)
         return f'{before}\n "files": [\n{files}\n ]{after}'
+
+    def _entries(self) -> str:
+        """The files' entries so far, one after the other."""
+        packed = b"".join(self._packed) + self._packer.copy().flush()
+        return zlib.decompress(packed).decode().removeprefix(",\n")
 
     def _without_files(self) -> Document:
         counts, started = self._counts, self.started

@@ -151,20 +151,16 @@ class NativePasses:
         struct.cell_rows, struct.cell_columns = self.cells.shape
         struct.row_borders, struct.column_borders = (border.data_ptr() for border in self.borders)
         struct.x, struct.v = self.x.data_ptr(), pointer(self.v)
-        totals = self._gather(block, struct, done[0])
-        matrices = self.cells.means(block.attention.matrix(self.cells.windows(totals)))
-        mix = panels(matrices, block.bf16)
+        sums = self._gather(block, struct, done[0])
+        mix = self.workers.alone(lambda: self._mix(block, sums))
         struct.mix = mix.data_ptr()
         self._apply(block, struct, done[1])
 
-    def _gather(self, block: NativeBlock, struct: BlockStruct, done: Callable[[], None] | None) -> Gram:
-        """The first pass: the sums of every cell, (cells, …), in float32."""
-        down, across = self.cells.shape
+    def _gather(
+        self, block: NativeBlock, struct: BlockStruct, done: Callable[[], None] | None
+    ) -> list[tuple[tuple[slice, slice], Gram]]:
+        """The first pass: every piece's cells and their sums, (rows, columns, …), in float64."""
         heads, d = block.heads, block.channels // block.heads
-        totals = Gram(
-            qk=torch.zeros(down, across, heads, d, d), qq=torch.zeros(down, across, heads, d),
-            kk=torch.zeros(down, across, heads, d),
-        )  # fmt: skip
 
         def job(piece: Piece) -> tuple[tuple[slice, slice], Gram]:
             rows, columns = (
@@ -173,17 +169,27 @@ class NativePasses:
                 if (cells := list(axis.pieces(*ends)))
             )
             count = rows.stop - rows.start, columns.stop - columns.start
-            sums = Gram(*(torch.zeros(*count, *total.shape[2:], dtype=torch.float64) for total in totals))
+            shapes = (heads, d, d), (heads, d), (heads, d)
+            sums = Gram(*(torch.zeros(*count, *shape, dtype=torch.float64) for shape in shapes))
             part = self._struct(piece)
             part.cell_top, part.cell_left, part.cells_across = rows.start, columns.start, count[1]
             part.qk, part.qq, part.kk = (tensor.data_ptr() for tensor in sums)
             self._call(block, "gather", struct, part)
             return (rows, columns), sums
 
-        for place, sums in self.workers.map(job, self.pieces, done):
-            for total, more in zip(totals, sums, strict=True):
+        return self.workers.map(job, self.pieces, done)
+
+    def _mix(self, block: NativeBlock, parts: list[tuple[tuple[slice, slice], Gram]]) -> Tensor:
+        """M of every cell, for the kernels: from the pieces' sums, which are added up in float32 and let go."""
+        totals = Gram(*(torch.zeros(*self.cells.shape, *sums.shape[2:]) for sums in parts[0][1]))
+        while parts:
+            place, own = parts.pop(0)
+            for total, more in zip(totals, own, strict=True):
                 total[place] += more
-        return Gram(*(total.flatten(0, 1) for total in totals))
+        del own, more
+        totals = Gram(*(total.flatten(0, 1) for total in totals))
+        matrices = self.cells.means(block.attention.matrix(self.cells.windows(totals)))
+        return panels(matrices, block.bf16)
 
     def _apply(self, block: NativeBlock, struct: BlockStruct, done: Callable[[], None] | None) -> None:
         """The second pass: every piece keeps what lies around it, then changes what is its own."""
