@@ -392,14 +392,25 @@ def formats_page() -> str:
 
 DOCUMENTS = {
     "restormer restore": ("commands/restore/document.py", "analysis/findings.py", "analysis/noise.py",
-                          "analysis/blur.py", "analysis/traces.py"),
+                          "analysis/blur.py", "analysis/traces.py", "analysis/trial.py"),
     "restormer bench": ("commands/bench/document.py", "hardware.py"),
     "restormer ablate": ("commands/ablate/document.py",),
     "weights": ("model/cards.py",),
     "the run folder": ("training/run_folder.py", "training/trainer.py", "training/validation.py"),
 }  # fmt: skip
 """Where a verb's document is described: its own file first, then files of what is in it."""
-FOUND_INSIDE = ("Findings", "Noise", "Blur", "Clipping", "Rain", "Machine", "StepLog", "ValidationLog", "RolledBack")
+FOUND_INSIDE = (
+    "Findings",
+    "Noise",
+    "Blur",
+    "Clipping",
+    "Rain",
+    "Trial",
+    "Machine",
+    "StepLog",
+    "ValidationLog",
+    "RolledBack",
+)
 """Classes of the other files."""
 
 

@@ -22,6 +22,8 @@ MOVED = 3.0
 """Length of a line from which a picture is called moved."""
 DROWNED = 8.0
 """Noise from this σ on drowns a blur: the deblurring weights were trained with less, so denoising comes first."""
+FAINT = 2.5
+"""Change by the derainer, in 1/255, from which it takes streaks away; tree trunks and their like are less."""
 COARSE = 0.5
 """Blocks that are worth a word; no bundled task is made for them."""
 
@@ -71,6 +73,9 @@ def choose_task(findings: Findings, camera: Camera | None = None) -> Choice:
     noise, blur, rain = findings.noise, findings.blur, findings.rain
     if rain.score > 0:
         return Choice("derain", f"bright streaks, {abs(rain.tilt):.0f}° from upright: derain")
+    trial = findings.trial
+    if trial is not None and trial.score > 0 and trial.change >= FAINT:
+        return Choice("derain", "bright streaks, which the derainer takes from all pieces that it is tried on: derain")
     blurred = blur.kind == "shake" or (blur.score > 0 and _wide(blur))
     correlated = noise.correlation >= CORRELATED and noise.mean >= 1
     noisy = f"noise σ {noise.mean:.2g}" + ", correlated" * correlated

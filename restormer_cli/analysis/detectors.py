@@ -49,3 +49,4 @@ SHAKE = Detector(
 RAIN = Detector(
     {"bias": 0.708, "peak": 9.72, "colour": 0.309, "low": 0, "agreement": 6.25, "height": 0.942, "contrast": 1.83}, 10.4
 )
+TRIAL = Detector({"change": 0.233, "darker": 16.7}, 14.4)

@@ -9,6 +9,7 @@ from restormer_cli.analysis.blur import Blur, estimate_blur
 from restormer_cli.analysis.noise import Noise, estimate_noise
 from restormer_cli.analysis.sampling import Image
 from restormer_cli.analysis.traces import Clipping, Rain, estimate_blocks, estimate_clipping, estimate_rain
+from restormer_cli.analysis.trial import Trial
 
 
 @dataclass(frozen=True)
@@ -22,10 +23,16 @@ class Findings:
     clipping: Clipping
     rain: Rain
     """In JSON with a `score`: above 0 it rains for sure."""
+    trial: Trial | None = None
+    """What the derainer changed, with a `score` as of `rain`; null unless `--task auto` had to ask it."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain numbers and words, rounded."""
-        return {**_rounded(asdict(self)), "rain": {**_rounded(asdict(self.rain)), "score": round(self.rain.score, 3)}}
+        values = _rounded(asdict(self))
+        values["rain"]["score"] = round(self.rain.score, 3)
+        if self.trial is not None:
+            values["trial"]["score"] = round(self.trial.score, 3)
+        return values
 
     def __str__(self) -> str:
         """In a phrase: `noise σ 9.1 (R 9.0, G 8.8, B 9.5; correlated over 1.4 px), sharp, white 2 %`."""

@@ -19,6 +19,7 @@ import numpy as np
 
 from restormer_cli.analysis.decision import choose_task
 from restormer_cli.analysis.findings import analyse
+from restormer_cli.commands.restore.trial import tried
 from restormer_cli.degradations.spec import parse_degradation
 from restormer_cli.engine.restorer import Restorer
 from restormer_cli.images.io import read_picture
@@ -37,6 +38,8 @@ WAYS = (
     ("shaken", "motion-deblur", "motion:8-15,angle=-90..90,shake=0.5-2+gaussian:0-4+round8"),
     ("soft rain", "derain", "rain:0.1-0.4,length=15-40+round8"),
     ("even rain", "derain", "rain:0.1-0.4,length=10-40,tilt=-30..30,depth=1,spread=0,soft=0+round8"),
+    ("streaks", "derain", "rainfall:2-10+round8"),
+    ("shaken by hand", "motion-deblur", "shake:4-20,layers=1-2+gaussian:0-4+round8"),
 )
 
 
@@ -65,7 +68,10 @@ def main() -> None:
         clean = centre(read_picture(path).pixels, options.side)
         for way, right, spec in WAYS:
             bad = parse_degradation(spec).of_file(clean, f"{way} {path.name}", 0)
-            choice = choose_task(analyse(bad))
+            findings = analyse(bad)
+            choice = choose_task(findings)
+            if choice.task != "derain":  # as commands/restore/steps.py does
+                choice = choose_task(tried(bad, findings))
             chosen, gain = choice.task or "none", 0.0
             if chosen != "none":
                 before, target = centre(bad, options.crop), centre(clean, options.crop)

@@ -11,6 +11,7 @@ from restormer_cli.analysis.decision import Camera, choose_task, read_camera
 from restormer_cli.analysis.findings import Findings, analyse
 from restormer_cli.analysis.noise import Noise
 from restormer_cli.analysis.traces import Clipping, Rain
+from restormer_cli.analysis.trial import Trial
 
 NOTHING = Findings(
     noise=Noise((0.5, 0.5, 0.5), 0.0, 0.0, 0.0, 1.0),
@@ -64,6 +65,13 @@ RAIN = Rain(2.0, 0.3, -0.3, -10.0, low=1.0, agreement=0.8, height=3.5, contrast=
         (replace(NOTHING, blur=blur("motion", 12.0, 0.0, everywhere=-0.2, bluntest=-0.6)), None, None),
         (replace(NOTHING, rain=RAIN), "derain", "bright streaks, 10° from upright: derain"),
         (replace(NOTHING, rain=replace(RAIN, agreement=0.2, height=0.0, peak=0.1)), None, None),
+        (
+            replace(NOTHING, noise=noise(5), trial=Trial(4.0, 0.95)),
+            "derain",
+            "bright streaks, which the derainer takes from all pieces that it is tried on: derain",
+        ),
+        (replace(NOTHING, trial=Trial(2.0, 1.0)), None, None),
+        (replace(NOTHING, trial=Trial(9.0, 0.6)), None, None),
         (
             replace(NOTHING, blocks=0.9),
             None,

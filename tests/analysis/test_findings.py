@@ -32,7 +32,7 @@ def test_every_picture_has_an_answer(shape, kind):
         findings = analyse(pixels)
     np.testing.assert_array_equal(pixels, before)
     text = json.dumps(findings.to_json(), allow_nan=False)
-    assert set(json.loads(text)) == {"noise", "blur", "blocks", "clipping", "rain"}
+    assert set(json.loads(text)) == {"noise", "blur", "blocks", "clipping", "rain", "trial"}
     assert str(findings).startswith("noise σ ")
     assert choose_task(findings).reason
 

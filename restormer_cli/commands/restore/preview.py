@@ -50,7 +50,7 @@ def write_preview(request: Request, sheet: Path) -> str:
     picture = read_picture(_first(request.source))
     pixels = picture.shown
     crops = choose_crops(pixels)
-    diagnosis = diagnose(picture)
+    diagnosis = diagnose(picture, followed=request.task == AUTO)
     if request.task == AUTO:
         columns: list[Column] = [("as it is" + " (auto)" * (diagnosis.task is None), None, 0.0)]
         columns += [(task + " (auto)" * (task == diagnosis.task), task, request.strength) for task in TASKS]

@@ -17,6 +17,7 @@ import numpy as np
 from restormer_cli import __version__
 from restormer_cli.commands.restore.jobs import STANDARD
 from restormer_cli.commands.restore.side_by_side import write_comparison
+from restormer_cli.commands.restore.trial import tried
 from restormer_cli.commands.restore.types import AUTO, Diagnosis, PictureTask, Request
 from restormer_cli.errors import AlreadyThere, Failed, RestormerError, UserError
 from restormer_cli.files import locked, write_atomically
@@ -180,12 +181,15 @@ def read_mask(path: Path, height: int, width: int) -> np.ndarray:
 
 
 def diagnose(picture: Picture, *, followed: bool = False) -> Diagnosis:
-    """Diagnose a picture: its defects, and the task that cures them."""
+    """Diagnose a picture: its defects, and the task that cures them; `followed`: with a trial of the derainer."""
     from restormer_cli.analysis.decision import choose_task, read_camera
     from restormer_cli.analysis.findings import analyse
 
-    findings = analyse(picture.shown)
-    choice = choose_task(findings, read_camera(picture.exif))
+    findings, camera = analyse(picture.shown), read_camera(picture.exif)
+    choice = choose_task(findings, camera)
+    if followed and choice.task != "derain":
+        findings = tried(picture.shown, findings)
+        choice = choose_task(findings, camera)
     return Diagnosis(findings.to_json(), str(findings), choice.task, choice.reason, followed)
 
 
@@ -198,7 +202,7 @@ def diagnose_film(frames: list[np.ndarray]) -> Diagnosis:
     from restormer_cli.analysis.decision import choose_task
     from restormer_cli.analysis.findings import analyse
 
-    findings = [analyse(frame) for frame in frames]
+    findings = [tried(frame, analyse(frame)) for frame in frames]
     choices = [choose_task(found) for found in findings]
     (task, count), *_ = Counter(choice.task for choice in choices).most_common()
     of = f"{len(frames)} frame{'s' * (len(frames) != 1)}"

@@ -1,0 +1,38 @@
+"""The bundled derainer, asked by `--task auto` whether it rains where pixels alone do not say so."""
+
+from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from restormer_cli.analysis.findings import Findings
+from restormer_cli.analysis.trial import try_derainer
+
+if TYPE_CHECKING:
+    from restormer_cli.engine.strips import StripNetwork
+
+
+def tried(pixels: np.ndarray, findings: Findings) -> Findings:
+    """The findings of a picture, with those of a trial: half a second on one core.
+
+    In this thread, on the CPU and in float32 wherever the picture itself will be restored, so that the choice does not
+    depend on that.
+    """
+    return replace(findings, trial=try_derainer(pixels, derained))
+
+
+def derained(piece: np.ndarray) -> np.ndarray:
+    """The derainer's answer: float32 (h, w, 3), sides multiples of 8 -> the same shape, not clamped."""
+    import torch
+
+    x = torch.from_numpy(piece).permute(2, 0, 1)[None]
+    return _derainer().run(x)[0].permute(1, 2, 0).numpy()
+
+
+@cache
+def _derainer() -> "StripNetwork":
+    from restormer_cli.engine.strips import StripNetwork
+    from restormer_cli.model.weights import load_weights
+
+    return StripNetwork(load_weights("derain").model, threads=1)
