@@ -65,8 +65,9 @@ def main() -> None:
         header["training"]["mean_with"] = sha256(options.mean_with.read_bytes()).hexdigest()
     for leg in header["training"].get("earlier", []):
         leg.pop("validation", None)  # by other photographs or noise, and hundreds of bytes
-        if leg.get("data") == header["training"].get("data"):
-            del leg["data"]
+        for key in ("data", "machines"):
+            if key in leg and leg[key] == header["training"].get(key):
+                del leg[key]
     header["training"] = rounded(header["training"])
     save_weights(CHECKPOINTS / f"{options.task}.safetensors", weights.model, header, dtype=torch.float16)
 
