@@ -221,12 +221,9 @@ def test_a_threshold_lets_no_clean_picture_pass_that_is_not_worth_it():
 
 def test_every_sign_of_a_detector_is_estimated():
     from restormer_cli.analysis import detectors
-    from restormer_cli.analysis.blur import estimate_blur
-    from restormer_cli.analysis.noise import estimate_noise
-    from restormer_cli.analysis.traces import estimate_rain
 
     pixels = np.random.default_rng(0).random((130, 130, 3), np.float32)
-    found = {"noise": estimate_noise(pixels), "blur": estimate_blur(pixels), "rain": estimate_rain(pixels)}
+    found = {name: estimate(pixels) for name, estimate in thresholds.ESTIMATES.items()}
     for name, (estimate, signs, ways) in thresholds.DETECTORS.items():
         weights = getattr(detectors, name).weights
         assert {sign: np.sign(weight) for sign, weight in weights.items() if weight} == {

@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from restormer_cli.analysis.findings import Findings
-from restormer_cli.analysis.trial import try_derainer
-
 if TYPE_CHECKING:
+    from restormer_cli.analysis.findings import Findings
     from restormer_cli.engine.strips import StripNetwork
 
 
-def tried(pixels: np.ndarray, findings: Findings) -> Findings:
+def tried(pixels: np.ndarray, findings: "Findings") -> "Findings":
     """The findings of a picture, with those of a trial: half a second on one core.
 
     In this thread, on the CPU and in float32 wherever the picture itself will be restored, so that the choice does not
     depend on that.
     """
+    from restormer_cli.analysis.trial import try_derainer
+
     return replace(findings, trial=try_derainer(pixels, derained))
 
 
