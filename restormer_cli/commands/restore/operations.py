@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from restormer_cli.commands.restore.jobs import STANDARD, Job
+from restormer_cli.commands.restore.trial import derainer
 from restormer_cli.commands.restore.types import AUTO, PictureTask, Request, Started
 from restormer_cli.errors import RestormerError, UserError
 from restormer_cli.hardware import EMULATED, Peak, about_device, give_back, limit_threads, multiplies_bf16
@@ -183,6 +184,7 @@ class Choosing:
     def __init__(self, request: Request, progress: "Progress | None" = None) -> None:
         check_automatic(request)
         self.request, self.progress = request, progress
+        derainer()  # now: plans count what is held before the first picture
         self.stages = {DEFAULT_TASK: Restoring(replace(request, task=DEFAULT_TASK, analyse=True), progress)}
         self.threads_beside, self.room = self.stages[DEFAULT_TASK].threads_beside, self.stages[DEFAULT_TASK].room
 

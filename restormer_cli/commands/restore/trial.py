@@ -27,11 +27,12 @@ def derained(piece: np.ndarray) -> np.ndarray:
     import torch
 
     x = torch.from_numpy(piece).permute(2, 0, 1)[None]
-    return _derainer().run(x)[0].permute(1, 2, 0).numpy()
+    return derainer().run(x)[0].permute(1, 2, 0).numpy()
 
 
 @cache
-def _derainer() -> "StripNetwork":
+def derainer() -> "StripNetwork":
+    """The network, 31 MB, made once."""
     from restormer_cli.engine.strips import StripNetwork
     from restormer_cli.model.weights import load_weights
 
