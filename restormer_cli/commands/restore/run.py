@@ -206,9 +206,11 @@ def _run(request: Request, stage: Stage, jobs: list[Job]) -> Iterator[FrameDone 
     """The events of this process's own pictures, then of its videos."""
     settings = _settings_record(request, stage)
     for event in _run_all(request, stage, jobs):
-        if settings and isinstance(event, Restored) and event.error is None and event.seconds is not None:
-            settings.add(event.target)
-        yield event
+        try:
+            yield event  # first, so that an interrupt while the record is written does not keep it from being told
+        finally:
+            if settings and isinstance(event, Restored) and event.error is None and event.seconds is not None:
+                settings.add(event.target)
 
 
 def _run_all(request: Request, stage: Stage, jobs: list[Job]) -> Iterator[FrameDone | Restored]:
