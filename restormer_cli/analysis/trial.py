@@ -43,14 +43,14 @@ def try_derainer(pixels: Image, derain: Callable[[Image], Image]) -> Trial:
 
     A picture smaller than 8 pixels shows nothing.
     """
-    colours = np.clip(np.nan_to_num(pixels, nan=0.0), 0, 1)
-    colours = np.repeat(colours, 3, axis=2) if colours.shape[2] == 1 else colours
     height, width = (side // 8 * 8 if side < SIDE else side for side in pixels.shape[:2])
     if not height * width:
         return Trial(0.0, 0.0)
-    pieces = sample_tiles(colours[:height, :width], SIDE, PIECES)
+    pieces = sample_tiles(pixels[:height, :width], SIDE, PIECES)
     pieces = pieces[:, : pieces.shape[1] // 8 * 8, : pieces.shape[2] // 8 * 8]
-    tried = [_judged(luma(derain(np.ascontiguousarray(piece)) - piece) * 255) for piece in pieces]
+    pieces = np.clip(np.nan_to_num(pieces, nan=0.0), 0, 1)
+    pieces = np.repeat(pieces, 3 // pieces.shape[3], axis=3)
+    tried = [_judged(luma(derain(piece) - piece) * 255) for piece in pieces]
     return Trial(min(change for change, _ in tried), min(darker for _, darker in tried))
 
 

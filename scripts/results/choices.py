@@ -17,9 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from restormer_cli.analysis.decision import choose_task
-from restormer_cli.analysis.findings import analyse
-from restormer_cli.commands.restore.trial import tried
+from restormer_cli.commands.restore.trial import analyse_and_choose
 from restormer_cli.degradations.spec import parse_degradation
 from restormer_cli.engine.restorer import Restorer
 from restormer_cli.images.io import read_picture
@@ -68,10 +66,7 @@ def main() -> None:
         clean = centre(read_picture(path).pixels, options.side)
         for way, right, spec in WAYS:
             bad = parse_degradation(spec).of_file(clean, f"{way} {path.name}", 0)
-            findings = analyse(bad)
-            choice = choose_task(findings)
-            if choice.task != "derain":  # as commands/restore/steps.py does
-                choice = choose_task(tried(bad, findings))
+            _, choice = analyse_and_choose(bad)
             chosen, gain = choice.task or "none", 0.0
             if chosen != "none":
                 before, target = centre(bad, options.crop), centre(clean, options.crop)

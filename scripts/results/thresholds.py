@@ -83,14 +83,13 @@ ASKED = {
     "TRIAL": lambda signs: signs["change"] >= np.log(FAINT),
 }
 """Whether decision.py asks the detector at all."""
-
-
 ESTIMATES = {
     "noise": estimate_noise,
     "blur": estimate_blur,
     "rain": estimate_rain,
     "trial": lambda pixels: try_derainer(pixels, derained),
 }
+"""What is estimated of a picture, each with `signs`."""
 
 
 def collect(paths: list[Path], side: int, file: Path | None, only: str | None) -> list[dict]:
@@ -179,7 +178,7 @@ def main() -> None:
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--pictures", type=int)
     parser.add_argument("--side", type=int, default=768)
-    parser.add_argument("--only", choices=DETECTORS, help="collect and teach for one detector")
+    parser.add_argument("--only", choices=DETECTORS, help="one detector alone, with a --json of its own")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     paths = [path for folder in options.folders for path in sorted(folder.glob("*.png"))]

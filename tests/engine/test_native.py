@@ -94,7 +94,6 @@ def test_the_result_does_not_depend_on_the_number_of_threads_beyond_rounding():
     assert (one - five).abs().max().item() <= 1e-5 * one.abs().max().item()
 
 
-@compiled
 @pytest.mark.parametrize("native", [pytest.param(True, marks=compiled), False])
 def test_what_lies_between_the_passes_wakes_no_threads_that_would_spin(native, monkeypatch):
     """Each of a block's matrices is made by one core (WorkerPool.alone)."""
@@ -110,6 +109,7 @@ def test_what_lies_between_the_passes_wakes_no_threads_that_would_spin(native, m
     assert set(cores) == {1}
 
 
+@compiled
 def test_numbers_that_are_none_stay_none():
     model = network()
     picture = torch.rand(1, 3, 16, 16)

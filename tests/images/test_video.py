@@ -23,6 +23,7 @@ from typer.testing import CliRunner, Result
 
 from restormer_cli import cli
 from restormer_cli.analysis.decision import Choice
+from restormer_cli.analysis.findings import analyse
 from restormer_cli.commands.restore import run
 from restormer_cli.commands.restore import video as verb
 from restormer_cli.commands.restore.types import FrameDone, Request
@@ -303,7 +304,8 @@ def test_one_task_is_chosen_for_a_film_and_said_at_the_start(tmp_path, monkeypat
     source = make(tmp_path / "a.mkv", "ffv1", "yuv444p", None)
     said: list[str | None] = []
     monkeypatch.setattr(
-        "restormer_cli.analysis.decision.choose_task", lambda findings: Choice(said.pop(), "noise σ 9: as it may be")
+        "restormer_cli.commands.restore.steps.analyse_and_choose",
+        lambda frame: (analyse(frame), Choice(said.pop(), "noise σ 9: as it may be")),
     )
     said[:] = ["denoise", "derain", "denoise", None, "denoise"]
     result = restore(source, tmp_path / "b.mkv", "--task", "auto", "--json")
@@ -326,7 +328,7 @@ def test_one_task_is_chosen_for_a_film_and_said_at_the_start(tmp_path, monkeypat
 
 def test_a_film_that_needs_nothing_is_copied(tmp_path, monkeypatch):
     source = make(tmp_path / "a.mkv")
-    monkeypatch.setattr("restormer_cli.analysis.decision.choose_task", lambda findings: Choice(None, "left alone"))
+    monkeypatch.setattr("restormer_cli.analysis.decision.choose_task", lambda *_: Choice(None, "left alone"))
     result = restore(source, tmp_path / "b.mkv", "--task", "auto", "--json")
     assert result.exit_code == 0, result.output
     assert (tmp_path / "b.mkv").read_bytes() == source.read_bytes()
@@ -807,7 +809,7 @@ def test_a_deinterlaced_film_is_called_progressive(tmp_path, monkeypatch):
 
 
 def test_a_film_that_needs_nothing_else_is_deinterlaced(tmp_path, monkeypatch, write_png):
-    monkeypatch.setattr("restormer_cli.analysis.decision.choose_task", lambda findings: Choice(None, "left alone"))
+    monkeypatch.setattr("restormer_cli.analysis.decision.choose_task", lambda *_: Choice(None, "left alone"))
     source = weave(tmp_path / "a.mkv")
     result = restore(source, tmp_path / "b.mkv", "--task", "auto", "--deinterlace")
     assert "needs nothing, and is only deinterlaced" in result.stderr

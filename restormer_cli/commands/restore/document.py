@@ -141,7 +141,7 @@ class Document(TypedDict):
 class RestoreDocument:
     """Collects the events of a restoration on their way; complete at any moment, also after a failure.
 
-    Of a file its entry's JSON is kept, compressed, and what the summary counts: a twentieth of the text.
+    Of a file its entry's JSON is kept, compressed, and what the summary counts.
     """
 
     def __init__(self, request: Request) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from restormer_cli import __version__
 from restormer_cli.commands.restore.jobs import STANDARD
 from restormer_cli.commands.restore.side_by_side import write_comparison
-from restormer_cli.commands.restore.trial import tried
+from restormer_cli.commands.restore.trial import analyse_and_choose
 from restormer_cli.commands.restore.types import AUTO, Diagnosis, PictureTask, Request
 from restormer_cli.errors import AlreadyThere, Failed, RestormerError, UserError
 from restormer_cli.files import locked, write_atomically
@@ -185,10 +185,11 @@ def diagnose(picture: Picture, *, followed: bool = False) -> Diagnosis:
     from restormer_cli.analysis.decision import choose_task, read_camera
     from restormer_cli.analysis.findings import analyse
 
-    findings, camera = analyse(picture.shown), read_camera(picture.exif)
-    choice = choose_task(findings, camera)
-    if followed and choice.task != "derain":
-        findings = tried(picture.shown, findings)
+    camera = read_camera(picture.exif)
+    if followed:
+        findings, choice = analyse_and_choose(picture.shown, camera)
+    else:
+        findings = analyse(picture.shown)
         choice = choose_task(findings, camera)
     return Diagnosis(findings.to_json(), str(findings), choice.task, choice.reason, followed)
 
@@ -199,11 +200,7 @@ def diagnose_film(frames: list[np.ndarray]) -> Diagnosis:
     The film is left alone unless more than half of the frames need the same task. Findings are those of the first
     frame that needs what is done.
     """
-    from restormer_cli.analysis.decision import choose_task
-    from restormer_cli.analysis.findings import analyse
-
-    findings = [tried(frame, analyse(frame)) for frame in frames]
-    choices = [choose_task(found) for found in findings]
+    findings, choices = zip(*map(analyse_and_choose, frames), strict=True)
     (task, count), *_ = Counter(choice.task for choice in choices).most_common()
     of = f"{len(frames)} frame{'s' * (len(frames) != 1)}"
     if 2 * count <= len(frames):

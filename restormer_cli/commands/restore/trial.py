@@ -7,19 +7,27 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from restormer_cli.analysis.decision import Camera, Choice
     from restormer_cli.analysis.findings import Findings
     from restormer_cli.engine.strips import StripNetwork
 
 
-def tried(pixels: np.ndarray, findings: "Findings") -> "Findings":
-    """The findings of a picture, with those of a trial: half a second on one core.
+def analyse_and_choose(pixels: np.ndarray, camera: "Camera | None" = None) -> "tuple[Findings, Choice]":
+    """The findings of float32 (h, w, 1 or 3), and the task by them; what is no rain to them is tried, in half a second.
 
     In this thread, on the CPU and in float32 wherever the picture itself will be restored, so that the choice does not
     depend on that.
     """
+    from restormer_cli.analysis.decision import choose_task
+    from restormer_cli.analysis.findings import analyse
     from restormer_cli.analysis.trial import try_derainer
 
-    return replace(findings, trial=try_derainer(pixels, derained))
+    findings = analyse(pixels)
+    choice = choose_task(findings, camera)
+    if choice.task != "derain":
+        findings = replace(findings, trial=try_derainer(pixels, derained))
+        choice = choose_task(findings, camera)
+    return findings, choice
 
 
 def derained(piece: np.ndarray) -> np.ndarray:
