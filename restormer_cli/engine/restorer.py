@@ -70,6 +70,13 @@ class Restorer:
         self.config, self.precision, self.device = self.backend.config, self.backend.precision, self.backend.device
         self._base = held(self.device)  # once: later the allocator may hold buffers that the next picture uses again
 
+    def share_room(self, other: "Restorer") -> None:
+        """Leave the room that `other` leaves for pictures that wait: both restore pictures of one run.
+
+        What this process held when `other` was made, and what waits, is not counted twice where some of it is held now.
+        """
+        self.waiting = max(0, other._base + other.waiting - self._base)
+
     def plan(self, height: int, width: int) -> Plan:
         """How a picture of this size would run now. Raises UserError where `memory` is too little for any way."""
         base = self._base + (self.waiting if self.device.type == "cpu" else 0)

@@ -120,6 +120,17 @@ def test_pictures_that_wait_are_counted(monkeypatch, tiny_network):
     assert restorer.plan(500, 500).bytes == alone + 10_000_000
 
 
+def test_a_second_network_leaves_the_room_that_the_first_one_leaves(monkeypatch, tiny_network):
+    for module in (memory_plan, restorer_module):
+        monkeypatch.setattr(module, "held", lambda device: 300_000_000)
+    first = Restorer(tiny_network(), device="cpu", memory="2GB")
+    first.waiting = 10_000_000
+    monkeypatch.setattr(restorer_module, "held", lambda device: 304_000_000)  # a part of what waits
+    second = Restorer(tiny_network(), device="cpu", memory="2GB")
+    second.share_room(first)
+    assert second.plan(500, 500).bytes == first.plan(500, 500).bytes
+
+
 def test_how_a_picture_ran_is_known_after_memory_ran_out(monkeypatch, tiny_network):
     restorer = Restorer(tiny_network(), device="cpu")
     run = StripNetwork.run

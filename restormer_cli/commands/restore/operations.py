@@ -208,6 +208,7 @@ class Choosing:
         """The network of a bundled task."""
         if task not in self.stages:
             self.stages[task] = Restoring(replace(self.request, task=task, analyse=True), self.progress)
+            self.stages[task].restorer.share_room(self.stages[DEFAULT_TASK].restorer)
         return self.stages[task]
 
 

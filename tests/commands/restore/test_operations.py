@@ -8,7 +8,7 @@ import numpy as np
 
 from restormer_cli.analysis.findings import analyse
 from restormer_cli.commands.restore.jobs import Job
-from restormer_cli.commands.restore.operations import DIAGNOSIS, DIAGNOSIS_PIXEL, Restoring
+from restormer_cli.commands.restore.operations import DIAGNOSIS, DIAGNOSIS_PIXEL, Choosing, Restoring
 from restormer_cli.commands.restore.types import Request
 
 
@@ -37,3 +37,13 @@ def test_a_diagnosis_needs_no_more_than_is_counted() -> None:
     finally:
         tracemalloc.stop()
     assert 0.5 < peak / (DIAGNOSIS + DIAGNOSIS_PIXEL * height * width) <= 1
+
+
+def test_every_network_that_auto_chooses_leaves_room_for_what_waits(tmp_path: Path, write_png) -> None:
+    jobs = [Job(write_png(tmp_path / f"{number}.png", 48, 64), tmp_path / f"out-{number}.png") for number in range(3)]
+    choosing = Choosing(Request(tmp_path, tmp_path / "out", task="auto", device="cpu", memory="3GB"))
+    choosing.started(jobs)
+    first, later = choosing.stage_of("denoise").restorer, choosing.stage_of("derain").restorer
+    alone, beside = later._base, first._base + first.waiting
+    assert first.waiting > 0
+    assert later.plan(48, 64).bytes == first.plan(48, 64).bytes + max(0, alone - beside)
