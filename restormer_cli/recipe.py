@@ -78,6 +78,17 @@ class Loss(Table):
     negative PSNR, capped at 50 dB."""
 
 
+class Teaching(Table):
+    """Another network, whose answers take the place of a share of the photographs: what to learn is less noisy so."""
+
+    weights: str
+    """The network: a path, a bundled name, official/TASK or hf:org/repo/file; of the same channels as [model]."""
+    views: Literal[1, 2, 4, 8] = 4
+    """Turned and mirrored views of which the mean is taken, other ones every time; more are better and take longer."""
+    share: Annotated[float, Field(gt=0, le=1)] = 0.85
+    """Share of its answer in what is learnt, in (0, 1]; the rest is the photograph."""
+
+
 class Ema(Table):
     """Exponential moving average of the weights; 0 switches it off."""
 
@@ -223,6 +234,7 @@ class Recipe(Table):
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     loss: Loss = Loss()
+    teacher: Teaching | None = None
     ema: Ema = Ema()
     augment: Augment = Augment()
     degrade: Degrade = Degrade()
@@ -255,6 +267,10 @@ class Recipe(Table):
             raise ValueError(
                 f"model.in_channels = {self.model.in_channels}: pictures have 3 channels (1 in gray), two views of a "
                 "dual-pixel camera 6 together (model.dual_pixel = true, out_channels = 3)"
+            )
+        if views == 2 and self.teacher is not None and self.teacher.views > 1:
+            raise ValueError(
+                f"teacher.views = {self.teacher.views}: two views of a dual-pixel camera cannot be turned: 1"
             )
         for role, pairs in (("train", self.data.train), ("validate", self.data.validate_)):
             if pairs is None:

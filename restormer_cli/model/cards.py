@@ -74,6 +74,8 @@ class TrainingEntry(TypedDict, total=False):
     """Of patches, where trained by the clock (`scripts/gpu/learn`)."""
     data: dict[str, Any]
     """Number of training pictures; SHA-256 over names, sizes and pixels (not the encoding)."""
+    teacher: dict[str, Any]
+    """Of the network whose answers were targets: its task, and the SHA-256 of its file of weights."""
     validation: dict[str, Any]
     """The newest score."""
     mean_with: str

@@ -11,6 +11,7 @@ from restormer_cli.hardware import choose_device
 from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.cost import count_operations, count_parameters, level_blocks, with_one_block
 from restormer_cli.model.restormer import KERNELS, Level, Restormer
+from restormer_cli.model.weights import load_weights
 from restormer_cli.native.build import library, multiplies_pairs
 from restormer_cli.recipe import Recipe, Stage
 from restormer_cli.training.learner import choose_precision
@@ -35,7 +36,7 @@ class StagePlan:
     samples: int
     """Pictures seen by the end of the stage."""
     tflops: float
-    """Per step, over all devices: forward and backward, 10¹² operations."""
+    """Per step, over all devices: forward and backward, a teacher's answers too, 10¹² operations."""
     memory: int
     """Estimated bytes on the busiest device."""
 
@@ -72,6 +73,7 @@ def make_plan(recipe: Recipe, devices: int) -> Plan:
             f"batches that do not split evenly over {devices} devices: {batches}; make them multiples of {devices}, "
             "or let some devices wait for others with --set run.uneven=true"
         )
+    taught = _teacher_operations(recipe)
     macs_per_pixel = count_operations(recipe.model, PROBE, PROBE).macs / PROBE**2
     fixed, per_pixel = memory_of(recipe)
     # Backward costs twice the forward pass; checkpointing repeats the forward pass.
@@ -87,7 +89,7 @@ def make_plan(recipe: Recipe, devices: int) -> Plan:
                 split,
                 megapixels=stage.batch * pixels / 1e6,
                 samples=samples,
-                tflops=2 * macs_per_pixel * passes * stage.batch * pixels / 1e12,
+                tflops=2 * (macs_per_pixel * passes + taught) * stage.batch * pixels / 1e12,
                 memory=round(fixed + per_pixel * largest * pixels),
             )
         )
@@ -103,6 +105,14 @@ def make_plan(recipe: Recipe, devices: int) -> Plan:
         rates=tuple((iteration, learning_rate(iteration, recipe)) for iteration in sorted(knots) if iteration <= last),
         uneven=uneven,
     )
+
+
+def _teacher_operations(recipe: Recipe) -> float:
+    """Multiply-accumulates of the teacher's answers, per pixel of a batch."""
+    if recipe.teacher is None:
+        return 0
+    config = load_weights(recipe.teacher.weights).config
+    return recipe.teacher.views * count_operations(config, PROBE, PROBE).macs / PROBE**2
 
 
 def memory_of(recipe: Recipe) -> tuple[float, float]:

@@ -18,7 +18,7 @@ from restormer_cli.model.cards import read_header
 from restormer_cli.model.weights import find_weights
 from restormer_cli.recipe import Recipe
 
-KEPT = ("iterations", "seconds", "seed", "precision", "machines", "data", "validation", "mean_with")
+KEPT = ("iterations", "seconds", "seed", "precision", "machines", "data", "teacher", "validation", "mean_with")
 """Keys of an earlier phase that the header of a later one keeps."""
 
 

@@ -37,6 +37,7 @@ from restormer_cli.training.learner import Outcome, TrainState
 from restormer_cli.training.provenance import describe_data, describe_device, earlier_legs, training_record
 from restormer_cli.training.run_folder import FORMAT, MetricsLog, Run, check_unused, make_run_folder, open_run
 from restormer_cli.training.schedule import Split, learning_rate, split_batch, stage_at
+from restormer_cli.training.teacher import Teacher
 from restormer_cli.training.tracking import Tracker, check_tracker
 from restormer_cli.training.validation import Validation, ValidationLog
 
@@ -120,14 +121,16 @@ def fit(
     if accelerator.device.type == "cpu":
         keep_freed()
     learner = TrainState(recipe, accelerator)
+    teacher = Teacher(recipe, accelerator.device, learner.precision) if recipe.teacher is not None else None
     with ExitStack() as stack:
         state, notes = on_main(accelerator, partial(_open, stack, folder, recipe, resume, accept_changes))
         if is_unsharded_fsdp(accelerator):
             notes.append("FSDP was asked for, but Accelerate does it on GPUs only: every process has the whole network")
         notes += about_precision(learner, state)
+        notes += about_teacher(teacher, state)
         notes += filter(None, [about_device(device)])
         yield from (Note(note) for note in notes)
-        loop = Loop(recipe, folder, learner, training, validation, splits, queues=queues and learner.ahead)
+        loop = Loop(recipe, folder, learner, teacher, training, validation, splits, queues=queues and learner.ahead)
         stack.callback(loop.close)
         loop.begin(state)
         ready()
@@ -161,6 +164,15 @@ def about_precision(learner: TrainState, state: dict[str, Any] | None) -> list[s
     return notes
 
 
+def about_teacher(teacher: Teacher | None, state: dict[str, Any] | None) -> list[str]:
+    """A note where the file of the teacher's weights is not the one that the run had before."""
+    before = (state or {}).get("teacher")
+    if teacher is None or before is None or before == teacher.record:
+        return []
+    name = teacher.wanted.weights
+    return [f"teacher.weights = {name}: is another file than up to now: not to the same bits"]
+
+
 @dataclass(frozen=True)
 class Begun:
     """An iteration that is under way."""
@@ -185,6 +197,7 @@ class Loop:
         recipe: Recipe,
         folder: Path,
         learner: TrainState,
+        teacher: Teacher | None,
         training: TrainingBatches,
         validation: Validation,
         splits: list[Split],
@@ -194,6 +207,7 @@ class Loop:
         self.recipe = recipe
         self.queues = queues
         self.learner = learner
+        self.teacher = teacher
         self.accelerator = learner.accelerator
         self.main = self.accelerator.is_main_process
         self.training = training
@@ -267,7 +281,7 @@ class Loop:
             stopping |= stopped
             self._tell(log)
             yield log
-            yield from (Note(note) for note in self.learner.notes())
+            yield from self._notes()
             if self.in_a_row >= recipe.run.non_finite_steps:
                 yield self._roll_back()
                 return True
@@ -285,7 +299,7 @@ class Loop:
                     raise Failed(f"{where}: --set validation.crop=256, or a smaller one, takes less") from None
                 self._tell(self.score)
                 yield self.score
-                yield from (Note(note) for note in self.learner.notes())
+                yield from self._notes()
             # A state whose last step failed may be one from which every step fails: nothing to go back to. A run that
             # stops goes on from there all the same (skipped steps change no weights), beside the last sound one.
             due = self.done % recipe.checkpoint.every == 0 and self.in_a_row == 0
@@ -296,6 +310,10 @@ class Loop:
                 break
         self.accelerator.wait_for_everyone()
         return False
+
+    def _notes(self) -> Generator[Note, None, None]:
+        notes = self.learner.notes() + ([] if self.teacher is None else self.teacher.told())
+        yield from map(Note, notes)
 
     def _looks_after(self, iteration: int, last: int) -> bool:
         """Whether something is done with the weights after this iteration, before the next one changes them."""
@@ -315,6 +333,8 @@ class Loop:
         index, stage = stage_at(iteration, self.recipe.stage)
         rate = learning_rate(iteration, self.recipe) * self.scale
         try:
+            if self.teacher is not None:
+                micro_batches = self.teacher.targets(micro_batches, iteration)
             outcome = self.learner.step(micro_batches, stage.batch, rate, asked_to_stop())
         except (MemoryError, RuntimeError) as error:
             raise self._explained(error, iteration, max(len(clean) for _, clean in micro_batches)) from None
@@ -415,6 +435,7 @@ class Loop:
             "seconds": self.seconds,
             "machines": self.machines,
             "earlier": self.earlier,
+            "teacher": None if self.teacher is None else self.teacher.record,
             "metrics_bytes": self.metrics.sync(),
             "recipe": resolved(self.recipe),
             "precision": self.learner.precision,
@@ -434,6 +455,8 @@ class Loop:
             "machines": self.machines,
             "data": self.data,
         }
+        if self.teacher is not None:
+            phase["teacher"] = self.teacher.record
         if score is not None:
             phase["validation"] = {
                 "psnr": finite(score.psnr),

@@ -28,6 +28,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ from restormer_cli.recipe_files import read_recipe, resolved  # noqa: E402
 from restormer_cli.training.losses import LOSSES  # noqa: E402
 from restormer_cli.training.muon import MOMENTUM, is_matrix, turned  # noqa: E402
 from restormer_cli.training.provenance import legs_behind, training_record  # noqa: E402
+from restormer_cli.training.teacher import check_channels, target  # noqa: E402
 
 WARM_UP = 100
 """Steps in which the rate rises; optimiser state is not kept from leg to leg."""
@@ -120,8 +122,15 @@ class Leg:
         if network.config != recipe.model:
             raise SystemExit(f"{init}: is another network than the recipe's")
         self.state = FlatState(network.to(self.device).train(), recipe)
+        self.teacher: Restormer | None = None
+        self.taught_by: dict[str, Any] | None = None
+        if recipe.teacher is not None:
+            self.taught_by = legs_behind(find_weights(recipe.teacher.weights))[-1]
+            teacher = load_weights(recipe.teacher.weights).model
+            check_channels(recipe, teacher.config.in_channels, teacher.config.out_channels)
+            self.teacher = teacher.to(self.device).eval().requires_grad_(False)
         if not arguments.no_compile and self.device.type == "cuda":
-            for module in network.modules():
+            for module in (*network.modules(), *(() if self.teacher is None else self.teacher.modules())):
                 if isinstance(module, Block):
                     module.compile(dynamic=False)
             torch._dynamo.config.recompile_limit = 64
@@ -194,14 +203,21 @@ class Leg:
         """One step of a stage, as a CUDA graph where that can be captured."""
         samples = self.samples(stage)
         loss_of = LOSSES[self.recipe.loss.kind]
-        half = self.device.type == "cuda"
+        half, wanted = self.device.type == "cuda", self.recipe.teacher
+
+        def through(network: Restormer, x: Tensor) -> Tensor:
+            # Without autocast's cache: a graph would keep the first step's cast weights.
+            with torch.autocast("cuda", torch.bfloat16, cache_enabled=False) if half else nullcontext():
+                return network(x)
 
         def step() -> Tensor:
             with torch.no_grad():
                 degraded, clean = samples()
-            # Without autocast's cache: a graph would keep the first step's cast weights.
-            with torch.autocast("cuda", torch.bfloat16, cache_enabled=False) if half else nullcontext():
-                output = self.state.network(degraded)
+                if self.teacher is not None:
+                    assert wanted is not None
+                    # Always the same views: a graph cannot take turns, and samples are turned themselves.
+                    clean = target(partial(through, self.teacher), degraded, clean, wanted, 0)
+            output = through(self.state.network, degraded)
             loss = loss_of(output.float(), clean)
             self.state.gradients.zero_()
             loss.backward()
@@ -244,6 +260,8 @@ class Leg:
             "megapixels": round(pixels / 1e6),
             "data": self.data,
         }
+        if self.taught_by is not None:
+            phase["teacher"] = {key: self.taught_by[key] for key in ("task", "sha256")}
         path = self.path.with_name(f"{self.recipe.name}.safetensors")
         save_weights(path, self.state.averaged(), header(self.recipe, self.init, phase), dtype=torch.float32)
 

@@ -15,7 +15,10 @@ import torch
 from PIL import Image
 from skimage import data
 
+from restormer_cli.model.config import ModelConfig
+from restormer_cli.model.restormer import Restormer
 from restormer_cli.model.weights import load_weights
+from restormer_cli.model.weights_file import save_weights
 from restormer_cli.recipe import Recipe
 from restormer_cli.training.distributed import make_accelerator
 from restormer_cli.training.learner import TrainState
@@ -149,12 +152,15 @@ def test_a_leg_of_another_task_runs_through(tmp_path: Path) -> None:
         ("batch = 16", "batch = 2"),
     ):
         text = text.replace(old, new)
-    recipe.write_text(text)
+    teacher = tmp_path / "teacher.safetensors"
+    save_weights(teacher, Restormer(ModelConfig(dim=4, blocks=(0, 1, 0, 1), refinement=0)), {"task": "defocus"})
+    recipe.write_text(f'{text}\n[teacher]\nweights = "{teacher}"\nviews = 2\n')
     options = ("--steps", "2", "--pairs", "16", "--processes", "1", "--photographs", archive, "--out", out)
     run(GPU / "learn.py", recipe, "--minutes", "2", *options)
     header = load_weights(out / "tiny.safetensors").header
     assert header["task"] == "defocus"
     assert header["training"]["data"]["pictures"] == 1
+    assert header["training"]["teacher"]["task"] == "defocus"
     assert header["recipe"]["seed"] == 402
 
 
