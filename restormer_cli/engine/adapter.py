@@ -6,12 +6,14 @@ Gray pictures and colour weights, colour pictures and gray weights, two views fo
 self-ensemble and strength are all settled here, so that photographs and video frames are treated alike.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import product
 from typing import Any
 
 import numpy as np
 
+from restormer_cli.engine.positions import Position
 from restormer_cli.engine.progress import Progress
 from restormer_cli.engine.restorer import Restorer
 from restormer_cli.errors import Failed, UserError
@@ -36,7 +38,8 @@ def restore_pixels(
 
     right: the second view, of the same shape, for dual-pixel weights and only for them.
     strength: 0 gives the input back bit for bit, 1 the network's answer, between them a blend.
-    ensemble: average over the turned and mirrored picture, 8 ways (4 with two views), at 8 (4) times the cost.
+    ensemble: average over the turned and mirrored picture, 8 ways (4 with two views, or by weights that only know rain
+        that falls), at 8 (4) times the cost.
     notice: called with what people should know, each a short sentence. progress: called with the share that is done,
         from 0 to 1, in this thread.
 
@@ -46,7 +49,7 @@ def restore_pixels(
     check_views(restorer, pixels, right)
     if strength == 0:
         return pixels
-    done, times = 0, (4 if right is not None else 8) if ensemble else 1
+    done, times = 0, (4 if right is not None else len(restorer.positions)) if ensemble else 1
 
     def network(pictures: list[np.ndarray]) -> list[np.ndarray]:
         nonlocal done
@@ -59,7 +62,8 @@ def restore_pixels(
 
     try:
         at_once = _at_once(restorer, *pixels.shape[:2]) if ensemble else 0
-        restored = _through(network, restorer.config.in_channels, pixels, right, at_once)
+        turned = partial(_turned, positions=restorer.positions) if right is None else _mirrored
+        restored = _through(network, restorer.config.in_channels, pixels, right, turned, at_once)
     except (MemoryError, RuntimeError) as error:  # torch raises RuntimeError, on a GPU a kind of it
         if lacks_compiler(error):
             raise Failed("--compile: needs a C++ compiler, and there is none: install g++, or leave it out") from None
@@ -93,13 +97,20 @@ def check_views(restorer: Restorer, pixels: np.ndarray, right: np.ndarray | None
     raise UserError(f"has {has} channels, these weights take {takes}: use weights for gray or colour pictures")
 
 
-def _through(network: Network, takes: int, pixels: np.ndarray, right: np.ndarray | None, at_once: int) -> np.ndarray:
+def _through(
+    network: Network,
+    takes: int,
+    pixels: np.ndarray,
+    right: np.ndarray | None,
+    turned: Callable[[Network, np.ndarray, int], np.ndarray],
+    at_once: int,
+) -> np.ndarray:
     """The network's answer in the picture's own channels; `at_once`: positions of an ensemble, 0 for none."""
     has = pixels.shape[2]
 
     def answer(picture: np.ndarray) -> np.ndarray:
         if at_once:
-            return (_turned if right is None else _mirrored)(network, picture, at_once)
+            return turned(network, picture, at_once)
         return network([picture])[0]
 
     if takes == 1 and has == 3:  # the luma is restored, the differences of the colours from it stay
@@ -113,18 +124,17 @@ def _through(network: Network, takes: int, pixels: np.ndarray, right: np.ndarray
     return restored.mean(axis=2, keepdims=True) if restored.shape[2] > has else restored
 
 
-def _turned(network: Network, pixels: np.ndarray, at_once: int) -> np.ndarray:
-    """The mean of the network's answers to the picture in its eight positions, each turned back: (h, w, c)."""
+def _turned(network: Network, pixels: np.ndarray, at_once: int, positions: tuple[Position, ...]) -> np.ndarray:
+    """The mean of the network's answers to the picture in these positions, each turned back: (h, w, c)."""
     total = np.zeros(pixels.shape, np.float32)
-    positions = list(product((False, True), range(4)))
     if at_once > 1:  # those of one shape together
-        positions.sort(key=lambda position: position[1] % 2)
+        positions = tuple(sorted(positions, key=lambda position: position[1] % 2))
     for group in _groups(positions, min(at_once, 4)):
         there = [np.rot90(pixels[:, ::-1] if mirrored else pixels, quarters).copy() for mirrored, quarters in group]
         for (mirrored, quarters), answer in zip(group, network(there), strict=True):
             back = np.rot90(answer, -quarters)
             total += back[:, ::-1] if mirrored else back
-    return total / 8
+    return total / len(positions)
 
 
 def _mirrored(network: Network, views: np.ndarray, at_once: int) -> np.ndarray:
@@ -148,5 +158,5 @@ def _at_once(restorer: Restorer, height: int, width: int) -> int:
     return plan.together if plan.tile is None else 1
 
 
-def _groups(positions: list[tuple[Any, int]], size: int) -> list[list[tuple[Any, int]]]:
-    return [positions[begin : begin + size] for begin in range(0, len(positions), size)]
+def _groups(positions: Sequence[tuple[Any, int]], size: int) -> list[list[tuple[Any, int]]]:
+    return [list(positions[begin : begin + size]) for begin in range(0, len(positions), size)]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from restormer_cli.engine.backend import PRECISIONS, Backend, Notice, OwnBackend
 from restormer_cli.engine.memory_plan import Plan
+from restormer_cli.engine.positions import positions_of
 from restormer_cli.engine.progress import Progress, part_of, silent
 from restormer_cli.errors import UserError
 from restormer_cli.hardware import choose_device, give_back, held, multiplies_bf16, parse_memory
@@ -67,6 +68,9 @@ class Restorer:
         else:
             _check_as_it_is(model, device, precision, window, compile)
             self.backend = model
+            header = getattr(model, "header", {})
+        self.positions = positions_of(header.get("recipe"))
+        """Turned and mirrored ones in which the network knows pictures."""
         self.config, self.precision, self.device = self.backend.config, self.backend.precision, self.backend.device
         self._base = held(self.device)  # once: later the allocator may hold buffers that the next picture uses again
 

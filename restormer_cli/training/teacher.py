@@ -8,21 +8,18 @@ its own.
 
 from collections.abc import Callable
 from hashlib import file_digest
-from itertools import product
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from restormer_cli.engine.backend import OwnBackend
+from restormer_cli.engine.positions import ALL, Position, positions_of
 from restormer_cli.errors import UserError
 from restormer_cli.hardware import held
 from restormer_cli.model.weights import find_weights, load_weights
 from restormer_cli.recipe import Recipe, Teaching
 from restormer_cli.training.step_graph import Pairs
-
-VIEWS = tuple(product((False, True), range(4)))
-"""Mirrored or not, then so many quarter turns."""
 
 
 class Teacher:
@@ -42,6 +39,7 @@ class Teacher:
         """What a header says of it."""
         self._notes: list[str] = []
         self._said: set[str] = set()
+        self._positions = positions_of(weights.header.get("recipe"))
         self._backend = OwnBackend(weights.model, device, precision)
 
     def targets(self, pairs: Pairs, iteration: int) -> Pairs:
@@ -49,7 +47,7 @@ class Teacher:
         device = self._backend.device
         placed = [(d.to(device, non_blocking=True), c.to(device, non_blocking=True)) for d, c in pairs]
         with torch.no_grad():
-            return [(d, target(self._answer, d, c, self.wanted, iteration)) for d, c in placed]
+            return [(d, target(self._answer, d, c, self.wanted, iteration, self._positions)) for d, c in placed]
 
     def told(self) -> list[str]:
         """What is to be said of its answers up to now, once."""
@@ -69,13 +67,20 @@ class Teacher:
 
 
 def target(
-    answer: Callable[[Tensor], Tensor], degraded: Tensor, clean: Tensor, wanted: Teaching, iteration: int
+    answer: Callable[[Tensor], Tensor],
+    degraded: Tensor,
+    clean: Tensor,
+    wanted: Teaching,
+    iteration: int,
+    positions: tuple[Position, ...] = ALL,
 ) -> Tensor:
     """(b, c, h, w), h = w: the mean of the teacher's answers to some views, and the share that the photograph keeps.
 
-    An iteration takes every (8 / `views`)-th view, the next one those beside them.
+    Of `positions`, which the teacher knows, an iteration takes as many as `views` says, evenly spread (all, if they are
+    no more), the next one those beside them.
     """
-    chosen = VIEWS[iteration % (8 // wanted.views) :: 8 // wanted.views]
+    apart = max(1, len(positions) // wanted.views)
+    chosen = positions[iteration % apart :: apart]
     total = torch.zeros_like(clean)
     for mirrored, quarters in chosen:
         view = torch.rot90(degraded.flip(-1) if mirrored else degraded, quarters, (-2, -1))

@@ -42,6 +42,7 @@ import torch._dynamo  # noqa: E402
 from torch import Tensor  # noqa: E402
 from training_samples import MadeByProcesses, NoisySamples, Samples  # noqa: E402
 
+from restormer_cli.engine.positions import positions_of  # noqa: E402
 from restormer_cli.hardware import processor_name  # noqa: E402
 from restormer_cli.model.restormer import Block, Restormer  # noqa: E402
 from restormer_cli.model.weights import find_weights, load_weights  # noqa: E402
@@ -126,7 +127,8 @@ class Leg:
         self.taught_by: dict[str, Any] | None = None
         if recipe.teacher is not None:
             self.taught_by = legs_behind(find_weights(recipe.teacher.weights))[-1]
-            teacher = load_weights(recipe.teacher.weights).model
+            weights = load_weights(recipe.teacher.weights)
+            teacher, self.positions = weights.model, positions_of(weights.header.get("recipe"))
             check_channels(recipe, teacher.config.in_channels, teacher.config.out_channels)
             self.teacher = teacher.to(self.device).eval().requires_grad_(False)
         if not arguments.no_compile and self.device.type == "cuda":
@@ -216,7 +218,7 @@ class Leg:
                 if self.teacher is not None:
                     assert wanted is not None
                     # Always the same views: a graph cannot take turns, and samples are turned themselves.
-                    clean = target(partial(through, self.teacher), degraded, clean, wanted, 0)
+                    clean = target(partial(through, self.teacher), degraded, clean, wanted, 0, self.positions)
             output = through(self.state.network, degraded)
             loss = loss_of(output.float(), clean)
             self.state.gradients.zero_()

@@ -8,8 +8,10 @@ import pytest
 
 from restormer_cli.engine.adapter import restore_pixels
 from restormer_cli.engine.memory_plan import Plan
+from restormer_cli.engine.positions import ALL, UPRIGHT, positions_of
 from restormer_cli.engine.restorer import Restorer
 from restormer_cli.errors import Failed, UserError
+from restormer_cli.model.weights import load_weights
 from restormer_cli.pixels import LUMA
 
 
@@ -21,6 +23,7 @@ class Stub:
     """A stand-in for a Restorer that applies a function to the pixels."""
 
     precision = "fp32"
+    positions = ALL
 
     def __init__(self, channels: int, function, dual_pixel: bool = False, together: int = 1, tile=None) -> None:
         self.tile = tile
@@ -142,6 +145,45 @@ def test_the_ensemble_runs_through_the_network(colour):
     restored = restore_pixels(stub(3, count), picture, ensemble=True)
     assert sorted(calls) == [(16, 24, 3)] * 4 + [(24, 16, 3)] * 4
     assert 0 < np.abs(restored - colour(picture)).max() < 1
+
+
+@pytest.mark.parametrize("together", [1, 4])
+def test_rain_that_falls_is_never_shown_lying(together):
+    seen = []
+
+    def look(pixels):
+        seen.append(pixels)
+        return pixels
+
+    picture = noise(3, 8, 12)
+    restorer = Stub(3, look, together=together)
+    restorer.positions = UPRIGHT
+    restored = restore_pixels(cast(Any, restorer), picture, ensemble=True)
+    np.testing.assert_allclose(restored, picture, atol=1e-6)
+    wanted = [picture, picture[::-1, ::-1], picture[:, ::-1], picture[::-1]]
+    for view, expected in zip(seen, wanted, strict=True):
+        np.testing.assert_array_equal(view, expected)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "expected"),
+    [
+        ({"degrade": {"steps": ["rainfall:1-12,kind=0-2|clip", "gaussian:0-3"]}}, UPRIGHT),
+        ({"degrade": {"steps": ["gaussian:3", "clip|rain:0.1"]}}, UPRIGHT),
+        ({"degrade": {"steps": ["gaussian:0-50|sensor:100-800", "round8"]}}, ALL),
+        ({"degrade": {"steps": []}}, ALL),  # pairs of photographs, turned together
+        ({"degrade": {"steps": [3, None]}}, ALL),
+        ({"degrade": "rain"}, ALL),
+        (None, ALL),
+    ],
+)
+def test_positions_are_those_that_training_showed(recipe, expected):
+    assert positions_of(recipe) == expected
+
+
+def test_the_bundled_derainer_knows_rain_that_falls():
+    assert Restorer(load_weights("derain"), device="cpu").positions == UPRIGHT
+    assert Restorer(load_weights("denoise"), device="cpu").positions == ALL
 
 
 def test_the_ensemble_of_two_views_never_turns_and_swaps_when_it_mirrors():

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from restormer_cli.data.pictures import Note
+from restormer_cli.engine.positions import UPRIGHT
 from restormer_cli.errors import UserError
 from restormer_cli.model.cards import read_header
 from restormer_cli.model.restormer import Restormer
@@ -67,6 +68,26 @@ def test_the_mean_of_all_views_turns_with_the_picture():
     straight = target(lambda x: x * slope, degraded, clean, wanted, 1)
     turned = target(lambda x: x * slope, degraded.rot90(1, (-2, -1)), clean, wanted, 1)
     torch.testing.assert_close(straight.rot90(1, (-2, -1)), turned)
+
+
+@pytest.mark.parametrize("views", [1, 2, 4, 8])
+def test_a_teacher_of_falling_rain_sees_no_quarter_turn(views):
+    degraded, clean = pictures()
+    lying = {tuple(x.flatten().tolist()) for turned in (1, 3) for x in both_ways(degraded.rot90(turned, (-2, -1)))}
+    seen: list[torch.Tensor] = []
+
+    def answer(x):
+        seen.append(x)
+        return x
+
+    for iteration in range(4):
+        target(answer, degraded, clean, Teaching(weights="x", views=views), iteration, UPRIGHT)
+    assert len({tuple(x.flatten().tolist()) for x in seen}) == 4
+    assert not lying & {tuple(x.flatten().tolist()) for x in seen}
+
+
+def both_ways(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return x, x.flip(-1)
 
 
 def test_targets_are_the_networks_answers(small_recipe, teacher):

@@ -231,7 +231,7 @@ def _settings(request: "Request", started: "Started") -> list[tuple[str, str]]:
     if request.memory is not None:
         settings.append(("memory", request.memory))
     if request.ensemble:
-        settings.append(("ensemble", "8 turned and mirrored copies"))
+        settings.append(("ensemble", "turned and mirrored copies"))
     for knob, usual in KNOBS.items():
         if (value := getattr(request, knob)) != usual:
             settings.append((knob, f"{value:g}"))
