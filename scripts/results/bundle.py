@@ -36,6 +36,8 @@ BOTH_LICENCE = (
 )
 """By the lists that the weights were trained on."""
 LICENCES = {"photographs": LICENCE, "sharp": SHARP_LICENCE, "both": BOTH_LICENCE}
+RECENT = 4
+"""Legs that are listed with all that is known of them; 4 MB have no room for more."""
 
 
 def main() -> None:
@@ -68,6 +70,9 @@ def main() -> None:
         for key in ("data", "machines"):
             if key in leg and leg[key] == header["training"].get(key):
                 del leg[key]
+    for leg in header["training"].get("earlier", [])[:-RECENT]:
+        for key in ("seed", "precision", "mean_with"):
+            leg.pop(key, None)  # at the commit that bundled it
     header["training"] = rounded(header["training"])
     save_weights(CHECKPOINTS / f"{options.task}.safetensors", weights.model, header, dtype=torch.float16)
 
