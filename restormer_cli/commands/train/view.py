@@ -222,6 +222,8 @@ def plan_lines(planned: "PlannedTraining") -> list[str]:
         "less with run.micro_batch or run.activation_checkpointing.",
         "learning rate: " + ", ".join(f"{rate:.3g} at {iteration:,}" for iteration, rate in plan.rates),
     ]
+    if (teacher := recipe.teacher) is not None:
+        lines.append(f"teacher: {teacher.weights}, {teacher.views} of its views at a time; TFLOPs have its answers too")
     if plan.uneven:
         stages = ", ".join(map(str, plan.uneven))
         lines.append(f"warning: in stages {stages} some of {plan.devices} devices wait for others (run.uneven = true)")
