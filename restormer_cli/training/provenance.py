@@ -46,14 +46,19 @@ def earlier_legs(recipe: Recipe) -> list[dict[str, Any]]:
     return [] if recipe.init is None else legs_behind(find_weights(recipe.init))
 
 
+def which(path: Path) -> dict[str, Any]:
+    """A file of weights, as headers name it: its task and hash."""
+    with path.open("rb") as stream:
+        return {"task": read_header(path).get("task"), "sha256": file_digest(stream, "sha256").hexdigest()}
+
+
 def legs_behind(path: Path) -> list[dict[str, Any]]:
     """The phases that made a file of weights, the first one first, as far as its header tells."""
     header = read_header(path)
     training = header.get("training")
     training = training if isinstance(training, dict) else {}
     earlier = training.get("earlier")
-    with path.open("rb") as stream:
-        phase = {"task": header.get("task"), "sha256": file_digest(stream, "sha256").hexdigest()}
+    phase = which(path)
     phase |= {key: training[key] for key in KEPT if key in training}
     return [*(earlier if isinstance(earlier, list) else []), phase]
 

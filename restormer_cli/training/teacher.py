@@ -7,8 +7,6 @@ its own.
 """
 
 from collections.abc import Callable
-from hashlib import file_digest
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +17,7 @@ from restormer_cli.errors import UserError
 from restormer_cli.hardware import held
 from restormer_cli.model.weights import find_weights, load_weights
 from restormer_cli.recipe import Recipe, Teaching
+from restormer_cli.training.provenance import which
 from restormer_cli.training.step_graph import Pairs
 
 
@@ -34,8 +33,7 @@ class Teacher:
         path = find_weights(self.wanted.weights)
         weights = load_weights(str(path))
         check_channels(recipe, weights.config.in_channels, weights.config.out_channels)
-        with path.open("rb") as stream:
-            self.record: dict[str, Any] = {"task": weights.task, "sha256": file_digest(stream, "sha256").hexdigest()}
+        self.record = which(path)
         """What a header says of it."""
         self._notes: list[str] = []
         self._said: set[str] = set()

@@ -51,7 +51,7 @@ from restormer_cli.recipe import Recipe, Stage  # noqa: E402
 from restormer_cli.recipe_files import read_recipe, resolved  # noqa: E402
 from restormer_cli.training.losses import LOSSES  # noqa: E402
 from restormer_cli.training.muon import MOMENTUM, is_matrix, turned  # noqa: E402
-from restormer_cli.training.provenance import legs_behind, training_record  # noqa: E402
+from restormer_cli.training.provenance import legs_behind, training_record, which  # noqa: E402
 from restormer_cli.training.teacher import check_channels, target  # noqa: E402
 
 WARM_UP = 100
@@ -126,7 +126,7 @@ class Leg:
         self.teacher: Restormer | None = None
         self.taught_by: dict[str, Any] | None = None
         if recipe.teacher is not None:
-            self.taught_by = legs_behind(find_weights(recipe.teacher.weights))[-1]
+            self.taught_by = which(find_weights(recipe.teacher.weights))
             weights = load_weights(recipe.teacher.weights)
             teacher, self.positions = weights.model, positions_of(weights.header.get("recipe"))
             check_channels(recipe, teacher.config.in_channels, teacher.config.out_channels)
@@ -263,7 +263,7 @@ class Leg:
             "data": self.data,
         }
         if self.taught_by is not None:
-            phase["teacher"] = {key: self.taught_by[key] for key in ("task", "sha256")}
+            phase["teacher"] = self.taught_by
         path = self.path.with_name(f"{self.recipe.name}.safetensors")
         save_weights(path, self.state.averaged(), header(self.recipe, self.init, phase), dtype=torch.float32)
 

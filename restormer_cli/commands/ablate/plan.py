@@ -92,6 +92,10 @@ def _check_flags(request: Request) -> None:
         raise UserError(f"--crop {request.crop}: a multiple of 8, or 0 for whole pictures")
 
 
+OWN = ("model", "stage", "optimizer", "schedule", "loss", "teacher", "ema", "augment", "init")
+"""What a recipe keeps as an arm; all else is the first one's."""
+
+
 # --- Recipes ------------------------------------------------------------------------------------------------
 
 
@@ -122,9 +126,7 @@ def _recipe(spec: Spec, base: Recipe, request: Request) -> Recipe:
     values: dict[str, Any] = base.model_dump(mode="json", by_alias=True)
     if spec.recipe is not None:
         own = read_recipe(spec.recipe).model_dump(mode="json", by_alias=True)
-        values |= {
-            key: own[key] for key in ("model", "stage", "optimizer", "schedule", "loss", "ema", "augment", "init")
-        }
+        values |= {key: own[key] for key in OWN}
     values["model"] |= network(spec.choices, request.scale) if spec.choices else {}
     if "progressive" in spec.choices:
         values["stage"] = [
