@@ -194,6 +194,8 @@ def _metadata(request: Request, kind: str, weights: "Weights") -> dict[str, Any]
         "padding": "inside the graph" if request.any_size else "reflect at the right and bottom, then crop the result",
         "least_side": least,
         "licence": weights.header.get("licence") or "that of the weights it was made from, which do not say",
+        # Of which `restore --ensemble` sees in what positions the network knows pictures.
+        **({"recipe": weights.header["recipe"]} if "recipe" in weights.header else {}),
     }
 
 

@@ -144,6 +144,18 @@ def test_restore_takes_an_exported_file_on_the_command_line(exported, tmp_path: 
     assert answers[0] == answers[1]
 
 
+def test_an_exported_derainer_knows_that_rain_falls(tmp_path: Path) -> None:
+    from restormer_cli.engine.positions import ALL, UPRIGHT
+    from restormer_cli.engine.restorer import Restorer
+
+    config = ModelConfig(dim=4, blocks=(0, 1, 0, 1), refinement=0)
+    for steps, positions in ((["rainfall:1-12"], UPRIGHT), (["gaussian:25"], ALL)):
+        source, target = tmp_path / "w.safetensors", tmp_path / "w.pt2"
+        save_weights(source, Restormer(config), {"recipe": {"degrade": {"steps": steps}}})
+        list(export(Request(str(source), target, overwrite=True)))
+        assert Restorer(Exported(target)).positions == positions
+
+
 def test_two_channels_swapped_in_the_graph_are_caught(
     exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
