@@ -6,6 +6,7 @@ from functools import cache, partial
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from restormer_cli.engine.positions import positions_of
 from restormer_cli.errors import UserError
 from restormer_cli.hardware import choose_device
 from restormer_cli.model.config import ModelConfig
@@ -73,7 +74,7 @@ def make_plan(recipe: Recipe, devices: int) -> Plan:
             f"batches that do not split evenly over {devices} devices: {batches}; make them multiples of {devices}, "
             "or let some devices wait for others with --set run.uneven=true"
         )
-    taught = _teacher_operations(recipe)
+    taught, teacher_bytes = _teacher_costs(recipe)
     macs_per_pixel = count_operations(recipe.model, PROBE, PROBE).macs / PROBE**2
     fixed, per_pixel = memory_of(recipe)
     # Backward costs twice the forward pass; checkpointing repeats the forward pass.
@@ -90,7 +91,7 @@ def make_plan(recipe: Recipe, devices: int) -> Plan:
                 megapixels=stage.batch * pixels / 1e6,
                 samples=samples,
                 tflops=2 * (macs_per_pixel * passes + taught) * stage.batch * pixels / 1e12,
-                memory=round(fixed + per_pixel * largest * pixels),
+                memory=round(fixed + teacher_bytes + per_pixel * largest * pixels),
             )
         )
     whole = count_operations(recipe.model, 256, 256)
@@ -107,12 +108,16 @@ def make_plan(recipe: Recipe, devices: int) -> Plan:
     )
 
 
-def _teacher_operations(recipe: Recipe) -> float:
-    """Multiply-accumulates of the teacher's answers, per pixel of a batch."""
+def _teacher_costs(recipe: Recipe) -> tuple[float, int]:
+    """Multiply-accumulates of the teacher's answers, per pixel of a batch; and bytes of its weights, as they are and as
+    the engine prepares them. Its maps are gone before the step needs its own, which are larger.
+    """
     if recipe.teacher is None:
-        return 0
-    config = load_weights(recipe.teacher.weights).config
-    return recipe.teacher.views * count_operations(config, PROBE, PROBE).macs / PROBE**2
+        return 0, 0
+    weights = load_weights(recipe.teacher.weights)
+    views = min(recipe.teacher.views, len(positions_of(weights.header.get("recipe"))))
+    macs = count_operations(weights.config, PROBE, PROBE).macs / PROBE**2
+    return views * macs, 2 * 4 * count_parameters(weights.config)
 
 
 def memory_of(recipe: Recipe) -> tuple[float, float]:

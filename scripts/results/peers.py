@@ -7,7 +7,8 @@ FOLDER holds FFDNet_color.npz (Zhang et al., TIP 2018; told σ) and CDnCNN_B.npz
 the published weights as NumPy arrays `w0, b0, w1, …`. They are not in this repository; without --peers ours stand
 alone. Pictures are centre crops of --crop pixels. Gaussian noise is the published protocol's (seed 0, not clipped;
 results clamped, not rounded), PSNR in RGB. The other rows are specs of the degradation language, seeded by the
-picture's number. `--old FILE` adds a column of earlier weights of the same task.
+picture's number. `--old FILE` adds a column of earlier weights of the same task, `--ensemble` one of ours by the mean
+of its views, as `restormer restore --ensemble` takes them.
 """
 
 import argparse
@@ -25,6 +26,8 @@ from torch import Tensor
 
 from restormer_cli.degradations.operators import published_gaussian
 from restormer_cli.degradations.spec import parse_degradation
+from restormer_cli.engine.adapter import restore_pixels
+from restormer_cli.engine.restorer import Restorer
 from restormer_cli.engine.strips import StripNetwork
 from restormer_cli.images.io import read_picture
 from restormer_cli.model.weights import load_weights
@@ -42,6 +45,7 @@ def main() -> None:
     parser.add_argument("--maxim", type=Path, help="unpacked package of MAXIM's weights, as in maxim.py")
     parser.add_argument("--weights", default="denoise", help="a bundled name or a file")
     parser.add_argument("--old", type=Path, action="append", default=[], help="earlier weights, for a column")
+    parser.add_argument("--ensemble", action="store_true", help="add the mean of our answers to several views")
     parser.add_argument("--every", type=int, default=1, help="take every N-th photograph")
     parser.add_argument("--crop", type=int, default=256, help="side of the centre crops; 0: whole photographs")
     parser.add_argument("--rows", default="15,25,50,sensor,clean", help="σ of Gaussian noise, sensor, clean")
@@ -51,6 +55,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     ways: dict[str, Callable[[Tensor, float | None], Tensor]] = {"ours": network(options.weights)}
+    if options.ensemble:
+        ways["ours, ensemble"] = ensemble(options.weights)
     for path in options.old:
         ways[path.stem] = network(str(path))
     if options.peers is not None:
@@ -134,6 +140,11 @@ def psnr(result: Tensor, target: Tensor) -> float:
 def network(name: str) -> Callable[[Tensor, float | None], Tensor]:
     strips = StripNetwork(load_weights(name).model)
     return lambda x, sigma: strips.run(x)
+
+
+def ensemble(name: str) -> Callable[[Tensor, float | None], Tensor]:
+    restorer = Restorer(load_weights(name), "cpu", "fp32")
+    return lambda x, sigma: tensor(restore_pixels(restorer, x[0].permute(1, 2, 0).numpy(), ensemble=True))
 
 
 def layers(path: Path, count: int) -> list[tuple[Tensor, Tensor]]:

@@ -12,6 +12,7 @@ from restormer_cli.data.pictures import Note
 from restormer_cli.engine.positions import UPRIGHT
 from restormer_cli.errors import UserError
 from restormer_cli.model.cards import read_header
+from restormer_cli.model.cost import count_parameters
 from restormer_cli.model.restormer import Restormer
 from restormer_cli.model.weights import load_weights
 from restormer_cli.model.weights_file import save_weights
@@ -136,10 +137,22 @@ def test_a_teacher_of_other_channels_is_refused(tmp_path, small_recipe):
         run(short(small_recipe, teacher={"weights": str(path)}), tmp_path / "run")
 
 
-def test_answers_count_in_the_plan(small_recipe, teacher):
-    alone = make_plan(short(small_recipe), 1).stages[0].tflops
-    taught = make_plan(short(small_recipe, teacher={"weights": str(teacher), "views": 2}), 1).stages[0].tflops
-    assert taught == pytest.approx(alone * 5 / 3)
+def test_answers_and_weights_count_in_the_plan(small_recipe, teacher):
+    alone = make_plan(short(small_recipe), 1).stages[0]
+    taught = make_plan(short(small_recipe, teacher={"weights": str(teacher), "views": 2}), 1).stages[0]
+    assert taught.tflops == pytest.approx(alone.tflops * 5 / 3)
+    assert taught.memory == alone.memory + 8 * count_parameters(short(small_recipe).model)
+
+
+def test_views_that_a_teacher_of_rain_lacks_do_not_count(tmp_path, small_recipe):
+    path = tmp_path / "rain.safetensors"
+    falling = {"recipe": {"degrade": {"steps": ["rainfall:1-5"]}}}
+    save_weights(path, Restormer(short(small_recipe).model), falling)
+    four, eight = (
+        make_plan(short(small_recipe, teacher={"weights": str(path), "views": views}), 1).stages[0].tflops
+        for views in (4, 8)
+    )
+    assert four == eight
 
 
 def short(small_recipe: Callable[..., Recipe], **tables: Any) -> Recipe:

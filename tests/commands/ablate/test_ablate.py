@@ -211,12 +211,13 @@ def test_global_and_local_share_their_training_and_differ_in_testing(here, monke
 
 
 def test_recipes_are_arms_and_the_first_ones_data_hold(here):
-    for name, dim, scored in (("a", 4, "validate"), ("b", 6, "train")):
+    taught = '[teacher]\nweights = "denoise-fast"\nviews = 2\n'
+    for name, dim, scored, teacher in (("a", 4, "validate", ""), ("b", 6, "train", taught)):
         (here / f"{name}.toml").write_text(
             f'task = "denoise"\n[model]\ndim = {dim}\nblocks = [0, 1, 0, 1]\nheads = [1, 1, 1, 1]\nrefinement = 0\n'
             f'[data]\ntrain = {{ clean = "train" }}\nvalidate = {{ clean = "{scored}" }}\n'
             '[degrade]\nsteps = ["gaussian:25"]\n[schedule]\nconstant = 10\n'
-            "[[stage]]\niterations = 20\npatch = 16\nbatch = 2\n"
+            f"[[stage]]\niterations = 20\npatch = 16\nbatch = 2\n{teacher}"
         )
     arguments = ["a.toml", "vs", "./b.toml", "--any-budget", "--json", "--seeds", "1", "--iterations", "4"]
     document = answer(CliRunner().invoke(app, ["ablate", *arguments, "--device", "cpu"]))
@@ -224,9 +225,11 @@ def test_recipes_are_arms_and_the_first_ones_data_hold(here):
     assert document["degradation"] == "gaussian:25"
     assert [run["iterations"] for arm in document["arms"] for run in arm["runs"]] == [4, 4]
     assert "b.toml: its [data] and [degrade] are not those of a.toml" in document["notes"][0]
-    resolved = (here / "runs" / "a-vs-b" / "b" / "seed-1" / "recipe.toml").read_text()
+    alone, resolved = ((here / "runs" / "a-vs-b" / arm / "seed-1" / "recipe.toml").read_text() for arm in "ab")
     assert "constant = 2" in resolved
     assert 'clean = "validate"' in resolved
+    assert "[teacher]" in resolved
+    assert "[teacher]" not in alone
 
 
 def test_plan_prints_budgets_and_does_nothing(here):
