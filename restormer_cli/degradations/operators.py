@@ -11,6 +11,7 @@ from io import BytesIO
 import numpy as np
 from numpy.typing import NDArray
 
+from restormer_cli.pixels import LUMA
 from restormer_cli.pixels import round8 as rounded
 
 Image = NDArray[np.float32]
@@ -248,6 +249,23 @@ def jpeg(image: Image, rng: np.random.Generator, *, quality: float, subsampling:
 
 
 _SUBSAMPLING = {444: 0, 422: 1, 420: 2}  # Pillow's numbers
+
+
+def gray(image: Image, rng: np.random.Generator, *, of: float) -> Image:
+    """Take the colours away: (h, w, c) -> (h, w, c), all channels alike; one channel stays as it is.
+
+    `of`: 0 the luma (BT.601), as programs convert photographs; 1 the green channel, whose noise nothing averages, as in
+    film or from a monochrome sensor.
+    """
+    if image.shape[2] == 1:
+        return image.copy()
+    single = image[..., 1] if int(of) else image @ LUMA
+    return np.repeat(single[..., None], 3, axis=2)
+
+
+def gray_pair(degraded: Image, clean: Image, rng: np.random.Generator, *, of: float) -> tuple[Image, Image]:
+    """The same of both: no network can find colours in a gray picture."""
+    return gray(degraded, rng, of=of), gray(clean, rng, of=of)
 
 
 def clip(image: Image, rng: np.random.Generator) -> Image:

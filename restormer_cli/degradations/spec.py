@@ -8,7 +8,7 @@ command line write it as a spec:
     jpeg:70-95@0.5                   applied to half of the pictures
     gaussian:0-50|poisson_gaussian   one of the alternatives, all equally likely (repeat one to weigh it)
 
-A kind that changes what is to be found in the degraded picture too, as `sensor` does, gives both: see `pair`.
+A kind that changes what is to be found in the degraded picture too, as `sensor` and `gray` do, gives both: see `pair`.
 """
 
 import math
@@ -26,6 +26,8 @@ from restormer_cli.degradations.operators import (
     clip,
     defocus,
     gaussian,
+    gray,
+    gray_pair,
     jpeg,
     motion,
     poisson_gaussian,
@@ -436,6 +438,13 @@ KINDS = {
             Parameter("quality", Span(70, 95), Span(1, 100), "of libjpeg's scale", whole=True),
             Parameter("subsampling", Span(420, 420), Span(420, 444), "", choices=(420, 422, 444)),
         ),
+    ),
+    "gray": Kind(
+        gray,
+        "black and white: no colours, to be found without them",
+        "gaussian:0-50+gray@0.2",
+        (Parameter("of", Span(0, 1), Span(0, 1), "(0 luma, 1 green)", whole=True),),
+        pair=gray_pair,
     ),
     "clip": Kind(clip, "clamp to [0, 1]", "gaussian:25+clip"),
     "round8": Kind(round8, "clamp to [0, 1] and round to 8 bits", "gaussian:25+round8"),

@@ -23,7 +23,7 @@ RANDOM = [
     "gaussian:5|rain:2",
     "gaussian:5@0.5",
 ]
-FIXED = ["defocus:3", "defocus:0", "motion:9,angle=20", "jpeg:80", "clip", "round8"]
+FIXED = ["defocus:3", "defocus:0", "motion:9,angle=20", "jpeg:80", "gray:0", "gray:1", "clip", "round8"]
 
 
 def generator(seed: int = 0) -> np.random.Generator:
@@ -492,6 +492,16 @@ def test_an_eight_bit_file_holds_eight_bits(spec: str):
     assert out.min() >= 0
     assert out.max() <= 1
     assert np.array_equal(out, np.rint(out * 255).astype(np.float32) / np.float32(255))
+
+
+def test_gray_is_the_luma_or_the_green_channel_of_both_sides():
+    image, rng = photograph(), generator()
+    noisy = operators.gaussian(image, rng, sigma=25)
+    for of, expected in ((0, [0.299, 0.587, 0.114]), (1, [0, 1, 0])):
+        degraded, clean = operators.gray_pair(noisy, image, rng, of=of)
+        for gray, colour in ((degraded, noisy), (clean, image)):
+            np.testing.assert_allclose(gray, np.repeat(colour @ np.float32(expected)[:, None], 3, 2), atol=1e-6)
+    assert (degraded - clean).std() * 255 == pytest.approx(25, rel=0.05)  # one channel's noise, not a mean's
 
 
 def test_round8_rounds_to_the_nearest_and_clip_only_clamps():

@@ -16,7 +16,7 @@ from restormer_cli.data.pictures import to_float
 from restormer_cli.degradations.spec import KINDS, parse_degradation
 from restormer_cli.recipe import Pairs, Recipe
 
-CHANGING = {"sensor"}
+CHANGING = {"sensor", "gray"}
 
 
 def photograph(side: int = 64) -> np.ndarray:
