@@ -5,6 +5,9 @@ cutting one result into two. So q, k, v, gate and value each get a convolution o
 odd hidden widths (127, 255 …) are filled up with zero channels: the same sums, in ONNX Runtime 1.4 times as fast as
 the textbook's graph and in less than half the memory (docs/export.md). Attention is folded into one matrix per
 picture, as in `model.restormer`.
+
+Sums are products with ones: converters that read these graphs, such as pnnx for ncnn, lose the axes of ONNX's
+reductions since opset 18, and say nothing (findings/pnnx-onnx-sums-nothing.sh). It costs no time.
 """
 
 import torch
@@ -53,7 +56,8 @@ class Attention(nn.Module):
         channels = x.shape[1]
         # In fp32 whatever the weights are: the sums over a picture's pixels overflow fp16.
         q, k = (part(normed).flatten(2).float().unflatten(1, (self.heads, -1)) for part in (self.q, self.k))
-        lengths = q.square().sum(-1)[..., :, None] * k.square().sum(-1)[..., None, :]
+        ones = q.new_ones(q.shape[-1], 1)
+        lengths = (q.square() @ ones) * (k.square() @ ones).transpose(-2, -1)
         products = (q @ k.transpose(-2, -1)) * lengths.clamp_min(1e-24).rsqrt()
         attention = torch.softmax(products * self.temperature, dim=-1).to(x.dtype)
         matrix = (self.out @ attention).transpose(1, 2).reshape(-1, channels, channels)
@@ -94,7 +98,8 @@ class ChannelNorm(nn.Module):
             normed = F.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias)
             return normed.permute(0, 3, 1, 2).contiguous()
         wide = x.float()
-        variance = (wide - wide.mean(1, keepdim=True)).square().mean(1, keepdim=True)
+        mean = wide.new_full((1, len(self.weight), 1, 1), 1 / len(self.weight))
+        variance = F.conv2d((wide - F.conv2d(wide, mean)).square(), mean)
         return (wide * torch.rsqrt(variance + 1e-5)).to(x.dtype) * self.weight[:, None, None]
 
 

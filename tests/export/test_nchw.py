@@ -5,6 +5,7 @@ import itertools
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from restormer_cli.export.nchw import AnySize, Planar
 from restormer_cli.model.config import ModelConfig
@@ -39,6 +40,23 @@ def test_planes_give_the_textbook_network(kind: str) -> None:
         expected = textbook(x.double())
         # With float64 weights the sums are still in float32, hence not 1e-12.
         torch.testing.assert_close(Planar(model)(x).double(), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("norm", ["with-bias", "bias-free"])
+def test_sums_are_products(tiny_network, norm: str) -> None:
+    """pnnx, which makes ncnn's networks of ONNX, would not sum at all (findings/pnnx-onnx-sums-nothing.sh)."""
+    network, called = Planar(tiny_network(norm=norm)), set()
+
+    class Seen(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            called.add(function.overloadpacket)
+            return function(*args, **(kwargs or {}))
+
+    with torch.inference_mode(), Seen():
+        network(torch.rand(1, 3, 16, 24))
+    aten = torch.ops.aten
+    assert aten.matmul in called
+    assert not called & {aten.sum, aten.mean, aten.var, aten.norm, aten.linalg_vector_norm, aten.amax}
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
