@@ -220,7 +220,7 @@ class Recipe(Table):
     """Name of the run folder (default: the file's name)."""
     task: str
     """Task of the weights, stored in their header."""
-    seed: Annotated[int, Field(ge=0)] = 100
+    seed: Annotated[int, Field(ge=0, lt=2**62)] = 100
     """Seed of the initial weights and of all random draws."""
     init: str | None = None
     """Initial weights: a path, a bundled name, official/TASK or hf:org/repo/file."""

@@ -57,7 +57,7 @@ def read_recipe(name: str, overrides: tuple[str, ...] = ()) -> Recipe:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     for override in overrides:
         _override(values, override)
-    values.setdefault("name", path.stem)
+    values["name"] = values.get("name") or path.stem
     return parse_recipe(values, where=str(path))
 
 
@@ -123,7 +123,12 @@ def _override(values: dict[str, Any], override: str) -> None:
         values.setdefault("stage", [stage.model_dump() for stage in PAPER_STAGES])
     try:
         for part in parents:
-            node = node[_row(part)] if isinstance(node, list) else node.setdefault(part, {})
+            if isinstance(node, list):
+                node = node[_row(part)]
+                continue
+            if node.get(part) is None:  # not there, or a table that a recipe may leave out
+                node[part] = {}
+            node = node[part]
         if isinstance(node, list):
             node[_row(last)] = value
         else:

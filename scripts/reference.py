@@ -418,10 +418,10 @@ def json_page() -> str:
     """Every key of the documents that `--json` prints."""
     lines = [MADE, "# JSON documents", ""]
     lines += [
-        "`--json` prints one document on stdout, also after a refusal, a failure or an interrupt. Within a schema's "
-        "number keys are only added. Numbers that are not finite are null. `restormer export --json` prints the "
-        "metadata that the file carries: the [weights' header](../weights-format.md) and the "
-        "[comparison](../export.md#checked-before-it-is-kept).",
+        "`--json` prints one document on stdout, that of `restore` also after a refusal, a failure or an interrupt. "
+        "Within a schema's number keys are only added. Numbers that are not finite are null. "
+        "`restormer export --json` prints the metadata that the file carries: the "
+        "[weights' header](../weights-format.md) and the [comparison](../export.md#checked-before-it-is-kept).",
     ]
     for verb, (own, *others) in DOCUMENTS.items():
         lines += ["", f"## {verb[0].upper() + verb[1:] if verb.startswith('the') else verb}"]

@@ -15,6 +15,7 @@ from restormer_cli.errors import UserError
 from restormer_cli.recipe import Recipe
 from restormer_cli.recipe_files import (
     bundled_recipes,
+    change_recipe,
     find_recipe,
     listed_recipes,
     parse_recipe,
@@ -59,7 +60,10 @@ def test_overrides_reach_every_place(read: Read) -> None:
         "run.activation_checkpointing=true",
         'name="other"',
         "expected=31 dB = enough",
+        "teacher.weights=denoise",  # a table that is not there
     )
+    assert recipe.teacher is not None
+    assert recipe.teacher.weights == "denoise"
     assert recipe.optimizer.lr == 1e-4
     assert recipe.optimizer.betas == (0.8, 0.9)
     assert recipe.stage[0].patch == 96
@@ -180,3 +184,16 @@ def test_every_bundled_recipe_survives(name: str) -> None:
     recipe = read_recipe(name)
     values = tomllib.loads(to_toml(recipe.model_dump(mode="json", by_alias=True)))
     assert parse_recipe(values, where=name) == recipe
+
+
+def test_tables_that_a_recipe_leaves_out_can_be_set_in_what_was_read(read: Read) -> None:
+    """As an arm of `ablate` sets them: every key is there, and none is what such a table is."""
+    changed = change_recipe(read(MINIMAL), ("teacher.weights=denoise", "data.cut.side=128"), "x")
+    assert changed.teacher is not None
+    assert changed.teacher.weights == "denoise"
+    assert changed.data.cut is not None
+    assert changed.data.cut.side == 128
+
+
+def test_an_empty_name_is_the_files(read: Read) -> None:
+    assert read(MINIMAL, "name=").name == read(MINIMAL).name != ""

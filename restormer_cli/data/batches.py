@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 
 from restormer_cli.data.cache import PictureCache
-from restormer_cli.data.pairs import find_pairs
+from restormer_cli.data.pairs import complain, find_pairs
 from restormer_cli.data.patches import PatchLocation, Places, cut_patch, find_places, shrunk, texture
 from restormer_cli.data.pictures import Note, Pictures, Reading, read_pictures, to_float
 from restormer_cli.degradations.spec import Degradation, parse_degradation
@@ -178,6 +178,8 @@ def validation_pictures(recipe: Recipe) -> Sequence[tuple[np.ndarray, np.ndarray
     reading = read_pictures(find_pairs(where, role="validate"), decoded, role="validate", workers=data.workers)
     pictures = _finish(reading)
     decoded.close()
+    small = [pair.clean for index, pair in enumerate(pictures.pairs) if min(pictures.size(index)) < 8]
+    complain([f"validate: {path}: is less than 8 pixels high or wide: leave it out" for path in small])
     steps = recipe.validation.degrade or recipe.degrade.steps
     degradation = parse_degradation(steps) if steps else None
     return ValidationPictures(pictures, recipe.validation.crop, degradation)

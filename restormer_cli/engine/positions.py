@@ -8,6 +8,7 @@ Position = tuple[bool, int]
 """Mirrored or not, then so many quarter turns."""
 
 ALL: tuple[Position, ...] = tuple(product((False, True), range(4)))
+AS_IT_IS: Position = (False, 0)
 UPRIGHT = tuple((mirrored, quarters) for mirrored, quarters in ALL if quarters % 2 == 0)
 """Those that leave what is vertical vertical."""
 

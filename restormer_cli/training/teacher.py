@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from restormer_cli.engine.backend import OwnBackend
-from restormer_cli.engine.positions import ALL, Position, positions_of
+from restormer_cli.engine.positions import ALL, AS_IT_IS, Position, positions_of
 from restormer_cli.errors import UserError
 from restormer_cli.hardware import held
 from restormer_cli.model.weights import find_weights, load_weights
@@ -37,7 +37,9 @@ class Teacher:
         """What a header says of it."""
         self._notes: list[str] = []
         self._said: set[str] = set()
-        self._positions = positions_of(weights.header.get("recipe"))
+        # Two views of one scene, left and right, cannot be turned (nor would `views` take more than one of them).
+        turned = positions_of(weights.header.get("recipe"))
+        self._positions: tuple[Position, ...] = (AS_IT_IS,) if recipe.model.dual_pixel else turned
         self._backend = OwnBackend(weights.model, device, precision)
 
     def targets(self, pairs: Pairs, iteration: int) -> Pairs:

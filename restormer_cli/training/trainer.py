@@ -394,9 +394,10 @@ class Loop:
         """Go back to the last sound checkpoint (or the start) with half the rate, once. Raises Failed after that."""
         at, many = self.done, self.recipe.run.non_finite_steps
         if self.scale != 1.0:
+            exact = "" if self.learner.precision == "fp32" else ", or run.precision=fp32,"
             raise Failed(
                 f"{many} steps in a row had no finite loss or gradient, up to iteration {at} and again at half the "
-                "rate: try a lower optimizer.lr, or run.precision=fp32, with --resume --accept-changes"
+                f"rate: try a lower optimizer.lr{exact} with --resume --accept-changes"
             )
         state, _ = on_main(self.accelerator, lambda: self.files.newest(sound=True))
         skipped = self.skipped

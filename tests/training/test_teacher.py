@@ -12,6 +12,7 @@ from restormer_cli.data.pictures import Note
 from restormer_cli.engine.positions import UPRIGHT
 from restormer_cli.errors import UserError
 from restormer_cli.model.cards import read_header
+from restormer_cli.model.config import ModelConfig
 from restormer_cli.model.cost import count_parameters
 from restormer_cli.model.restormer import Restormer
 from restormer_cli.model.weights import load_weights
@@ -89,6 +90,18 @@ def test_a_teacher_of_falling_rain_sees_no_quarter_turn(views):
 
 def both_ways(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return x, x.flip(-1)
+
+
+def test_a_teacher_of_two_views_sees_them_as_they_are(tmp_path, small_recipe):
+    model = {**short(small_recipe).model.to_dict(), "in_channels": 6, "dual_pixel": True}
+    views = {"degraded": "left", "right": "right", "clean": "clean"}
+    path = tmp_path / "dual.safetensors"
+    save_weights(path, Restormer(ModelConfig(**model)), {"task": "defocus"})
+    recipe = short(small_recipe, model=model, data={"train": views}, degrade={}, teacher={"weights": str(path)})
+    degraded, clean = torch.rand(1, 6, 16, 16), torch.rand(1, 3, 16, 16)
+    teacher = Teacher(recipe, torch.device("cpu"), "fp32")
+    first, *others = [teacher.targets([(degraded, clean)], iteration)[0][1] for iteration in range(8)]
+    assert all(torch.equal(first, other) for other in others)
 
 
 def test_targets_are_the_networks_answers(small_recipe, teacher):

@@ -556,6 +556,13 @@ def test_a_step_draws_no_random_numbers(pictures: Path, tmp_path: Path) -> None:
     assert random.getstate() == before[2]
 
 
+def test_validation_pictures_below_8_pixels_are_refused_before_training(pictures: Path, tmp_path: Path, write_png):
+    write_png(tmp_path / "narrow" / "a.png", 7, 50)
+    data = {"train": {"clean": str(pictures / "train")}, "validate": {"clean": str(tmp_path / "narrow")}}
+    with pytest.raises(UserError, match=r"validate: .*a\.png: is less than 8 pixels high or wide: leave it out"):
+        run(recipe(pictures, data=data), tmp_path / "run")
+
+
 def test_validation_pictures_are_input_output_and_target_side_by_side(
     straight: tuple[Path, Logs], pictures: Path
 ) -> None:

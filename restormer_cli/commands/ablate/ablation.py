@@ -107,13 +107,20 @@ class Ablation:
         With more seeds than it was measured for, a resumed ablation takes longer.
         """
         started = self.started
-        if started.equal != "time" and started.minutes is None:
+        what = None
+        if started.equal == "time" or started.minutes is not None:
+            what = {arm.name: resolved(arm.recipe) for arm in started.trainings} | {
+                "equal": started.equal,
+                "minutes": started.minutes,
+            }
+        kept, begun = self._on_main(lambda: (self._read(PLAN), self._has_begun()))
+        if begun and kept.get("timed") != what:
+            raise UserError(
+                f"{self.folder}: its trainings have other lengths, by {_timed_by(kept.get('timed'))}: ask for the same "
+                "again, or choose another --out"
+            )
+        if what is None:
             return
-        what = {arm.name: resolved(arm.recipe) for arm in started.trainings} | {
-            "equal": started.equal,
-            "minutes": started.minutes,
-        }
-        kept = self._on_main(lambda: self._read(PLAN))
         if kept.get("timed") == what:
             seconds, seeds = kept["seconds"], kept["seeds"]
         else:
@@ -154,14 +161,15 @@ class Ablation:
             raise KeyboardInterrupt
 
     def _state(self, recipes: dict[str, Recipe], folders: dict[str, Path]) -> tuple[list[str], dict[str, int]]:
-        """Which trainings are over (they have been scored), and how far the others are."""
+        """Which trainings are over (they have been scored), and how far the others are that have begun."""
         over, done = [], {}
         for arm in self.started.trainings:
             folder = folders[arm.name]
             if read_scores(folder, arm, recipes[arm.name], self.started.crop) is not None:
                 over.append(arm.name)
             numbers = [int(path.stem) for path in Run(folder).checkpoints.glob("*.pt") if path.stem.isdigit()]
-            done[arm.name] = max(numbers, default=0)
+            if folder.is_dir() and any(folder.iterdir()):
+                done[arm.name] = max(numbers, default=0)
         return over, done
 
     def _score(self, arm: Arm, repetition: int) -> Iterator[object]:
@@ -173,6 +181,10 @@ class Ablation:
             yield event
 
     # --- Files ----------------------------------------------------------------------------------------------
+
+    def _has_begun(self) -> bool:
+        """Whether any training has a checkpoint: its length is settled then."""
+        return any(self.folder.glob(f"*/seed-*/{Run(Path()).checkpoints.name}/*.pt"))
 
     def _place(self, arm: str, repetition: int) -> Path:
         return self.folder / arm / f"seed-{repetition + 1}"
@@ -194,3 +206,11 @@ class Ablation:
     def _write(self, name: str, values: Mapping[str, Any]) -> None:
         text = json.dumps(values, indent=1, allow_nan=False)
         write_atomically(self.folder / name, lambda stream: stream.write(text.encode()))
+
+
+def _timed_by(timed: Mapping[str, Any] | None) -> str:
+    """The flags and arms that lengths were measured for."""
+    if timed is None:
+        return "--minutes 0"
+    arms = ", ".join(name for name in timed if name not in ("equal", "minutes"))
+    return f"--equal {timed['equal']} --minutes {timed['minutes'] or 0} for the arms {arms}"

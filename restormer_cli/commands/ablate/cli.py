@@ -105,6 +105,10 @@ def ablate(
             from restormer_cli.report.html import check_page
 
             check_page(page)
+        if plan and as_json:
+            from restormer_cli.errors import UserError
+
+            raise UserError("--plan --json: the plan is a table: leave --json out")
         if plan:
             show_plan(verb.preview(request))
             return

@@ -17,6 +17,7 @@ from restormer_cli.recipe import Recipe
 from restormer_cli.training.learner import TrainState
 from restormer_cli.training.schedule import split_batch
 from restormer_cli.training.signals import StopRequest
+from restormer_cli.training.teacher import Teacher
 from restormer_cli.training.trainer import Log, RolledBack, StepLog, Stopped, fit
 
 TURN = 10
@@ -54,7 +55,7 @@ class InterleavedTraining:
     recipes: Mapping[str, Recipe]
     folders: Mapping[str, Path]
     done: Mapping[str, int]
-    """Iterations that each has a checkpoint of."""
+    """Iterations that each has a checkpoint of, of those whose folders hold anything."""
     repetition: int
     device: str
     stop: StopRequest
@@ -76,11 +77,10 @@ class InterleavedTraining:
 
     def _lane(self, arm: str) -> ArmTraining:
         recipe = self.recipes[arm]
-        # A folder that is still empty starts afresh.
         logs = fit(
             recipe,
             self.folders[arm],
-            resume=True,
+            resume=arm in self.done,
             device=self.device,
             asked_to_stop=self.stop,
             ready=self.stop.be_gentle,
@@ -125,6 +125,11 @@ def time_steps(
 ) -> dict[str, float]:
     """Seconds that an iteration of each arm takes, over all of its stages; the arms are timed in turn."""
     learners = {arm.name: TrainState(arm.recipe, accelerator) for arm in arms}
+    teachers = {
+        arm.name: Teacher(arm.recipe, accelerator.device, learners[arm.name].precision)
+        for arm in arms
+        if arm.recipe.teacher is not None
+    }
     taken: dict[tuple[str, int], list[float]] = {}
     unsettled = max(learner.unsettled for learner in learners.values())
     # Stage by stage: a graph is of one shape, and would never be made if shapes took turns.
@@ -134,7 +139,8 @@ def time_steps(
                 if number >= len(arm.recipe.stage):
                     continue
                 stage = arm.recipe.stage[number]
-                seconds = _time_step(learners[arm.name], stage.batch, stage.patch, accelerator, clock)
+                timed = learners[arm.name], teachers.get(arm.name)
+                seconds = _time_step(*timed, stage.batch, stage.patch, accelerator, clock)
                 if probe >= unsettled:
                     taken.setdefault((arm.name, number), []).append(seconds)
     return {
@@ -168,9 +174,14 @@ def in_lengths(arms: Sequence[Arm], lengths: Budget) -> tuple[Arm, ...]:
 
 
 def _time_step(
-    learner: TrainState, batch: int, patch: int, accelerator: Accelerator, clock: Callable[[], float]
+    learner: TrainState,
+    teacher: Teacher | None,
+    batch: int,
+    patch: int,
+    accelerator: Accelerator,
+    clock: Callable[[], float],
 ) -> float:
-    """Seconds of one step on this process's share of a batch of noise."""
+    """Seconds of one step, and of a teacher's answers before it, on this process's share of a batch of noise."""
     recipe = learner.recipe
     share = split_batch(batch, accelerator.num_processes, recipe.run.micro_batch, uneven=recipe.run.uneven).shares[
         accelerator.process_index
@@ -181,6 +192,8 @@ def _time_step(
     ]
     accelerator.wait_for_everyone()
     begun = clock()
+    if teacher is not None:
+        micro_batches = teacher.targets(micro_batches, 0)
     learner.step(micro_batches, batch, 0.0, False)
     if accelerator.device.type == "cuda":
         torch.cuda.synchronize(accelerator.device)

@@ -10,6 +10,7 @@ from restormer_cli.commands.ablate.types import Arm, Request, Started
 from restormer_cli.data.pairs import check_names, find_pairs, missing_folders
 from restormer_cli.degradations.spec import parse_degradation
 from restormer_cli.errors import UserError
+from restormer_cli.model.config import ModelConfig
 from restormer_cli.recipe import Pairs, Recipe, Schedule, Stage, Validation
 from restormer_cli.recipe_files import change_recipe, read_recipe
 
@@ -29,9 +30,11 @@ def start(request: Request) -> Started:
     """Return the comparison to run. Raises UserError."""
     _check_flags(request)
     specs = parse_arms(request.words, request.options)
-    base, notes = _base(request, specs)
-    _check_data(base, request)
-    recipes = [(spec, _recipe(spec, base, request), _window(spec, request)) for spec in specs]
+    whole, notes = _base(request, specs)
+    base = with_iterations(whole, request.iterations or whole.iterations)
+    recipes = [(spec, _recipe(spec, whole, request, base.iterations), _window(spec, request)) for spec in specs]
+    for recipe in (base, *(recipe for _, recipe, _ in recipes)):
+        _check_data(recipe, request)
     check_names(base)
 
     # After the checks that need no torch.
@@ -39,7 +42,11 @@ def start(request: Request) -> Started:
 
     from restormer_cli.hardware import choose_device, describe_machine
     from restormer_cli.model.cost import count_operations, count_parameters
+    from restormer_cli.training.learner import initial_network
 
+    for _, recipe, _ in recipes:
+        if recipe.init is not None:
+            initial_network(recipe)  # or it would be refused after other arms have been trained
     device = str(choose_device(request.device))
     arms: list[Arm] = []
     for spec, recipe, window in recipes:
@@ -49,7 +56,7 @@ def start(request: Request) -> Started:
                 f"{twin.name} and {spec.name}: are the same arm here: nothing differs, in training or testing"
             )
         work, parameters = count_operations(recipe.model, 256, 256), count_parameters(recipe.model)
-        figure = published(spec.choices) if spec.choices else None
+        figure = published(spec.choices) if spec.choices and _is_as_published(spec, recipe, request) else None
         trained_as = spec.name if twin is None else twin.trained_as
         arms.append(Arm(spec.name, recipe, window, parameters, work, figure, trained_as))
     if not request.any_budget:
@@ -99,8 +106,14 @@ OWN = ("model", "stage", "optimizer", "schedule", "loss", "teacher", "ema", "aug
 # --- Recipes ------------------------------------------------------------------------------------------------
 
 
+SCORES = ("seed", "name", "task", "data.validate", "validation")
+"""Keys that arms may not change by themselves: scores compare where all are scored alike."""
+
+
 def _base(request: Request, specs: Sequence[Spec]) -> tuple[Recipe, list[str]]:
-    """Base recipe of all arms: the first recipe among them, else the scale's own; as the flags change it."""
+    """Base recipe of all arms: the first recipe among them, else the scale's own; as the flags change it, but in its
+    own length: what is given in iterations is a part of that.
+    """
     named = [spec.recipe for spec in specs if spec.recipe is not None]
     recipe = read_recipe(named[0] if named else f"ablate/{request.scale}")
     base = _with_data(change_recipe(recipe, _changes(request), recipe.name), request)
@@ -111,7 +124,7 @@ def _base(request: Request, specs: Sequence[Spec]) -> tuple[Recipe, list[str]]:
             notes.append(f"{name}: its [data] and [degrade] are not those of {named[0]}, which hold for all arms")
     if base.data.validate_ is None:
         raise UserError(f"{base.name}: has no [data] validate: arms have to be scored: give --validate FOLDER")
-    return with_iterations(base, request.iterations or base.iterations), notes
+    return base, notes
 
 
 def _changes(request: Request) -> tuple[str, ...]:
@@ -120,21 +133,59 @@ def _changes(request: Request) -> tuple[str, ...]:
     return request.overrides + tuple(f"{key}={value}" for key, value in flags.items() if value is not None)
 
 
-def _recipe(spec: Spec, base: Recipe, request: Request) -> Recipe:
-    """An arm's recipe: what it is about, and everything else as the others have it."""
+def _recipe(spec: Spec, base: Recipe, request: Request, total: int) -> Recipe:
+    """An arm's recipe in `total` iterations: what it is about, and everything else as the others have it."""
     where = spec.recipe or spec.name
+    for change in spec.changes:
+        key = change.partition("=")[0]
+        if any(f"{key}.".startswith(f"{shared}.") for shared in SCORES):
+            raise UserError(f"--arm {spec.name}:{change}: arms are scored alike: change it for all, --set {change}")
     values: dict[str, Any] = base.model_dump(mode="json", by_alias=True)
     if spec.recipe is not None:
         own = read_recipe(spec.recipe).model_dump(mode="json", by_alias=True)
         values |= {key: own[key] for key in OWN}
     values["model"] |= network(spec.choices, request.scale) if spec.choices else {}
     if "progressive" in spec.choices:
-        values["stage"] = [
-            {"iterations": share, "patch": patch, "batch": batch} for share, patch, batch in PROGRESSIVE[request.scale]
-        ]
+        values["stage"] = _progressive(request.scale, base.iterations)
     values["name"] = spec.name
+    # Once more, over what the arm has brought.
     recipe = change_recipe(values, (*_changes(request), *spec.changes), where)
-    return with_iterations(_with_data(recipe, request), base.iterations)
+    return with_iterations(_scored_as(_with_data(recipe, request), base), total)
+
+
+def _progressive(scale: str, total: int) -> list[dict[str, int]]:
+    """The scale's growing patches, in `total` iterations."""
+    rows = PROGRESSIVE[scale]
+    lengths = _in_proportion([share for share, _, _ in rows], total)
+    return [
+        {"iterations": length, "patch": patch, "batch": batch}
+        for length, (_, patch, batch) in zip(lengths, rows, strict=True)
+        if length
+    ]
+
+
+def _in_proportion(lengths: Sequence[int], total: int) -> list[int]:
+    """Whole numbers in the proportions of these, whose sum is `total`; some may be none."""
+    whole = sum(lengths)
+    ends = [round(end * total / whole) for end in accumulate(lengths)]
+    return [end - begun for begun, end in zip([0, *ends], ends, strict=False)]
+
+
+def _scored_as(recipe: Recipe, base: Recipe) -> Recipe:
+    """The recipe, whose degradations may be an arm's own, scored on what the base degrades its pictures by."""
+    where = base.data.validate_
+    if recipe.degrade == base.degrade or base.validation.degrade or (where is not None and where.degraded is not None):
+        return recipe
+    return recipe.model_copy(
+        update={"validation": recipe.validation.model_copy(update={"degrade": base.degrade.steps})}
+    )
+
+
+def _is_as_published(spec: Spec, recipe: Recipe, request: Request) -> bool:
+    """Whether nothing but its widths and depths makes an arm another network than its flags name."""
+    named = ModelConfig(**network(spec.choices, request.scale))
+    kinds = ("attention", "feed_forward", "concat", "norm", "bias")
+    return all(getattr(recipe.model, kind) == getattr(named, kind) for kind in kinds)
 
 
 def _with_data(recipe: Recipe, request: Request) -> Recipe:
@@ -152,8 +203,7 @@ def with_iterations(recipe: Recipe, total: int) -> Recipe:
 
     Stages that would have none are left out.
     """
-    ends = [round(end * total / recipe.iterations) for end in accumulate(stage.iterations for stage in recipe.stage)]
-    lengths = [end - begun for begun, end in zip([0, *ends], ends, strict=False)]
+    lengths = _in_proportion([stage.iterations for stage in recipe.stage], total)
     stages = tuple(
         Stage(iterations=length, patch=stage.patch, batch=stage.batch)
         for stage, length in zip(recipe.stage, lengths, strict=True)

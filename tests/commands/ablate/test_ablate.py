@@ -11,12 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
 from typer.testing import CliRunner, Result
 
 from restormer_cli.cli import app
 from restormer_cli.commands.ablate import interleaved
 from restormer_cli.commands.ablate.interleaved import fit_lengths
+from restormer_cli.commands.ablate.measure import source_of
 from restormer_cli.commands.ablate.plan import start
 from restormer_cli.commands.ablate.types import InferenceCost, Request
 from restormer_cli.data.batches import TrainingBatches
@@ -60,6 +62,16 @@ def fill(folder: Path, write_png) -> Path:
         for number in range(count):
             write_png(folder / role / f"p{number}.png", 40 + 8 * number, 48)
     return folder
+
+
+def write_recipe(folder: Path, name: str, dim: int = 4, scored: str = "validate", more: str = "") -> None:
+    """A recipe of 20 iterations on the photographs of `fill`."""
+    (folder / f"{name}.toml").write_text(
+        f'task = "denoise"\n[model]\ndim = {dim}\nblocks = [0, 1, 0, 1]\nheads = [1, 1, 1, 1]\nrefinement = 0\n'
+        f'[data]\ntrain = {{ clean = "train" }}\nvalidate = {{ clean = "{scored}" }}\n'
+        '[degrade]\nsteps = ["gaussian:25"]\n[schedule]\nconstant = 10\n'
+        f"[[stage]]\niterations = 20\npatch = 16\nbatch = 2\n{more}"
+    )
 
 
 @pytest.fixture
@@ -211,14 +223,8 @@ def test_global_and_local_share_their_training_and_differ_in_testing(here, monke
 
 
 def test_recipes_are_arms_and_the_first_ones_data_hold(here):
-    taught = '[teacher]\nweights = "denoise-fast"\nviews = 2\n'
-    for name, dim, scored, teacher in (("a", 4, "validate", ""), ("b", 6, "train", taught)):
-        (here / f"{name}.toml").write_text(
-            f'task = "denoise"\n[model]\ndim = {dim}\nblocks = [0, 1, 0, 1]\nheads = [1, 1, 1, 1]\nrefinement = 0\n'
-            f'[data]\ntrain = {{ clean = "train" }}\nvalidate = {{ clean = "{scored}" }}\n'
-            '[degrade]\nsteps = ["gaussian:25"]\n[schedule]\nconstant = 10\n'
-            f"[[stage]]\niterations = 20\npatch = 16\nbatch = 2\n{teacher}"
-        )
+    write_recipe(here, "a")
+    write_recipe(here, "b", 6, "train", '[teacher]\nweights = "denoise-fast"\nviews = 2\n')
     arguments = ["a.toml", "vs", "./b.toml", "--any-budget", "--json", "--seeds", "1", "--iterations", "4"]
     document = answer(CliRunner().invoke(app, ["ablate", *arguments, "--device", "cpu"]))
     assert [arm["name"] for arm in document["arms"]] == ["a", "b"]
@@ -230,6 +236,32 @@ def test_recipes_are_arms_and_the_first_ones_data_hold(here):
     assert 'clean = "validate"' in resolved
     assert "[teacher]" in resolved
     assert "[teacher]" not in alone
+
+
+def test_an_arm_that_learns_from_other_noise_is_scored_on_the_same(here):
+    mild = 'mild:degrade.steps=["gaussian:5"]'
+    for own, scored in (("", "gaussian:25"), ('[validation]\ndegrade = ["gaussian:50"]\n', "gaussian:50")):
+        write_recipe(here, "b", more=own)
+        base, arm = start(Request(("b.toml", "vs", "--arm", mild))).arms
+        assert (base.recipe.degrade.steps, arm.recipe.degrade.steps) == (("gaussian:25",), ("gaussian:5",))
+        assert str(source_of(base.recipe, 32).degradation) == str(source_of(arm.recipe, 32).degradation) == scored
+
+
+def test_arms_keep_the_same_schedule_in_any_length(here):
+    write_recipe(here, "a", more="[[stage]]\niterations = 20\npatch = 32\nbatch = 1\n")
+    words = ("a.toml", "vs", "--arm", "x:optimizer.lr=2e-3", "vs", "--progressive")
+    for changes, total, constant in (((), None, 10), ((), 80, 20), (("schedule.constant=20",), 80, 40)):
+        arms = start(Request(words, iterations=total, overrides=changes, any_budget=True)).arms
+        assert {arm.recipe.iterations for arm in arms} == {total or 40}
+        assert [arm.recipe.schedule.constant for arm in arms] == [constant] * 3
+        assert arms[0].recipe.stage == arms[1].recipe.stage != arms[2].recipe.stage
+
+
+def test_only_the_papers_networks_have_its_figures(here):
+    words = ("--deep-narrow", "vs", "--middle")
+    assert [arm.published is None for arm in start(Request(words)).arms] == [False, False]
+    plain = Request(words, overrides=('model.attention="mta"',))
+    assert [arm.published is None for arm in start(plain).arms] == [True, True]
 
 
 def test_plan_prints_budgets_and_does_nothing(here):
@@ -333,6 +365,25 @@ def test_equal_time_gives_the_cheaper_arm_more_iterations_and_keeps_that(here, m
     assert [run["iterations"] for run in again["arms"][1]["runs"]] == [8, 8]
 
 
+def test_a_teachers_answers_count_in_the_time(here, monkeypatch):
+    now = 0.0
+
+    class SlowTeacher:
+        def __init__(self, *_):
+            pass
+
+        def targets(self, pairs, iteration):
+            nonlocal now
+            now += 5
+            return pairs
+
+    monkeypatch.setattr(interleaved, "Teacher", SlowTeacher)
+    write_recipe(here, "a")
+    started = start(Request(("a.toml", "vs", "--arm", "taught:teacher.weights=denoise"), iterations=4))
+    seconds = interleaved.time_steps(started.trainings, Accelerator(cpu=True), lambda: now)
+    assert seconds == {"a": 0, "taught": 5}
+
+
 # --- Little time ----------------------------------------------------------------------------------------------
 
 
@@ -351,6 +402,17 @@ def test_a_slow_machine_shortens_every_training_alike_and_says_so(here, monkeypa
     seconds[4] = 60.0  # a resumed run does not measure again
     again = answer(ablate(*TWO, "--json", "--out", "run", "--minutes", 1, "--seeds", 3, "--resume", iterations=8))
     assert [run["iterations"] for arm in again["arms"] for run in arm["runs"]] == [3] * 6
+
+
+def test_what_was_shortened_goes_on_in_the_same_length_only(here, monkeypatch):
+    monkeypatch.setattr(interleaved, "_time_step", lambda *_: 10.0)
+    wanted = (*TWO, "--json", "--out", "run", "--seeds", 1)
+    answer(ablate(*wanted, "--minutes", 1, iterations=8))
+    for other in ((*wanted, "--minutes", 2), (*wanted, "--minutes", 0), (*wanted[:-1], 1, "--equal", "time")):
+        line = refused(ablate(*other, "--resume", iterations=8))
+        assert "by --equal iterations --minutes 1 for the arms narrow, wide: ask for the same again" in line
+    again = answer(ablate(*wanted, "--minutes", 1, "--resume", iterations=8))
+    assert [run["iterations"] for arm in again["arms"] for run in arm["runs"]] == [3] * 2
 
 
 def test_only_what_nobody_chose_is_shortened(here, monkeypatch):
@@ -396,6 +458,13 @@ def test_lengths_share_the_time_out():
         (["--mta", "vs", "--fn", "--equal", "money"], "--equal money: choose iterations or time"),
         (["--mta", "vs", "--arm", "x:model.dims=3"], "unknown key model.dims; nearest: model.dim"),
         (["--mta", "vs", "--arm", "x:model.dim=3"], "dim = 3: must be even"),
+        (
+            ["--mta", "vs", "--arm", "x:seed=5"],
+            "arms are scored alike: change it for all, --set seed=5",
+        ),
+        (["--mta", "vs", "--arm", "x:validation.channel=y"], "arms are scored alike"),
+        (["--mta", "vs", "--arm", "x:data.train.clean=nowhere"], "missing folders: nowhere"),
+        (["--mta", "vs", "--fn", "--plan", "--json"], "--plan --json: the plan is a table"),
         (["--mta", "vs", "nowhere.toml"], "no recipe 'nowhere.toml'"),
         (["--mta", "vs", "--fn", "--data", "nowhere"], "missing folders: nowhere"),
         (["--mta", "vs", "--fn", "--crop", "13"], "--crop 13: a multiple of 8"),
