@@ -58,7 +58,7 @@ from restormer_cli.images.formats.raster import (
 from restormer_cli.images.formats.raw import is_raw, raw_size
 from restormer_cli.images.formats.sniff import sniff
 from restormer_cli.images.formats.table import CODECS, READABLE, WRITABLE, Codec, missing_extra
-from restormer_cli.images.formats.tiff import decode_pages, encode_pages, tiff_pages, tiff_size
+from restormer_cli.images.formats.tiff import decode_tiff_pages, encode_pages, tiff_pages, tiff_size
 from restormer_cli.images.light import HDR
 
 MAX_PIXELS = 512_000_000
@@ -136,31 +136,13 @@ def read_picture(path: str | Path, *, max_pixels: int = MAX_PIXELS, salvage: boo
     Raises UserError, one line, for anything that is not a sound picture of at most `max_pixels` pixels.
     """
     path = Path(path)
-    data = _read_bytes(path, _max_bytes(max_pixels))
-    try:
-        return _decode(data, path, max_pixels)
-    except UserError as error:
-        jpeg = data.startswith(b"\xff\xd8\xff")
-        if jpeg and not salvage and str(error).endswith(TRUNCATED):
-            raise UserError(f"{error}, or take what is there of it: --salvage") from None
-        if not (jpeg and salvage):
-            raise
-    picture = _decode(whole_jpeg(data), path, max_pixels)
-    return replace(picture, notes=(*picture.notes, "it ends too early: what is missing is gray or a repetition"))
+    return decode_picture(_read_bytes(path, _max_bytes(max_pixels)), path, max_pixels=max_pixels, salvage=salvage)
 
 
 def read_pages(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> list[Picture]:
     """The pages of a TIFF, `max_pixels` for all of them; none of a file of another kind. Raises as `read_picture`."""
     path = Path(path)
-    data = _read_bytes(path, _max_bytes(max_pixels))
-    with _about(path):
-        if is_raw(data) or sniff(data) != "tif":
-            return []
-        with third_party():
-            rasters = decode_pages(data, max_pixels)
-        for raster in rasters[:1]:
-            raster.notes += _misnamed(path, "tif")
-        return [_picture(raster, "tif", path) for raster in rasters]
+    return decode_pages(_read_bytes(path, _max_bytes(max_pixels)), path, max_pixels=max_pixels)
 
 
 def write_pages(path: Path, pages: list[tuple[np.ndarray, Picture]], *, new: bool = False) -> None:
@@ -175,9 +157,34 @@ def write_pages(path: Path, pages: list[tuple[np.ndarray, Picture]], *, new: boo
     write_atomically(Path(os.path.realpath(path)), lambda file: file.write(data), new=new)
 
 
-def decode_picture(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Picture:
+def decode_picture(data: bytes, name: str | Path, *, max_pixels: int = MAX_PIXELS, salvage: bool = False) -> Picture:
     """`read_picture` for bytes at hand; `name` is what errors call them, such as "standard input"."""
-    return _decode(data, Path(name), max_pixels)
+    path = Path(name)
+    try:
+        return _decode(data, path, max_pixels)
+    except UserError as error:
+        jpeg = data.startswith(b"\xff\xd8\xff")
+        if jpeg and not salvage and str(error).endswith(TRUNCATED):
+            raise UserError(f"{error}, or take what is there of it: --salvage") from None
+        if not (jpeg and salvage):
+            raise
+    picture = _decode(whole_jpeg(data), path, max_pixels)
+    return replace(picture, notes=(*picture.notes, "it ends too early: what is missing is gray or a repetition"))
+
+
+def decode_pages(data: bytes, name: str | Path, *, max_pixels: int = MAX_PIXELS) -> list[Picture]:
+    """`read_pages` for bytes at hand; `name` as of `decode_picture`."""
+    path = Path(name)
+    with _about(path):
+        if is_raw(data) or sniff(data) != "tif":
+            return []
+        if len(data) > _max_bytes(max_pixels):
+            raise Unreadable(TOO_LONG.format(len(data)))
+        with third_party():
+            rasters = decode_tiff_pages(data, max_pixels)
+        for raster in rasters[:1]:
+            raster.notes += _misnamed(path, "tif")
+        return [_picture(raster, "tif", path) for raster in rasters]
 
 
 TOO_LONG = "{:,} bytes are more than any picture within the limit needs; raise the limit of pixels"
@@ -261,7 +268,7 @@ def _picture(raster: Raster, form: str, path: Path) -> Picture:
     if raster.bits == FLOAT_BITS and (top := float(samples[..., :colours].max())) > BEYOND:
         white = float_scale(samples[..., :colours])
         if white == 1:
-            notes.append(f"its values reach {top:,.4g} where white is 1: what lies beyond white stays as it is")
+            notes.append(f"its values reach {top:,.4g} where white is 1")
         else:
             notes.append(f"its values reach {top:,.4g}: {white:,.10g} is taken for white")
     alpha = samples[..., colours:].copy() if samples.shape[2] > colours else None
@@ -353,6 +360,8 @@ def check_writable(path: str | Path, like: Picture, *, channels: int | None = No
     bits = _bits_in(codec, like.bits)
     if bits < like.bits:
         losses.append(f"{like.bits} bits become {bits}")
+    if told := _clipped(like, bits):
+        losses.append(told)
     if not codec.exact_alpha and not like.opaque:
         losses.append(f"{name} keeps transparency only approximately")
     if like.exif and not _exif_for(codec, like, bits):
@@ -364,6 +373,16 @@ def check_writable(path: str | Path, like: Picture, *, channels: int | None = No
     if lost:
         losses.append(f"{name} as written here does not keep its {' and '.join(lost)}")
     return tuple(losses)
+
+
+def _clipped(like: Picture, bits: int) -> str | None:
+    """What integers of so many bits cannot hold of floats; None where they hold all but less than half a step."""
+    if like.bits != FLOAT_BITS or bits == FLOAT_BITS:
+        return None
+    scale = 1.0 if like.working is None else like.working.scale
+    least, most, slack = like.pixels.min() / scale, like.pixels.max() / scale, 0.5 / peak(bits)
+    ends = [words for words, beyond in (("below black", least < -slack), ("beyond white", most > 1 + slack)) if beyond]
+    return f"what lies {' or '.join(ends)} is clipped" if ends else None
 
 
 def encode_picture(

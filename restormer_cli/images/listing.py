@@ -57,6 +57,8 @@ def find_files(
 
 CURES = {
     ".gif": "convert it to PNG, or name it alone: a video", ".psd": "export it as TIFF", ".jp2": "convert it to TIFF",
+    **dict.fromkeys((".j2k", ".exr", ".hdr", ".xcf"), "convert it to TIFF"),
+    **dict.fromkeys((".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".ico", ".pcx"), "convert it to PNG"),
 }  # fmt: skip
 """Extensions of pictures that are not read, and what to do with them."""
 
@@ -80,15 +82,19 @@ def _cure(suffix: str, videos: Mapping[str, str]) -> str:
 
 
 def left_out(
-    sources: Sequence[Path], videos: Mapping[str, str], is_earlier_out: Callable[[Path], bool], out: Path
+    sources: Sequence[Path],
+    videos: Mapping[str, str],
+    is_earlier_out: Callable[[Path], bool],
+    recorded: Callable[[Path], set[str]],
+    out: Path,
 ) -> str | None:
     """What is in folders, deep down, and is not restored with them: "3 left out: 2 .heic (…), 1 .mp4 (…)".
 
     videos: extensions of videos that are not taken, and what to do with them; is_earlier_out: whether a folder holds
-    results; out: where this run's go.
+    results; recorded: names of the results beside inputs in a folder; out: where this run's go.
     """
     counts: Counter[str] = Counter()
-    results = 0
+    folders_of_results = results = 0
     for source in sources:
         if not source.is_dir():
             counts[source.suffix.lower()] += len(sources) > 1 and source.suffix.lower() in videos
@@ -96,8 +102,10 @@ def left_out(
         for here, folders, names in os.walk(source):
             inside = [Path(here, name) for name in folders if not name.startswith(".")]
             earlier = {folder.name for folder in inside if is_earlier_out(folder) and not _same(folder, out)}
-            results += len(earlier)
+            folders_of_results += len(earlier)
             folders[:] = [folder.name for folder in inside if folder.name not in earlier and not _same(folder, out)]
+            if not _same(source, out):
+                results += len(recorded(Path(here)).intersection(names))
             for name in names:
                 suffix = Path(here, name).suffix.lower()
                 known = suffix in READABLE or suffix in CURES or suffix in videos
@@ -105,8 +113,10 @@ def left_out(
     counts = +counts
     rows = [f"{count} {suffix} ({_cure(suffix, videos)})" for suffix, count in sorted(counts.items())]
     if results:
-        rows.append(f"{results} folder{'s' * (results > 1)} of earlier results")
-    return f"{counts.total() + results} left out: {', '.join(rows)}" if rows else None
+        rows.append(f"{results} earlier result{'s' * (results > 1)}")
+    if folders_of_results:
+        rows.append(f"{folders_of_results} folder{'s' * (folders_of_results > 1)} of earlier results")
+    return f"{counts.total() + results + folders_of_results} left out: {', '.join(rows)}" if rows else None
 
 
 def _same(folder: Path, other: Path) -> bool:

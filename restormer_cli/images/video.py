@@ -65,6 +65,11 @@ class Frame:
     alpha: np.ndarray | None
     original: "VideoFrame"
 
+    @property
+    def see_through(self) -> bool:
+        """Whether anything is lost without `alpha`; half a step of eight bits is nothing."""
+        return self.alpha is not None and bool((self.alpha < 1 - 0.5 / 255).any())
+
 
 @dataclass(frozen=True)
 class Opening:

@@ -79,6 +79,9 @@ def container_of(target: Path) -> str:
     return WRITABLE_VIDEOS[suffix]
 
 
+ALPHA_LOST = "its transparency is not kept"
+
+
 @contextmanager
 def writing(
     video: Video, target: Path, store: Segments, quality: int = 95, *, strip: bool = False, signature: str | None = None
@@ -129,7 +132,7 @@ class Writer:
     def segment(self, told: dict[str, Any] | None = None) -> Iterator[Callable[[np.ndarray, Frame], None]]:
         """Write a segment; `told`, plain values, is kept with it. The block gets restored pixels and their frame."""
         told = {} if told is None else told
-        told["frames"] = 0
+        told.update(frames=0, alpha_lost=False)
         with self._container(io.BytesIO()) as nowhere, self.store.add(told) as keep:
             stream = self._picture_stream(nowhere, lambda _: None)
 
@@ -137,6 +140,7 @@ class Writer:
                 for packet in stream.encode(self._made(stream.codec_context.pix_fmt, pixels, frame)):
                     keep(packet)
                 told["frames"] += 1
+                told["alpha_lost"] |= frame.see_through and not has_alpha(stream.codec_context.format)
 
             yield write
             for packet in stream.encode(None):
@@ -146,6 +150,8 @@ class Writer:
         """The whole video: pictures from the segments, all else from the source."""
         from av.error import FFmpegError
 
+        if any(values.get("alpha_lost") for values in self.store.told):
+            self.notes.append(ALPHA_LOST)
         with open_video(self.video.path) as again, self._container(stream) as container:
             pictures = self._picture_stream(container, lambda _: None)
             copies = self._copies(container, again, lambda _: None)
@@ -229,8 +235,8 @@ class Writer:
             setattr(codec, what, value)
         if name == "libx265" and container.format.name in ("mp4", "mov"):
             codec.codec_tag = "hvc1"  # Apple's players take nothing else
-        if self.video.loses_alpha or has_alpha(source.format) > has_alpha(codec.format):
-            note("its transparency is not kept")
+        if self.video.loses_alpha:
+            note(ALPHA_LOST)
         stream.metadata.update(_tags(source.tags, language=self.strip))
         if told:
             note(told)

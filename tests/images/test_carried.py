@@ -459,6 +459,15 @@ def tiff(*, big: bool = False, **options: object) -> bytes:
     return out.getvalue()
 
 
+def test_the_first_of_two_descriptions_is_kept():
+    """tifffile writes its own behind that of `description=`."""
+    out = io.BytesIO()
+    tifffile.imwrite(out, GRAY, photometric="rgb", description="a lake")
+    picture = decode_picture(out.getvalue(), "a.tif")
+    page = tifffile.TiffFile(io.BytesIO(encode_picture(picture.pixels, picture, "tif"))).pages.first
+    assert page.description == "a lake"
+
+
 def test_georeference_is_kept():
     tags = [(33550, 12, 3, (0.5, 0.5, 0.0), True), (34735, 3, 4, (1, 1, 0, 0), True), (42113, 2, 6, "-9999", True)]
     picture = decode_picture(tiff(extratags=tags), "geo.tif")
@@ -540,3 +549,24 @@ def test_floats_that_do_not_end_at_one_are_told(top, told):
     out = io.BytesIO()
     tifffile.imwrite(out, np.linspace(0, top, 24 * 40 * 3, dtype=np.float32).reshape(24, 40, 3), photometric="rgb")
     assert any("values reach" in note for note in decode_picture(out.getvalue(), "f.tif").notes) == told
+
+
+@pytest.mark.parametrize(
+    ("ends", "clipped"),
+    [
+        ((0, 6.4), "what lies beyond white is clipped"),
+        ((-0.5, 1), "what lies below black is clipped"),
+        ((-0.5, 2.5), "what lies below black or beyond white is clipped"),
+        ((0, 255), None),
+        ((0, 1.001), None),
+    ],
+)
+def test_floats_that_integers_clip_are_told(ends, clipped):
+    out = io.BytesIO()
+    tifffile.imwrite(
+        out, np.linspace(ends[0], ends[1], 24 * 40 * 3, dtype=np.float32).reshape(24, 40, 3), photometric="rgb"
+    )
+    picture = decode_picture(out.getvalue(), "f.tif")
+    assert not any("stays" in note for note in picture.notes)
+    assert [loss for loss in check_writable("f.jpg", picture) if "clipped" in loss] == [clipped] * bool(clipped)
+    assert not any("clipped" in loss for loss in check_writable("f.tif", picture))

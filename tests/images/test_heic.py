@@ -122,7 +122,7 @@ def test_without_the_extra_it_is_told_and_counted(tmp_path, monkeypatch):
         with pytest.raises(UserError, match=r"needs pillow-heif: pip install 'restormer-cli\[heic\]'"):
             decode_picture(data, "a.heic")
         assert find_pictures(tmp_path) == []
-        told = left_out([tmp_path], {}, lambda folder: False, tmp_path / "out")
+        told = left_out([tmp_path], {}, lambda folder: False, lambda folder: set(), tmp_path / "out")
         assert told == "2 left out: 2 .heic (pip install 'restormer-cli[heic]')"
     finally:
         monkeypatch.undo()

@@ -28,8 +28,23 @@ def test_only_pictures_by_any_spelling_of_their_extension(tmp_path):
     make(tmp_path, "a.PNG", "b.JpEg", "c.tif", "d.TIFF", "e.webp", "f.bmp", "g.jxl", "h.avif", "i.jpg")
     make(tmp_path, "a.txt", "b.gif", "png", "c.png.part", "noextension")
     assert [name[0] for name in found(tmp_path)] == list("abcdefghi")
-    told = left_out([tmp_path], {}, lambda folder: False, tmp_path / "out")
+    told = left_out([tmp_path], {}, lambda folder: False, lambda folder: set(), tmp_path / "out")
     assert told == "1 left out: 1 .gif (convert it to PNG, or name it alone: a video)"
+    make(tmp_path, "j.ppm", "k.TGA", "l.ico", "m.exr")
+    told = left_out([tmp_path], {}, lambda folder: False, lambda folder: set(), tmp_path / "out")
+    assert told is not None
+    assert told.startswith("5 left out: 1 .exr (convert it to TIFF), 1 .gif (")
+    assert told.endswith("1 .ico (convert it to PNG), 1 .ppm (convert it to PNG), 1 .tga (convert it to PNG)")
+
+
+def test_results_beside_inputs_are_told_where_results_go_elsewhere(tmp_path):
+    make(tmp_path, "a.png", "a_x.png")
+
+    def told(out: Path) -> str | None:
+        return left_out([tmp_path], {}, lambda folder: False, lambda folder: {"a_x.png", "gone_x.png"}, out)
+
+    assert told(tmp_path / "out") == "1 left out: 1 earlier result"
+    assert told(tmp_path) is None
 
 
 def test_what_systems_leave_behind_is_ignored(tmp_path):

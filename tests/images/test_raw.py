@@ -175,7 +175,7 @@ def test_without_the_extra_it_is_told_and_counted(tmp_path, monkeypatch):
     try:
         with pytest.raises(UserError, match=r"needs rawpy: pip install 'restormer-cli\[raw\]'"):
             decode_picture(data, "a.dng")
-        told = left_out([tmp_path], {}, lambda folder: False, tmp_path / "out")
+        told = left_out([tmp_path], {}, lambda folder: False, lambda folder: set(), tmp_path / "out")
         assert told == "1 left out: 1 .nef (pip install 'restormer-cli[raw]')"
     finally:
         monkeypatch.undo()

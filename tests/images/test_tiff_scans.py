@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image, ImageCms, ImageSequence
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from restormer_cli import cli
 from restormer_cli.errors import UserError
@@ -155,6 +155,23 @@ def test_all_pages_are_restored_when_asked(tmp_path, rgb):
     assert "only the first is read" in restore("--strength", "0", "--pages", "all", "--ext", "png")
     flags = ["restore", str(source), str(out), "--overwrite", "--pages", "2"]
     assert "write --pages first or --pages all" in CliRunner().invoke(cli.app, flags).stderr
+
+
+def test_all_pages_of_standard_input_are_restored(tmp_path, rgb):
+    data = io.BytesIO()
+    tifffile.imwrite(data, np.stack([rgb, rgb[::-1]]), photometric="rgb")
+
+    def restore(target: Path | str) -> Result:
+        flags = ["restore", "-", str(target), "--strength", "0", "--device", "cpu", "--pages", "all"]
+        return CliRunner().invoke(cli.app, flags, input=data.getvalue())
+
+    assert restore(tmp_path / "b.tif").exit_code == 0
+    with tifffile.TiffFile(tmp_path / "b.tif") as file:
+        assert len(file.pages) == 2
+        assert np.array_equal(file.pages[1].asarray(), rgb[::-1])
+    refused = restore("-")
+    assert refused.exit_code == 2
+    assert "error: --pages all: standard output takes one page: name a .tif to write to" in refused.stderr
 
 
 def test_all_pages_together_are_held_to_the_limit(tmp_path, rgb):

@@ -18,6 +18,7 @@ from typing import Any
 
 import imagecodecs
 import numpy as np
+import PIL.Image
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -667,6 +668,18 @@ def test_transparency_that_cannot_be_kept_is_told_and_not_claimed(tmp_path, monk
         assert "alpha_mode" not in {key.lower() for key in film.streams.video[0].metadata}
     monkeypatch.undo()
     assert alphas(tmp_path / "c.webm") == []
+
+
+def test_a_gif_without_transparency_loses_none(tmp_path):
+    frames = [PIL.Image.fromarray(waves(number)[:48, :64]) for number in range(3)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    assert "transparency" not in told(tmp_path / "a.gif", tmp_path / "b.mp4")
+    mask = PIL.Image.new("L", (64, 48), 255)
+    mask.paste(0, (0, 0, 20, 20))
+    for frame in frames:
+        frame.putalpha(mask)
+    frames[0].save(tmp_path / "c.gif", save_all=True, append_images=frames[1:], disposal=2)
+    assert told(tmp_path / "c.gif", tmp_path / "d.mp4").count("its transparency is not kept") == 1
 
 
 def refused(name: str, mode: str) -> None:

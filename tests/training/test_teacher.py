@@ -97,7 +97,9 @@ def test_a_teacher_of_two_views_sees_them_as_they_are(tmp_path, small_recipe):
     views = {"degraded": "left", "right": "right", "clean": "clean"}
     path = tmp_path / "dual.safetensors"
     save_weights(path, Restormer(ModelConfig(**model)), {"task": "defocus"})
-    recipe = short(small_recipe, model=model, data={"train": views}, degrade={}, teacher={"weights": str(path), "views": 1})
+    recipe = short(
+        small_recipe, model=model, data={"train": views}, degrade={}, teacher={"weights": str(path), "views": 1}
+    )
     degraded, clean = torch.rand(1, 6, 16, 16), torch.rand(1, 3, 16, 16)
     teacher = Teacher(recipe, torch.device("cpu"), "fp32")
     first, *others = [teacher.targets([(degraded, clean)], iteration)[0][1] for iteration in range(8)]

@@ -41,7 +41,7 @@ AGAIN = 0.05
 
 @contextmanager
 def _terminated_like_interrupted() -> Iterator[None]:
-    """SIGTERM, by which schedulers and launchers stop a run, is Ctrl-C: finish the file at hand, say what is done."""
+    """SIGTERM, by which schedulers and launchers stop a run, is Ctrl-C: write what is computed, say what is done."""
 
     def interrupt(*_: object) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # launchers send one behind a Ctrl-C, while we clean up
@@ -259,7 +259,7 @@ def restore(
 
         if len(paths) == 1 and preview is None:
             raise typer.BadParameter("name a folder to write to, or a file for one picture", context, param_hint="OUT")
-        (source, *more), target = paths[: max(1, len(paths) - 1)], paths[-1]
+        (source, *more), target = paths[: len(paths) - (preview is None)], paths[-1]
         request = from_flags(
             Request,
             flags,

@@ -227,27 +227,26 @@ def _in_folder(source: Path, target: Path, out: Path, names: Names) -> list[Job]
     here, results = source.resolve(), out.resolve()
     if here in results.parents:  # OUT lies inside IN: what is in it are results
         found = [path for path in found if results not in _location(path).parents]
-    found = _without_results(found, source, own=here == target.resolve())
+    inputs = _without_results(found, source)
+    if found and not inputs and not unlisted:
+        raise NoPictures(f"{source}: nothing in it but results of earlier runs: name the files to restore them again")
     if not found and not unlisted:
         raise NoPictures(f"{source}: no pictures in it (looked for {', '.join(sorted(READABLE))})")
-    jobs = [Job(path, target / path.relative_to(source).parent / names.of(path)) for path in found]
+    jobs = [Job(path, target / path.relative_to(source).parent / names.of(path)) for path in inputs]
     return jobs + [Job(path, target / path.relative_to(source), trouble=reason) for path, reason in unlisted]
 
 
-def _without_results(found: list[Path], source: Path, own: bool) -> list[Path]:
-    """The pictures without what earlier runs made of them.
-
-    Those are comparisons, folders below that were an OUT, and, where results go into this very folder (`own`), what
-    its record names.
-    """
+def _without_results(found: list[Path], source: Path) -> list[Path]:
+    """The pictures without what earlier runs made of them: comparisons, folders below that were an OUT, and what the
+    records of their folders name."""
     there = set(found)
     outs = {folder: is_earlier_out(folder) for path in found for folder in _between(source, path)}
-    names = {folder: recorded(folder) for folder in {path.parent for path in found}} if own else {}
+    names = {folder: recorded(folder) for folder in {path.parent for path in found}}
 
     def result(path: Path) -> bool:
         if path.stem.endswith(COMPARED) and path.with_name(path.stem.removesuffix(COMPARED) + path.suffix) in there:
             return True
-        return path.name in names.get(path.parent, ()) or any(outs[folder] for folder in _between(source, path))
+        return path.name in names[path.parent] or any(outs[folder] for folder in _between(source, path))
 
     return [path for path in found if not result(path)]
 
@@ -270,7 +269,7 @@ def jobs_of_folder(request: "Request") -> list[Job]:
     except UserError:  # gone between two looks
         return []
     results, jobs, taken = target.resolve(), [], set()
-    found = _without_results(found, source, own=source.resolve() == results)
+    found = _without_results(found, source)
     for job in _apart([Job(path, target / path.relative_to(source).parent / names.of(path)) for path in found], names):
         inside = source.resolve() in results.parents and results in _location(job.source).parents
         if not inside and job.target not in taken and not _places(job.target) & _places(job.source):

@@ -15,6 +15,7 @@ from restormer_cli.commands.restore.trial import derainer
 from restormer_cli.commands.restore.types import AUTO, PictureTask, Request, Started
 from restormer_cli.errors import RestormerError, UserError
 from restormer_cli.hardware import EMULATED, Peak, about_device, give_back, limit_threads, multiplies_bf16
+from restormer_cli.images.formats.raster import SUBSAMPLING
 from restormer_cli.images.io import page_sizes, picture_size
 from restormer_cli.launcher import local_place
 
@@ -226,14 +227,18 @@ def control_of(request: Request) -> "Control":
 
 
 def check_knobs(request: Request) -> None:
-    """Raises UserError for values that are no shares, and for knobs that contradict each other."""
+    """Raises UserError for values that are no shares or unknown, and for flags that contradict each other."""
     control = control_of(request)
     for knob, value in asdict(control).items():
         if not 0 <= value <= 1:  # not a number is neither
-            meant = f"; {value:g} % is {value / 100:g}" if 1 < value <= 100 else ""
+            meant = f"; {value:g} % is {value / 100:g}" if 2 <= value <= 100 else ""
             raise UserError(f"--{knob} {value:g}: is a share: give a number from 0 to 1{meant}")
     if request.pages not in ("first", "all"):
         raise UserError(f"--pages {request.pages}: unknown; write --pages first or --pages all")
+    if request.pages == "all" and request.target == STANDARD:
+        raise UserError("--pages all: standard output takes one page: name a .tif to write to, or leave --pages out")
+    if request.subsampling not in SUBSAMPLING:
+        raise UserError(f"--subsampling {request.subsampling}: unknown; write one of {', '.join(SUBSAMPLING)}")
     given = [f"--{knob}" for knob in ("detail", "grain") if getattr(control, knob) > 0]
     if given and control.luma == 0:
         raise UserError(f"{given[0]}: gives back what was taken from luminance, and --luma 0 takes nothing")

@@ -136,7 +136,8 @@ class RestorePage:
         before = read_pages(event.source) if self.request.pages == "all" else []
         after = read_pages(event.target) if len(before) > 1 else []
         if len(after) < 2:
-            only = self._sides([read_picture(event.source)], [read_picture(event.target)], self._share)
+            before = [read_picture(event.source, salvage=self.request.salvage)]
+            only = self._sides(before, [read_picture(event.target)], self._share)
             return [replace(row, **only)]
         count, share = len(after), max(LEAST_PIXELS, self._share // len(after))
         pages = []

@@ -47,7 +47,7 @@ def write_preview(request: Request, sheet: Path) -> str:
     """Write the sheet of the first picture of the request; returns what to tell in a line."""
     begun = time.perf_counter()
     _check(request, sheet)
-    picture = read_picture(_first(request.source))
+    picture = read_picture(_first(request.source), salvage=request.salvage)
     pixels = picture.shown
     crops = choose_crops(pixels)
     diagnosis = diagnose(picture, followed=request.task == AUTO)
@@ -65,14 +65,15 @@ def write_preview(request: Request, sheet: Path) -> str:
     data = _png(drawn, picture)
     write_atomically(sheet, lambda stream: stream.write(data))
     seconds = time.perf_counter() - begun
-    return f"{sheet}: {len(crops)} crops of {picture.path}, {len(columns)} columns, {seconds:.1f} s; {diagnosis.reason}"
+    counted = f"{len(crops)} crop{'s' * (len(crops) > 1)}"
+    return f"{sheet}: {counted} of {picture.path}, {len(columns)} columns, {seconds:.1f} s; {diagnosis.reason}"
 
 
 def _check(request: Request, sheet: Path) -> None:
     if sheet.suffix.lower() != ".png":
         raise UserError(f"--preview {sheet}: is written as PNG: name it {sheet.with_suffix('.png').name}")
     if request.more:
-        raise UserError("--preview: shows one picture: name one, or a folder, of which it takes the first")
+        raise UserError("--preview: writes no OUT: name one picture alone, or a folder, of which it shows the first")
     if request.degrade is not None or request.right is not None:
         raise UserError("--preview: shows what restoring one picture would do: leave --degrade and --right out")
     if sheet.resolve() == request.source.resolve():
@@ -194,7 +195,7 @@ def _draw(labels: list[str], crops: list[Crop], rows: list[list[np.ndarray]], he
 
 
 def _fitting(text: str, length: Callable[[str], float], room: float) -> str:
-    while text and length(text) > room:
+    while len(text) > 1 and length(text) > room:
         text = text[:-2].rstrip() + "…"
     return text
 

@@ -14,7 +14,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from restormer_cli.commands.restore.earlier import is_earlier_out, record
+from restormer_cli.commands.restore.earlier import is_earlier_out, record, recorded
 from restormer_cli.commands.restore.jobs import STANDARD, Job, find_jobs, names_of
 from restormer_cli.commands.restore.operations import Stage, make_stage, sizes_of
 from restormer_cli.commands.restore.pipeline import overlapped
@@ -73,7 +73,7 @@ def restore(
         stage = make_stage(request, progress)
         started = stage.started(jobs)
         started = replace(started, notes=(*started.notes, *_notes(request, stage, jobs, started)))
-        if missing := left_out(request.sources, _videos_left_out(request), is_earlier_out, request.target):
+        if missing := left_out(request.sources, _videos_left_out(request), is_earlier_out, recorded, request.target):
             started = replace(started, left_out=missing)
         yield started
         if request.dry_run:
@@ -174,7 +174,7 @@ def _planned(request: Request, stage: Stage, job: Job) -> Planned:
     pictures: list[Picture] = []
     sizes = page_sizes(job.source) if request.takes_pages(job) else []
     if judged:
-        pictures = read_pages(job.source) if sizes else [read_picture(job.source)]
+        pictures = read_pages(job.source) if sizes else [read_picture(job.source, salvage=request.salvage)]
 
     def page(height: int, width: int, picture: Picture | None) -> Page:
         plan, predicted = stage.plan(height, width)

@@ -26,6 +26,7 @@ from restormer_cli.images.io import (
     MAX_PIXELS,
     Picture,
     check_writable,
+    decode_pages,
     decode_picture,
     encode_picture,
     read_pages,
@@ -103,13 +104,15 @@ def read_stage(request: Request, work: PictureTask) -> None:
     if job.source == STANDARD:
         data = _standard_input()
         work.input_bytes = len(data)
-        work.picture = picture = decode_picture(data, "standard input")
+        pages = decode_pages(data, "standard input") if request.takes_pages(job) else []
+        pages = pages or [decode_picture(data, "standard input", salvage=request.salvage)]
     else:
         with suppress(OSError):  # gone: reading it says so
             work.input_bytes = job.source.stat().st_size
         pages = read_pages(job.source) if request.takes_pages(job) else []
-        work.picture = picture = pages[0] if pages else read_picture(job.source, salvage=request.salvage)
-        work.pages = [_page_task(request, work, number, page) for number, page in enumerate(pages[1:], start=2)]
+        pages = pages or [read_picture(job.source, salvage=request.salvage)]
+    work.picture = picture = pages[0]
+    work.pages = [_page_task(request, work, number, page) for number, page in enumerate(pages[1:], start=2)]
     if request.strip:
         work.picture = picture = stripped(picture)
     if job.right is not None:

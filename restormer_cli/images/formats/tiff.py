@@ -99,7 +99,7 @@ def decode_tiff(data: bytes, max_pixels: int) -> Raster:
         return raster
 
 
-def decode_pages(data: bytes, max_pixels: int) -> list[Raster]:
+def decode_tiff_pages(data: bytes, max_pixels: int) -> list[Raster]:
     """Every page of a TIFF but for reduced copies of others and masks, all of them at most `max_pixels` together."""
     from tifffile import TiffFile
 
@@ -434,7 +434,7 @@ NEAR = 60_000  # bytes; an EXIF block longer than 64 kB fits into no JPEG
 def _read_directory(data: bytes, at: int, order: str, big: bool, places: dict[int, int] | None = None) -> Directory:
     """A directory of a TIFF or BigTIFF, of at most MAX_METADATA bytes; `places` takes where its values lie.
 
-    Entries that point outside the file are left out.
+    Entries that point outside the file are left out, and of a tag that stands there twice the second.
     """
     head, entry, field = ("Q", "HHQ", 8) if big else ("H", "HHI", 4)
     width, start = struct.calcsize("<" + entry) + field, at + struct.calcsize("<" + head)
@@ -445,7 +445,7 @@ def _read_directory(data: bytes, at: int, order: str, big: bool, places: dict[in
         size, place = SIZE_OF_TYPE.get(kind, 0) * values, row + width - field
         if size > field:
             place = struct.unpack_from(order + ("Q" if big else "I"), data, place)[0]
-        if 0 < size <= left and place + size <= len(data):
+        if tag not in result and 0 < size <= left and place + size <= len(data):
             left -= size
             result[tag] = (kind, values, data[place : place + size])
             if places is not None:
@@ -719,7 +719,7 @@ def tiff_size(file: BinaryIO) -> tuple[int, int]:
 
 
 def tiff_pages(file: BinaryIO) -> list[tuple[int, int]]:
-    """(height, width) of all pages that `decode_pages` reads, upright."""
+    """(height, width) of all pages that `decode_tiff_pages` reads, upright."""
     from tifffile import TiffFile
 
     with TiffFile(file) as tiff:

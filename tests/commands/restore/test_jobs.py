@@ -75,7 +75,16 @@ def test_results_by_suffix_in_their_own_folder_are_no_inputs(tmp_path):
     assert len(find_jobs(folder, folder, suffix="_y")) == 4  # those of another suffix are results as well
     with pytest.raises(UserError, match=r"in/a_x\.png and 1 more: already there: --overwrite replaces them"):
         find_jobs(folder, folder, suffix="_x")
-    assert "a_x_x.png" in targets(tmp_path, suffix="_x")  # elsewhere they are pictures like others
+    wanted = ["a_x.png", "b_x.jpg", "only_x_x.png", "deep/c_x.png"]
+    assert sorted(targets(tmp_path, suffix="_x")) == sorted(wanted)  # also where OUT is elsewhere, or below
+    assert [job.source.name for job in find_jobs(folder, folder / "out")] == ["a.png", "b.jpg", "c.png", "only_x.png"]
+    watched = jobs_of_folder(Request(folder, tmp_path / "out"))
+    assert [job.source.name for job in watched] == ["a.png", "b.jpg", "c.png", "only_x.png"]
+    assert [job.source.name for job in find_jobs(folder / "a_x.png", tmp_path / "out")] == ["a_x.png"]  # by name
+    for name in ("a.png", "b.jpg", "only_x.png", "deep/c.png"):
+        (folder / name).unlink()
+    with pytest.raises(UserError, match="nothing in it but results of earlier runs: name the files"):
+        find_jobs(folder, tmp_path / "out")
 
 
 def test_a_picture_named_like_a_result_is_not_overwritten(tmp_path):

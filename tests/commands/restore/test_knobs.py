@@ -75,6 +75,7 @@ def test_the_change_in_json_is_the_networks_whatever_is_kept(tmp_path, picture, 
             ("--detail", 0.5, "--luma", 0),
             "--detail: gives back what was taken from luminance, and --luma 0 takes nothing",
         ),
+        (("--subsampling", "420"), "--subsampling 420: unknown; write one of 4:4:4, 4:2:2, 4:2:0"),
         (("--protect", "shadows"), "--protect shadows: unknown; write --protect highlights"),
         (("--degrade", "gaussian:5", "--chroma", 0.5), "--degrade makes pictures worse: leave --luma, --chroma"),
         (("--task", "auto", "--weights", "x"), "--task auto: chooses among the bundled tasks: leave --weights and"),
@@ -90,6 +91,11 @@ def test_contradictions_are_refused_in_a_line(tmp_path, picture, flags, words):
 def test_values_that_are_no_share_are_refused_in_a_line(tmp_path, picture, knob, value):
     line = refused(restore(picture, tmp_path / "b.png", f"--{knob}", value))
     assert line.startswith(f"error: --{knob} {value}: is a share: give a number from 0 to 1")
+
+
+def test_a_share_in_per_cent_is_told(tmp_path, picture):
+    assert refused(restore(picture, tmp_path / "b.png", "--strength", 50)).endswith("from 0 to 1; 50 % is 0.5")
+    assert refused(restore(picture, tmp_path / "b.png", "--strength", 1.5)).endswith("from 0 to 1")
 
 
 # --- Where ----------------------------------------------------------------------------------------------------

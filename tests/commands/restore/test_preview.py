@@ -1,5 +1,6 @@
 """The sheet of crops: chosen by what they show, labelled, and of the crops alone."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from typer.testing import CliRunner, Result
 
 from restormer_cli.cli import app
 from restormer_cli.commands.restore import preview as module
-from restormer_cli.commands.restore.preview import BAR, GAP, choose_crops
+from restormer_cli.commands.restore.preview import BAR, GAP, _fitting, choose_crops
 from restormer_cli.engine.control import Control, apply_control
 from restormer_cli.engine.restorer import Restorer
 from restormer_cli.images.io import quantise, read_picture
@@ -45,7 +46,7 @@ def test_the_sheet_shows_what_the_command_would_make(tmp_path, write_png, colour
     sheet = tmp_path / "sheet.png"
     result = restore(picture, "--weights", colour_weights, "--preview", sheet, "--luma", 0.5)
     assert result.exit_code == 0, result.output
-    assert result.stderr.startswith(f"{sheet}: 1 crops of {picture}, 4 columns, ")
+    assert result.stderr.startswith(f"{sheet}: 1 crop of {picture}, 4 columns, ")
     shown = np.asarray(PIL.Image.open(sheet))
     before = read_picture(picture).pixels
     answer = Restorer(load_weights(colour_weights).model, device="cpu")(before)
@@ -63,12 +64,11 @@ def test_auto_shows_the_tasks_and_marks_its_own(tmp_path, write_png, monkeypatch
     real = module._draw
     monkeypatch.setattr(module, "_draw", lambda *arguments: drawn.append(arguments) or real(*arguments))
     write_png(tmp_path / "in" / "a.png", 40, 56)
-    result = restore(tmp_path / "in", tmp_path / "out", "--task", "auto", "--preview", tmp_path / "new" / "sheet.png")
+    result = restore(tmp_path / "in", "--task", "auto", "--preview", tmp_path / "new" / "sheet.png")
     assert result.exit_code == 0, result.output
     labels = [label.removesuffix(" (auto)") for label in drawn[0][0]]
     assert labels == ["as it is", "denoise", "defocus", "motion-deblur", "derain"]
     assert sum(label.endswith(" (auto)") for label in drawn[0][0]) == 1
-    assert not (tmp_path / "out").exists()
 
 
 def test_what_is_no_sheet_is_not_replaced(tmp_path, write_png, colour_weights):
@@ -99,6 +99,27 @@ def test_out_is_needed_for_everything_else(tmp_path, write_png):
     assert result.exit_code == 2
     assert "Usage: " in result.stderr
     assert "OUT" in result.stderr
+
+
+def test_a_preview_takes_no_out(tmp_path, write_png):
+    result = restore(write_png(tmp_path / "a.png"), tmp_path / "b.png", "--preview", tmp_path / "s.png")
+    assert result.exit_code == 2
+    assert "error: --preview: writes no OUT: name one picture alone" in result.stderr
+    assert not (tmp_path / "s.png").exists()
+
+
+@pytest.mark.parametrize(("room", "left"), [(0, "…"), (3, "abc"), (2, "a…")])
+def test_a_line_that_is_too_long_is_cut_and_cutting_ends(room, left):
+    assert _fitting("abc", len, room) == left
+
+
+def test_a_preview_of_a_truncated_jpeg_is_salvaged_when_asked(tmp_path, colour_weights):
+    out = io.BytesIO()
+    PIL.Image.effect_noise((48, 64), 60).convert("RGB").save(out, "JPEG")
+    (tmp_path / "a.jpg").write_bytes(out.getvalue()[:-400])
+    arguments = (tmp_path / "a.jpg", "--weights", colour_weights, "--preview", tmp_path / "s.png")
+    assert restore(*arguments).exit_code == 2
+    assert restore(*arguments, "--salvage").exit_code == 0
 
 
 def test_sheets_are_drawn_for_gray_pictures_too(tmp_path, write_png, colour_weights):

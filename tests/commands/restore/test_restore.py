@@ -1,5 +1,6 @@
 """Pictures in, restored ones out: same names, size and depth; a mistake is one line and leaves nothing behind."""
 
+import io
 import os
 import subprocess
 import sys
@@ -656,3 +657,18 @@ def test_strip_sign_keep_time_and_salvage_reach_the_files(tmp_path, colour_weigh
     assert 0x010F not in read
     assert read[305].startswith("restormer-cli ")
     assert read[305].endswith(", denoise")
+
+
+def test_salvage_is_for_plans_pages_and_standard_input_too(tmp_path, colour_weights):
+    out = io.BytesIO()
+    Image.effect_noise((64, 48), 60).convert("RGB").save(out, "JPEG")
+    cut = tmp_path / "a.jpg"
+    cut.write_bytes(out.getvalue()[:-400])
+    flags = ("--weights", colour_weights, "--salvage")
+    planned = restore(cut, tmp_path / "out", *flags, "--dry-run")
+    assert planned.exit_code == 0, planned.output
+    assert restore(cut, tmp_path / "out", *flags, "--report", tmp_path / "page.html").exit_code == 0
+    assert "cannot be shown" not in (tmp_path / "page.html").read_text(encoding="utf-8")
+    arguments = ["restore", "-", tmp_path / "b.png", "--device", "cpu", *flags]
+    piped = CliRunner().invoke(app, list(map(str, arguments)), input=cut.read_bytes())
+    assert piped.exit_code == 0, piped.output
