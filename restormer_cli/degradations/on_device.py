@@ -1,9 +1,10 @@
 """Noise for whole batches, in torch, on the device that trains: where sixteen processor cores would starve it.
 
-`noisy_batch` makes half of a batch noisy with white noise (the published protocol's, blind) and half as cameras do:
-light, mosaic, shot and read noise, demosaicing, colour, tone, sharpening, JPEG (the steps and numbers follow
-Brooks et al., "Unprocessing Images for Learned Raw Denoising", CVPR 2019, and fits of camera profiles). Which step a
-sample meets depends on its place in the batch, so that shapes never change and a CUDA graph can hold all of it.
+`noisy_batch` makes half of a batch noisy with white noise (the published protocol's, blind) and half as cameras do, a
+fifth of both without colours. A camera's: light, mosaic, shot and read noise, demosaicing, colour, tone, sharpening,
+JPEG (the steps and numbers follow Brooks et al., "Unprocessing Images for Learned Raw Denoising", CVPR 2019, and fits
+of camera profiles). Which step a sample meets depends on its place in the batch, so that shapes never change and a
+CUDA graph can hold all of it.
 
 Pictures are float32 (b, 3, h, w), sRGB-encoded in [0, 1]. All randomness is torch's default generator's.
 """
@@ -52,6 +53,8 @@ class Mixture:
     compressed: float = 0.12
     """Share of them that are JPEGs."""
     quality: tuple[float, float] = (70.0, 98.0)
+    gray: float = 0.2
+    """Share of all samples without colours, half by their luma, half by the green channel and its noise."""
 
 
 def noisy_batch(around: Tensor, mixture: Mixture = Mixture()) -> tuple[Tensor, Tensor]:
@@ -62,10 +65,24 @@ def noisy_batch(around: Tensor, mixture: Mixture = Mixture()) -> tuple[Tensor, T
     cameras = round(mixture.sensor * len(around))
     white, camera = around[cameras:, :, MARGIN:-MARGIN, MARGIN:-MARGIN], around[:cameras]
     degraded, clean = white_noise(white, mixture), white
-    if not cameras:
+    if cameras:
+        noisy, reference = camera_noise(camera)
+        degraded, clean = torch.cat([noisy, degraded]), torch.cat([reference, clean])
+    if not mixture.gray:
         return degraded, clean
-    noisy, reference = camera_noise(camera)
-    return torch.cat([noisy, degraded]), torch.cat([reference, clean])
+    # Every so many, so that they are of every kind: those go by other remainders.
+    every = round(1 / mixture.gray)
+    return _some_gray(degraded, every), _some_gray(clean, every)
+
+
+def _some_gray(pictures: Tensor, every: int) -> Tensor:
+    """Each `every`-th picture without colours, by its luma and by its green channel in turn."""
+    chosen = pictures[::every]
+    luma = torch.einsum("c,bchw->bhw", _constant(RGB_TO_YCC[0], pictures.device), chosen)
+    by_luma = (torch.arange(len(chosen), device=pictures.device) % 2 == 0)[:, None, None]
+    result = pictures.clone()
+    result[::every] = torch.where(by_luma, luma, chosen[:, 1])[:, None]
+    return result
 
 
 def white_noise(clean: Tensor, mixture: Mixture) -> Tensor:
