@@ -36,8 +36,8 @@ BOTH_LICENCE = (
 )
 """By the lists that the weights were trained on."""
 LICENCES = {"photographs": LICENCE, "sharp": SHARP_LICENCE, "both": BOTH_LICENCE}
-RECENT = 4
-"""Legs that are listed with all that is known of them; 4 MB have no room for more."""
+RECENT = 1
+"""Legs before the last that are listed with all that is known of them; 4 MB have no room for more."""
 
 
 def main() -> None:

@@ -33,6 +33,7 @@ KINDS = {
     "rainfall": Kind("streaks of all kinds at once", "derain", "rainfall:2-10,kind=3+round8", "rainfall:2-10+round8"),
     "rain": Kind("drops near and far", "derain", "rain:0.1-0.4+round8"),
     "noisy": Kind("white noise, σ 15", "denoise", "gaussian:15+round8"),
+    "gray": Kind("black and white, white noise, σ 25", "denoise", "gaussian:25+gray:1+round8"),
     "sensor": Kind(
         "a camera's noise, ISO 400 to 6400", "denoise", "sensor:400-6400,curve=0-1,demosaic=2", "sensor:400-6400"
     ),

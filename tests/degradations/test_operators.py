@@ -500,7 +500,8 @@ def test_gray_is_the_luma_or_the_green_channel_of_both_sides():
     for of, expected in ((0, [0.299, 0.587, 0.114]), (1, [0, 1, 0])):
         degraded, clean = operators.gray_pair(noisy, image, rng, of=of)
         for gray, colour in ((degraded, noisy), (clean, image)):
-            np.testing.assert_allclose(gray, np.repeat(colour @ np.float32(expected)[:, None], 3, 2), atol=1e-6)
+            single = colour @ np.array(expected, np.float32)
+            np.testing.assert_allclose(gray, np.repeat(single[..., None], 3, 2), atol=1e-6)
     assert (degraded - clean).std() * 255 == pytest.approx(25, rel=0.05)  # one channel's noise, not a mean's
 
 
