@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--ensemble", action="store_true", help="add the mean of our answers to several views")
     parser.add_argument("--every", type=int, default=1, help="take every N-th photograph")
     parser.add_argument("--crop", type=int, default=256, help="side of the centre crops; 0: whole photographs")
-    parser.add_argument("--rows", default="15,25,50,sensor,clean", help="σ of Gaussian noise, sensor, clean")
+    parser.add_argument("--rows", default="15,25,50,sensor,gray,clean", help="σ of Gaussian noise, or kinds")
     parser.add_argument("--bm3d", action="store_true", help="add BM3D with the best of its strengths for each picture")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--threads", type=int, default=1)

@@ -5,12 +5,14 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from skimage import data
 
 from restormer_cli.engine.adapter import restore_pixels
 from restormer_cli.engine.memory_plan import Plan
 from restormer_cli.engine.positions import ALL, UPRIGHT, positions_of
 from restormer_cli.engine.restorer import Restorer
 from restormer_cli.errors import Failed, UserError
+from restormer_cli.metrics.measures import psnr
 from restormer_cli.model.weights import load_weights
 from restormer_cli.pixels import LUMA
 
@@ -179,6 +181,15 @@ def test_rain_that_falls_is_never_shown_lying(together):
 )
 def test_positions_are_those_that_training_showed(recipe, expected):
     assert positions_of(recipe) == expected
+
+
+@pytest.mark.parametrize("task", ["denoise", "denoise-fast"])
+def test_the_bundled_denoisers_know_noise_without_colours(task):
+    """Three equal channels have equal noise, which networks that only met independent noise take for texture."""
+    clean = data.camera()[200:296, 180:276, None].astype(np.float32) / 255
+    noisy = clean + np.float32(25 / 255) * np.random.default_rng(0).standard_normal(clean.shape, dtype=np.float32)
+    restored = restore_pixels(Restorer(load_weights(task), device="cpu"), noisy)
+    assert psnr(restored, clean, peak=1) > psnr(noisy, clean, peak=1) + 5
 
 
 def test_the_bundled_derainer_knows_rain_that_falls():
