@@ -36,17 +36,14 @@ def start(request: Request) -> Started:
     for recipe in (base, *(recipe for _, recipe, _ in recipes)):
         _check_data(recipe, request)
     check_names(base)
+    _check_first_weights([recipe for _, recipe, _ in recipes])
 
     # After the checks that need no torch.
     import torch
 
     from restormer_cli.hardware import choose_device, describe_machine
     from restormer_cli.model.cost import count_operations, count_parameters
-    from restormer_cli.training.learner import initial_network
 
-    for _, recipe, _ in recipes:
-        if recipe.init is not None:
-            initial_network(recipe)  # or it would be refused after other arms have been trained
     device = str(choose_device(request.device))
     arms: list[Arm] = []
     for spec, recipe, window in recipes:
@@ -106,7 +103,7 @@ OWN = ("model", "stage", "optimizer", "schedule", "loss", "teacher", "ema", "aug
 # --- Recipes ------------------------------------------------------------------------------------------------
 
 
-SCORES = ("seed", "name", "task", "data.validate", "validation")
+SHARED = ("seed", "name", "task", "data.validate", "validation")
 """Keys that arms may not change by themselves: scores compare where all are scored alike."""
 
 
@@ -138,7 +135,7 @@ def _recipe(spec: Spec, base: Recipe, request: Request, total: int) -> Recipe:
     where = spec.recipe or spec.name
     for change in spec.changes:
         key = change.partition("=")[0]
-        if any(f"{key}.".startswith(f"{shared}.") for shared in SCORES):
+        if any(f"{key}.".startswith(f"{shared}.") for shared in SHARED):
             raise UserError(f"--arm {spec.name}:{change}: arms are scored alike: change it for all, --set {change}")
     values: dict[str, Any] = base.model_dump(mode="json", by_alias=True)
     if spec.recipe is not None:
@@ -252,6 +249,16 @@ def _check_data(base: Recipe, request: Request) -> None:
             f"recipe {base.name}: its data are not here; missing folders: {', '.join(missing)}. Put them there, name "
             f"yours with --data FOLDER --validate FOLDER, or {cure}"
         )
+
+
+def _check_first_weights(recipes: Sequence[Recipe]) -> None:
+    """Raises UserError where `init` is another network: `fit` would, after other arms have been trained."""
+    begun = [recipe for recipe in recipes if recipe.init is not None]
+    if begun:
+        from restormer_cli.training.learner import initial_network
+
+        for recipe in begun:
+            initial_network(recipe)
 
 
 def _describe(base: Recipe) -> str:

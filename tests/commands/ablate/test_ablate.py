@@ -22,6 +22,7 @@ from restormer_cli.commands.ablate.measure import source_of
 from restormer_cli.commands.ablate.plan import start
 from restormer_cli.commands.ablate.types import InferenceCost, Request
 from restormer_cli.data.batches import TrainingBatches
+from restormer_cli.errors import UserError
 from restormer_cli.model.weights import load_weights
 from restormer_cli.training import trainer
 
@@ -255,6 +256,13 @@ def test_arms_keep_the_same_schedule_in_any_length(here):
         assert {arm.recipe.iterations for arm in arms} == {total or 40}
         assert [arm.recipe.schedule.constant for arm in arms] == [constant] * 3
         assert arms[0].recipe.stage == arms[1].recipe.stage != arms[2].recipe.stage
+
+
+def test_first_weights_of_another_network_are_refused_before_any_training(here):
+    write_recipe(here, "a")
+    (here / "b.toml").write_text('init = "denoise"\n' + (here / "a.toml").read_text())
+    with pytest.raises(UserError, match=r"init = denoise: is another network than \[model\] describes"):
+        start(Request(("a.toml", "vs", "b.toml")))
 
 
 def test_only_the_papers_networks_have_its_figures(here):
