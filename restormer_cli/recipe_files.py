@@ -57,7 +57,8 @@ def read_recipe(name: str, overrides: tuple[str, ...] = ()) -> Recipe:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     for override in overrides:
         _override(values, override)
-    values["name"] = values.get("name") or path.stem
+    if values.get("name") in (None, ""):
+        values["name"] = path.stem
     return parse_recipe(values, where=str(path))
 
 

@@ -53,8 +53,8 @@ class Mixture:
     compressed: float = 0.12
     """Share of them that are JPEGs."""
     quality: tuple[float, float] = (70.0, 98.0)
-    gray: float = 0.2
-    """Share of all samples without colours, half by their luma, half by the green channel and its noise."""
+    gray_every: int = 5
+    """Of so many samples one has no colours, but its luma or the green channel with its noise; 0: none."""
 
 
 def noisy_batch(around: Tensor, mixture: Mixture = Mixture()) -> tuple[Tensor, Tensor]:
@@ -68,18 +68,19 @@ def noisy_batch(around: Tensor, mixture: Mixture = Mixture()) -> tuple[Tensor, T
     if cameras:
         noisy, reference = camera_noise(camera)
         degraded, clean = torch.cat([noisy, degraded]), torch.cat([reference, clean])
-    if not mixture.gray:
+    if not mixture.gray_every:
         return degraded, clean
-    # Every so many, so that they are of every kind: those go by other remainders.
-    every = round(1 / mixture.gray)
-    return _some_gray(degraded, every), _some_gray(clean, every)
+    return _some_gray(degraded, mixture.gray_every), _some_gray(clean, mixture.gray_every)
 
 
 def _some_gray(pictures: Tensor, every: int) -> Tensor:
-    """Each `every`-th picture without colours, by its luma and by its green channel in turn."""
+    """Each `every`-th picture without colours, two by their luma, then two by their green channel.
+
+    Two, since what a camera does goes by even and odd places, and by the remainder of four.
+    """
     chosen = pictures[::every]
     luma = torch.einsum("c,bchw->bhw", _constant(RGB_TO_YCC[0], pictures.device), chosen)
-    by_luma = (torch.arange(len(chosen), device=pictures.device) % 2 == 0)[:, None, None]
+    by_luma = (torch.arange(len(chosen), device=pictures.device) % 4 < 2)[:, None, None]
     result = pictures.clone()
     result[::every] = torch.where(by_luma, luma, chosen[:, 1])[:, None]
     return result

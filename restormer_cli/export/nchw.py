@@ -6,8 +6,8 @@ odd hidden widths (127, 255 …) are filled up with zero channels: the same sums
 the textbook's graph and in less than half the memory (docs/export.md). Attention is folded into one matrix per
 picture, as in `model.restormer`.
 
-Sums are products with ones: converters that read these graphs, such as pnnx for ncnn, lose the axes of ONNX's
-reductions since opset 18, and say nothing (findings/pnnx-onnx-sums-nothing.sh). It costs no time.
+Sums are products with ones: pnnx, which makes ncnn's networks of such graphs, loses the axes of ONNX's reductions
+where they are inputs, as in today's opsets (findings/pnnx-onnx-sums-nothing.sh). It costs no time.
 """
 
 import torch

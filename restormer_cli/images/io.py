@@ -158,7 +158,10 @@ def write_pages(path: Path, pages: list[tuple[np.ndarray, Picture]], *, new: boo
 
 
 def decode_picture(data: bytes, name: str | Path, *, max_pixels: int = MAX_PIXELS, salvage: bool = False) -> Picture:
-    """`read_picture` for bytes at hand; `name` is what errors call them, such as "standard input"."""
+    """`read_picture` for bytes at hand; `name` is what errors call them, such as "standard input".
+
+    `salvage`: of a JPEG that ends too early, what is there of it.
+    """
     path = Path(name)
     try:
         return _decode(data, path, max_pixels)

@@ -6,8 +6,8 @@
 The recipe gives the network, the optimiser, the loss, the average and the stages; the iterations of its stages are
 shares of the time, and the learning rate follows the time that is left, so that the leg always ends with its decay:
 a warm-up, `schedule.constant` : `schedule.cosine` of the time, `schedule.lr_min` at the end. Samples of the task
-denoise are made on the device, half white noise and half a camera's; for other tasks processes make them by the
-recipe's [degrade] (training_samples.py). A step is one CUDA graph.
+denoise are made on the device, half white noise and half a camera's, a fifth of them gray; for other tasks processes
+make them by the recipe's [degrade] (training_samples.py). A step is one CUDA graph.
 
 Written to OUT: NAME.safetensors, the average, every minute and at the end (NAME is the recipe's);
 NAME-last.safetensors, the weights without average, at the end; NAME.jsonl, a line every few seconds. On a CPU

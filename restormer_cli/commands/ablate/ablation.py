@@ -16,7 +16,7 @@ from restormer_cli.files import sweep, write_atomically
 from restormer_cli.recipe import Recipe
 from restormer_cli.recipe_files import differences, resolved
 from restormer_cli.training.distributed import make_accelerator, on_main
-from restormer_cli.training.run_folder import Run
+from restormer_cli.training.run_folder import Run, check_unused
 from restormer_cli.training.signals import StopRequest
 
 T = TypeVar("T")
@@ -114,14 +114,15 @@ class Ablation:
                 "minutes": started.minutes,
             }
         kept, begun = self._on_main(lambda: (self._read(PLAN), self._has_begun()))
-        if begun and kept.get("timed") != what:
+        known = _is_timed_alike(kept.get("timed"), what)
+        if begun and not known:
             raise UserError(
                 f"{self.folder}: its trainings have other lengths, by {_timed_by(kept.get('timed'))}: ask for the same "
                 "again, or choose another --out"
             )
         if what is None:
             return
-        if kept.get("timed") == what:
+        if known:
             seconds, seeds = kept["seconds"], kept["seeds"]
         else:
             yield Phase("timing training steps")
@@ -168,7 +169,7 @@ class Ablation:
             if read_scores(folder, arm, recipes[arm.name], self.started.crop) is not None:
                 over.append(arm.name)
             numbers = [int(path.stem) for path in Run(folder).checkpoints.glob("*.pt") if path.stem.isdigit()]
-            if folder.is_dir() and any(folder.iterdir()):
+            if not check_unused(folder, resume=True):
                 done[arm.name] = max(numbers, default=0)
         return over, done
 
@@ -208,9 +209,23 @@ class Ablation:
         write_atomically(self.folder / name, lambda stream: stream.write(text.encode()))
 
 
+BY = ("equal", "minutes")
+"""Beside the arms' recipes, what lengths depend on."""
+
+
+def _is_timed_alike(was: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> bool:
+    """Whether lengths were measured for the same flags and arms, but for what may differ on resuming."""
+    if was is None or now is None:
+        return was is now
+    if was.keys() != now.keys() or any(was[key] != now[key] for key in BY):
+        return False
+    arms = was.keys() - set(BY)
+    return not any(list(differences(json.loads(was[arm]), json.loads(now[arm]))) for arm in arms)
+
+
 def _timed_by(timed: Mapping[str, Any] | None) -> str:
     """The flags and arms that lengths were measured for."""
     if timed is None:
-        return "--minutes 0"
-    arms = ", ".join(name for name in timed if name not in ("equal", "minutes"))
+        return "--equal iterations --minutes 0"
+    arms = ", ".join(name for name in timed if name not in BY)
     return f"--equal {timed['equal']} --minutes {timed['minutes'] or 0} for the arms {arms}"

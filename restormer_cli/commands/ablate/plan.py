@@ -30,13 +30,18 @@ def start(request: Request) -> Started:
     """Return the comparison to run. Raises UserError."""
     _check_flags(request)
     specs = parse_arms(request.words, request.options)
-    whole, notes = _base(request, specs)
+    first = _first_recipe(request, specs)
+    whole = _with_data(change_recipe(first, _changes(request), first.name), request)
+    notes = _check_base(whole, request, specs)
     base = with_iterations(whole, request.iterations or whole.iterations)
-    recipes = [(spec, _recipe(spec, whole, request, base.iterations), _window(spec, request)) for spec in specs]
-    for recipe in (base, *(recipe for _, recipe, _ in recipes)):
+    recipes = [
+        (spec, _recipe(spec, whole, first.iterations, request, base.iterations), _window(spec, request))
+        for spec in specs
+    ]
+    for recipe in (base, *(recipe for _, recipe, _ in recipes if recipe.data != base.data)):
         _check_data(recipe, request)
-    check_names(base)
-    _check_first_weights([recipe for _, recipe, _ in recipes])
+        check_names(recipe)
+    _check_weights([recipe for _, recipe, _ in recipes])
 
     # After the checks that need no torch.
     import torch
@@ -103,17 +108,15 @@ OWN = ("model", "stage", "optimizer", "schedule", "loss", "teacher", "ema", "aug
 # --- Recipes ------------------------------------------------------------------------------------------------
 
 
-SHARED = ("seed", "name", "task", "data.validate", "validation")
-"""Keys that arms may not change by themselves: scores compare where all are scored alike."""
-
-
-def _base(request: Request, specs: Sequence[Spec]) -> tuple[Recipe, list[str]]:
-    """Base recipe of all arms: the first recipe among them, else the scale's own; as the flags change it, but in its
-    own length: what is given in iterations is a part of that.
-    """
+def _first_recipe(request: Request, specs: Sequence[Spec]) -> Recipe:
+    """What all arms are changes of: the first recipe among them, else the scale's own."""
     named = [spec.recipe for spec in specs if spec.recipe is not None]
-    recipe = read_recipe(named[0] if named else f"ablate/{request.scale}")
-    base = _with_data(change_recipe(recipe, _changes(request), recipe.name), request)
+    return read_recipe(named[0] if named else f"ablate/{request.scale}")
+
+
+def _check_base(base: Recipe, request: Request, specs: Sequence[Spec]) -> list[str]:
+    """Notes where other recipes have other data, which do not count. Raises UserError where nothing can be scored."""
+    named = [spec.recipe for spec in specs if spec.recipe is not None]
     notes = []
     for name in named[1:]:
         other = read_recipe(name)
@@ -121,7 +124,7 @@ def _base(request: Request, specs: Sequence[Spec]) -> tuple[Recipe, list[str]]:
             notes.append(f"{name}: its [data] and [degrade] are not those of {named[0]}, which hold for all arms")
     if base.data.validate_ is None:
         raise UserError(f"{base.name}: has no [data] validate: arms have to be scored: give --validate FOLDER")
-    return base, notes
+    return notes
 
 
 def _changes(request: Request) -> tuple[str, ...]:
@@ -130,24 +133,24 @@ def _changes(request: Request) -> tuple[str, ...]:
     return request.overrides + tuple(f"{key}={value}" for key, value in flags.items() if value is not None)
 
 
-def _recipe(spec: Spec, base: Recipe, request: Request, total: int) -> Recipe:
-    """An arm's recipe in `total` iterations: what it is about, and everything else as the others have it."""
+def _recipe(spec: Spec, base: Recipe, length: int, request: Request, total: int) -> Recipe:
+    """An arm's recipe in `total` iterations: what it is about, and everything else as the others have it.
+
+    `length`: iterations of the first recipe as it is, to which what the flags change in iterations belongs.
+    """
     where = spec.recipe or spec.name
-    for change in spec.changes:
-        key = change.partition("=")[0]
-        if any(f"{key}.".startswith(f"{shared}.") for shared in SHARED):
-            raise UserError(f"--arm {spec.name}:{change}: arms are scored alike: change it for all, --set {change}")
     values: dict[str, Any] = base.model_dump(mode="json", by_alias=True)
     if spec.recipe is not None:
-        own = read_recipe(spec.recipe).model_dump(mode="json", by_alias=True)
+        own = with_iterations(read_recipe(spec.recipe), length).model_dump(mode="json", by_alias=True)
         values |= {key: own[key] for key in OWN}
     values["model"] |= network(spec.choices, request.scale) if spec.choices else {}
     if "progressive" in spec.choices:
         values["stage"] = _progressive(request.scale, base.iterations)
     values["name"] = spec.name
     # Once more, over what the arm has brought.
-    recipe = change_recipe(values, (*_changes(request), *spec.changes), where)
-    return with_iterations(_scored_as(_with_data(recipe, request), base), total)
+    recipe = _with_data(change_recipe(values, (*_changes(request), *spec.changes), where), request)
+    _check_scored_alike(recipe, base)
+    return with_iterations(_scored_as(recipe, base), total)
 
 
 def _progressive(scale: str, total: int) -> list[dict[str, int]]:
@@ -168,6 +171,19 @@ def _in_proportion(lengths: Sequence[int], total: int) -> list[int]:
     return [end - begun for begun, end in zip([0, *ends], ends, strict=False)]
 
 
+def _check_scored_alike(recipe: Recipe, base: Recipe) -> None:
+    """Raises UserError where an arm has what only all of them together may have: scores would not compare."""
+    rows = (
+        ("seed", recipe.seed, base.seed),
+        ("task", recipe.task, base.task),
+        ("data.validate", recipe.data.validate_, base.data.validate_),
+        ("validation", recipe.validation, base.validation),
+    )
+    apart = [key for key, own, shared in rows if own != shared]
+    if apart:
+        raise UserError(f"{recipe.name}: arms are scored alike, in {', '.join(apart)} too: change it for all, by --set")
+
+
 def _scored_as(recipe: Recipe, base: Recipe) -> Recipe:
     """The recipe, whose degradations may be an arm's own, scored on what the base degrades its pictures by."""
     where = base.data.validate_
@@ -182,7 +198,8 @@ def _is_as_published(spec: Spec, recipe: Recipe, request: Request) -> bool:
     """Whether nothing but its widths and depths makes an arm another network than its flags name."""
     named = ModelConfig(**network(spec.choices, request.scale))
     kinds = ("attention", "feed_forward", "concat", "norm", "bias")
-    return all(getattr(recipe.model, kind) == getattr(named, kind) for kind in kinds)
+    refined = bool(recipe.model.refinement) == bool(named.refinement)
+    return refined and all(getattr(recipe.model, kind) == getattr(named, kind) for kind in kinds)
 
 
 def _with_data(recipe: Recipe, request: Request) -> Recipe:
@@ -240,25 +257,30 @@ def _sharing(arms: Sequence[Arm]) -> tuple[str, ...]:
 # --- Data and budgets ---------------------------------------------------------------------------------------
 
 
-def _check_data(base: Recipe, request: Request) -> None:
-    data = base.data
+def _check_data(recipe: Recipe, request: Request) -> None:
+    data = recipe.data
     missing = [place for row in (data.train, data.validate_) if row is not None for place in missing_folders(row)]
     if missing:
         cure = "leave out --scale paper" if request.scale == "paper" else "see restormer ablate --help"
         raise UserError(
-            f"recipe {base.name}: its data are not here; missing folders: {', '.join(missing)}. Put them there, name "
+            f"recipe {recipe.name}: its data are not here; missing folders: {', '.join(missing)}. Put them there, name "
             f"yours with --data FOLDER --validate FOLDER, or {cure}"
         )
 
 
-def _check_first_weights(recipes: Sequence[Recipe]) -> None:
-    """Raises UserError where `init` is another network: `fit` would, after other arms have been trained."""
-    begun = [recipe for recipe in recipes if recipe.init is not None]
-    if begun:
+def _check_weights(recipes: Sequence[Recipe]) -> None:
+    """Raises UserError where `init` or a teacher does not fit: `fit` would, after other arms have been trained."""
+    if any(recipe.init is not None or recipe.teacher is not None for recipe in recipes):
+        from restormer_cli.model.weights import load_weights
         from restormer_cli.training.learner import initial_network
+        from restormer_cli.training.teacher import check_channels
 
-        for recipe in begun:
-            initial_network(recipe)
+        for recipe in recipes:
+            if recipe.init is not None:
+                initial_network(recipe)
+            if recipe.teacher is not None:
+                config = load_weights(recipe.teacher.weights).config
+                check_channels(recipe, config.in_channels, config.out_channels)
 
 
 def _describe(base: Recipe) -> str:

@@ -124,19 +124,23 @@ def find_jobs(
     several, names = len(sources) > 1, Names(**naming)
     if several:
         check_several(sources, target)
-    jobs = []
+    jobs: list[Job] = []
+    only_results: OnlyResults | None = None
     for one in sources:
         try:
             found = _jobs_of(one, target, names, several)
-        except NoPictures:
+        except NoPictures as error:
             if not several:
                 raise
+            only_results = error if isinstance(error, OnlyResults) else only_results
             continue
         if right is not None:
             found = _with_second_views(found, one, right)
         if mask is not None:
             found = _with_masks(found, one, mask)
         jobs += found
+    if not jobs and only_results is not None:
+        raise only_results
     if not jobs:
         raise NoPictures(f"no pictures in {', '.join(map(str, sources))} (looked for {', '.join(sorted(READABLE))})")
     jobs = _apart(jobs, names)
@@ -148,6 +152,10 @@ def find_jobs(
 
 class NoPictures(UserError):
     """A folder without a picture."""
+
+
+class OnlyResults(NoPictures):
+    """A folder whose pictures are all results of earlier runs."""
 
 
 def check_several(sources: Sequence[Path], target: Path) -> None:
@@ -227,16 +235,16 @@ def _in_folder(source: Path, target: Path, out: Path, names: Names) -> list[Job]
     here, results = source.resolve(), out.resolve()
     if here in results.parents:  # OUT lies inside IN: what is in it are results
         found = [path for path in found if results not in _location(path).parents]
-    inputs = _without_results(found, source)
+    inputs = without_results(found, source)
     if found and not inputs and not unlisted:
-        raise NoPictures(f"{source}: nothing in it but results of earlier runs: name the files to restore them again")
+        raise OnlyResults(f"{source}: nothing in it but results of earlier runs: name the files to restore them again")
     if not found and not unlisted:
         raise NoPictures(f"{source}: no pictures in it (looked for {', '.join(sorted(READABLE))})")
     jobs = [Job(path, target / path.relative_to(source).parent / names.of(path)) for path in inputs]
     return jobs + [Job(path, target / path.relative_to(source), trouble=reason) for path, reason in unlisted]
 
 
-def _without_results(found: list[Path], source: Path) -> list[Path]:
+def without_results(found: list[Path], source: Path) -> list[Path]:
     """The pictures without what earlier runs made of them: comparisons, folders below that were an OUT, and what the
     records of their folders name."""
     there = set(found)
@@ -269,7 +277,7 @@ def jobs_of_folder(request: "Request") -> list[Job]:
     except UserError:  # gone between two looks
         return []
     results, jobs, taken = target.resolve(), [], set()
-    found = _without_results(found, source)
+    found = without_results(found, source)
     for job in _apart([Job(path, target / path.relative_to(source).parent / names.of(path)) for path in found], names):
         inside = source.resolve() in results.parents and results in _location(job.source).parents
         if not inside and job.target not in taken and not _places(job.target) & _places(job.source):

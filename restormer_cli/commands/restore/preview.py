@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from restormer_cli.commands.restore.jobs import without_results
 from restormer_cli.commands.restore.operations import DEFAULT_TASK, Restoring, check_knobs, control_of
 from restormer_cli.commands.restore.steps import diagnose
 from restormer_cli.commands.restore.types import AUTO, Request
@@ -95,7 +96,7 @@ def _is_sheet(path: Path) -> bool:
 def _first(source: Path) -> Path:
     if not source.is_dir():
         return source
-    pictures = find_pictures(source, recursive=True)
+    pictures = without_results(find_pictures(source, recursive=True), source)
     if not pictures:
         raise UserError(f"{source}: no pictures in it")
     return pictures[0]

@@ -249,12 +249,15 @@ def test_an_arm_that_learns_from_other_noise_is_scored_on_the_same(here):
 
 
 def test_arms_keep_the_same_schedule_in_any_length(here):
-    write_recipe(here, "a", more="[[stage]]\niterations = 20\npatch = 32\nbatch = 1\n")
-    words = ("a.toml", "vs", "--arm", "x:optimizer.lr=2e-3", "vs", "--progressive")
+    more = "[[stage]]\niterations = {0}\npatch = 32\nbatch = 1\n"
+    write_recipe(here, "a", more=more.format(20))
+    write_recipe(here, "b", more=more.format(60))  # twice as long, and its constant rate shorter by half
+    words = ("a.toml", "vs", "--arm", "x:optimizer.lr=2e-3", "vs", "--progressive", "vs", "b.toml")
     for changes, total, constant in (((), None, 10), ((), 80, 20), (("schedule.constant=20",), 80, 40)):
         arms = start(Request(words, iterations=total, overrides=changes, any_budget=True)).arms
         assert {arm.recipe.iterations for arm in arms} == {total or 40}
-        assert [arm.recipe.schedule.constant for arm in arms] == [constant] * 3
+        own = constant if changes else constant // 2
+        assert [arm.recipe.schedule.constant for arm in arms] == [constant] * 3 + [own]
         assert arms[0].recipe.stage == arms[1].recipe.stage != arms[2].recipe.stage
 
 
@@ -268,8 +271,9 @@ def test_first_weights_of_another_network_are_refused_before_any_training(here):
 def test_only_the_papers_networks_have_its_figures(here):
     words = ("--deep-narrow", "vs", "--middle")
     assert [arm.published is None for arm in start(Request(words)).arms] == [False, False]
-    plain = Request(words, overrides=('model.attention="mta"',))
-    assert [arm.published is None for arm in start(plain).arms] == [True, True]
+    for change in ('model.attention="mta"', "model.refinement=0"):
+        plain = Request(words, overrides=(change,), any_budget=True)
+        assert [arm.published is None for arm in start(plain).arms] == [True, True]
 
 
 def test_plan_prints_budgets_and_does_nothing(here):
@@ -419,7 +423,8 @@ def test_what_was_shortened_goes_on_in_the_same_length_only(here, monkeypatch):
     for other in ((*wanted, "--minutes", 2), (*wanted, "--minutes", 0), (*wanted[:-1], 1, "--equal", "time")):
         line = refused(ablate(*other, "--resume", iterations=8))
         assert "by --equal iterations --minutes 1 for the arms narrow, wide: ask for the same again" in line
-    again = answer(ablate(*wanted, "--minutes", 1, "--resume", iterations=8))
+    also = ("--resume", "--set", "data.workers=2")  # which may differ
+    again = answer(ablate(*wanted, "--minutes", 1, *also, iterations=8))
     assert [run["iterations"] for arm in again["arms"] for run in arm["runs"]] == [3] * 2
 
 
@@ -468,9 +473,11 @@ def test_lengths_share_the_time_out():
         (["--mta", "vs", "--arm", "x:model.dim=3"], "dim = 3: must be even"),
         (
             ["--mta", "vs", "--arm", "x:seed=5"],
-            "arms are scored alike: change it for all, --set seed=5",
+            "x: arms are scored alike, in seed too: change it for all, by --set",
         ),
-        (["--mta", "vs", "--arm", "x:validation.channel=y"], "arms are scored alike"),
+        (["--mta", "vs", "--arm", "x:validation.channel=y"], "arms are scored alike, in validation too"),
+        (["--mta", "vs", "--arm", 'x:data={train={clean="."},validate={clean="."}}'], "in data.validate too"),
+        (["--mta", "vs", "--arm", "x:teacher.weights=nowhere.pth"], "nowhere.pth: no such weights file"),
         (["--mta", "vs", "--arm", "x:data.train.clean=nowhere"], "missing folders: nowhere"),
         (["--mta", "vs", "--fn", "--plan", "--json"], "--plan --json: the plan is a table"),
         (["--mta", "vs", "nowhere.toml"], "no recipe 'nowhere.toml'"),
