@@ -6,9 +6,8 @@ python3 -m venv "$folder/env"
 
 "$folder/env/bin/pip" install -q numpy==2.3.5 onnx==1.23.2 ncnn==1.0.20261020 pnnx==20261020
 # pnnx 20261020 to ncnn 1.0.20261020, seen: "opset 12 (1, 4, 8)", "opset 18 (1, 4, 8, 10)". A sum over the rows of each plane,
-# in ONNX: where the axes are an attribute (up to opset 12; of other reductions, up to 17), ncnn's graph sums over them; where
-# they are an input, as torch.onnx writes them today, it sums over no axis at all. The conversion says nothing, and
-# pnnx's own PyTorch code beside it is right.
+# in ONNX: where the axes are an attribute, as ReduceSum has them up to opset 12, ncnn's graph sums over them; where they are an
+# input, as torch.onnx writes them today, it sums over no axis at all, and pnnx ends well.
 cat > "$folder/sum.py" <<'PY'
 import subprocess
 import sys
@@ -42,7 +41,8 @@ subprocess.run([pnnx, f"m{opset}.onnx", "inputshape=[1,4,8,10]f32"], cwd=folder,
 network = ncnn.Net()
 assert network.load_param(f"{folder}/m{opset}.ncnn.param") == network.load_model(f"{folder}/m{opset}.ncnn.bin") == 0
 extractor = network.create_extractor()
-extractor.input("in0", ncnn.Mat(np.ones((4, 8, 10), np.float32)).clone())
+x = np.ones((4, 8, 10), np.float32)
+extractor.input("in0", ncnn.Mat(x).clone())
 shape = (1, *np.array(extractor.extract("out0")[1]).shape)
 print(f"opset {opset} {shape}")
 assert shape == ((1, 4, 8) if opset < 13 else (1, 4, 8, 10)), "changed"
