@@ -49,6 +49,9 @@ def restore_pixels(
     check_views(restorer, pixels, right)
     if strength == 0:
         return pixels
+    if right is None and pixels.shape[2] == 3 and _is_gray(pixels):  # or its answer would have faint colours
+        options: dict[str, Any] = {"strength": strength, "ensemble": ensemble, "notice": notice, "progress": progress}
+        return np.repeat(restore_pixels(restorer, pixels[..., :1], **options), 3, axis=2)
     done, times = 0, (4 if right is not None else len(restorer.positions)) if ensemble else 1
 
     def network(pictures: list[np.ndarray]) -> list[np.ndarray]:
@@ -77,6 +80,12 @@ def restore_pixels(
         cure = "these weights cannot restore it" if restorer.precision == "fp32" else "try --precision fp32"
         raise Failed(f"the result is not finite: {cure}")
     return restored if strength == 1 else pixels + np.float32(strength) * (restored - pixels)
+
+
+def _is_gray(pixels: np.ndarray) -> bool:
+    """Whether a picture's three channels are equal, as in black and white photographs that are stored as colour."""
+    red, green, blue = (pixels[..., channel] for channel in range(3))
+    return bool(np.array_equal(red, green) and np.array_equal(green, blue))
 
 
 def check_views(restorer: Restorer, pixels: np.ndarray, right: np.ndarray | None) -> None:

@@ -183,6 +183,14 @@ def test_positions_are_those_that_training_showed(recipe, expected):
     assert positions_of(recipe) == expected
 
 
+def test_three_equal_channels_stay_equal():
+    gray = noise(1)
+    tinted = stub(3, lambda pixels: pixels * np.array([1, 0.9, 0.8], np.float32))
+    restored = restore_pixels(tinted, np.repeat(gray, 3, axis=2), strength=0.5)
+    np.testing.assert_array_equal(restored, np.repeat(restore_pixels(tinted, gray, strength=0.5), 3, axis=2))
+    np.testing.assert_allclose(restored, np.repeat(0.95 * gray, 3, axis=2), rtol=1e-6)
+
+
 @pytest.mark.parametrize("task", ["denoise", "denoise-fast"])
 def test_the_bundled_denoisers_know_noise_without_colours(task):
     """Three equal channels have equal noise, which networks that only met independent noise take for texture."""
